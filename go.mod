@@ -1,0 +1,3 @@
+module linecard.example
+
+go 1.26
