@@ -1,0 +1,31 @@
+// Package pins is temporary: it keeps every module in go.sum while the packages are being written.
+package pins
+
+import (
+	_ "github.com/HdrHistogram/hdrhistogram-go"
+	_ "github.com/alecthomas/kong"
+	_ "github.com/cespare/xxhash/v2"
+	_ "github.com/cloudflare/circl/dh/x25519"
+	_ "github.com/cockroachdb/pebble"
+	_ "github.com/cockroachdb/pebble/vfs"
+	_ "github.com/cockroachdb/pebble/bloom"
+	_ "github.com/flynn/noise"
+	_ "github.com/hashicorp/go-hclog"
+	_ "github.com/hashicorp/raft"
+	_ "github.com/klauspost/compress/zstd"
+	_ "github.com/panjf2000/gnet/v2"
+	_ "github.com/pelletier/go-toml/v2"
+	_ "github.com/prometheus/client_golang/prometheus"
+	_ "github.com/prometheus/client_golang/prometheus/testutil"
+	_ "github.com/prometheus/client_golang/prometheus/collectors"
+	_ "github.com/prometheus/client_golang/prometheus/promhttp"
+	_ "github.com/thejerf/suture/v4"
+	_ "golang.org/x/crypto/chacha20poly1305"
+	_ "golang.org/x/sys/unix"
+	_ "google.golang.org/grpc"
+	_ "google.golang.org/grpc/credentials"
+	_ "google.golang.org/grpc/encoding"
+	_ "google.golang.org/grpc/mem"
+	_ "google.golang.org/grpc/keepalive"
+	_ "golang.org/x/term"
+)
