@@ -1,0 +1,5 @@
+package slab
+
+import "golang.org/x/sys/unix"
+
+const adviceNoDump = unix.MADV_NOCORE
