@@ -1,0 +1,56 @@
+# linecard: `make up` runs the whole system, `make test` tests it.
+
+LINT_VERSION := v2.15.0
+LINT := $(shell go env GOPATH)/bin/golangci-lint
+FUZZTIME ?= 10s
+DATA ?= ./data
+LISTEN ?= 127.0.0.1:7400
+ADMIN ?= 127.0.0.1:7401
+
+.PHONY: up build test test-long race lint fuzz bench generate ci cross clean
+
+up: build ## build and run the whole system, data under ./data
+	./bin/linecard up --data $(DATA) --listen $(LISTEN) --admin $(ADMIN)
+
+build: ## bin/linecard
+	@mkdir -p bin
+	go build -o bin/linecard ./cmd/linecard
+
+test: ## every test, as CI runs them
+	go test ./...
+
+race: ## the tests of concurrent code under the race detector
+	go test -race -short ./gateway/... ./router ./offline ./internal/link ./internal/shard ./internal/slab ./internal/admin
+
+test-long: ## full counts: minutes to hours
+	LINECARD_LONG=1 go test -count=1 -timeout 4h -v ./internal/testkit/... ./offline/... ./router/...
+	$(MAKE) fuzz FUZZTIME=5m
+
+lint: $(LINT) ## gofmt, vet and golangci-lint
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "gofmt: the files above are not formatted"; exit 1; }
+	go vet ./...
+	$(LINT) run ./...
+
+$(LINT):
+	go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+
+fuzz: ## each fuzz target for FUZZTIME
+	@./.ci/fuzz $(FUZZTIME)
+
+bench: build ## the figures of bench/README.md
+	go test -run '^$$' -bench . -benchtime 2s ./internal/stanza ./internal/wire ./internal/link ./internal/shard ./offline ./router
+	./bin/linecard bench
+
+generate: ## tokens and reasons
+	go generate ./...
+
+cross: ## the binary for the other systems it is meant for
+	GOOS=freebsd GOARCH=amd64 go build -o /dev/null ./cmd/linecard
+	GOOS=freebsd GOARCH=arm64 go build -o /dev/null ./cmd/linecard
+	GOOS=linux GOARCH=arm64 go build -o /dev/null ./cmd/linecard
+
+ci:
+	./.ci/run
+
+clean:
+	rm -rf bin
