@@ -1,0 +1,2 @@
+// Package shard runs the raft groups of a daemon process.
+package shard
