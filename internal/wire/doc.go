@@ -17,5 +17,5 @@
 // material in them stays on the heap until it is collected; the caller clears what it is given (Finish, Keys).
 //
 // Files: frame.go (preamble, frames), kind.go (handshake frames other than XX), handshake.go (what both sides share), responder.go,
-// initiator.go, dh.go with dh_*.go (X25519), certificate.go, root.go (root keys as text), seal.go (sealed frames).
+// initiator.go, dh.go with dh_*.go (X25519), certificate.go, root.go (root keys as text), seal.go (sealed frames), aead.go (its cipher).
 package wire

@@ -18,21 +18,18 @@ var ErrOpen = errors.New("wire: frame does not decrypt")
 //
 // Source: RFC 8439; Noise specification, revision 34, section 12.3 (nonce: 4 zero bytes, then 8 bytes little-endian).
 type Sealer struct {
+	aead  scratchAEAD
 	nonce [chacha20poly1305.NonceSize]byte
 }
 
-// NewSealer returns a sealer.
-func NewSealer() *Sealer { return &Sealer{} }
+// NewSealer returns a sealer. The key last used stays in it.
+func NewSealer() *Sealer { return &Sealer{aead: newScratchAEAD()} }
 
 // Seal appends the sealed plain (TagSize bytes longer) to dst. nonce is the number of the frame in its direction, from 0; a pair of key
 // and nonce must never be used twice. dst and plain may overlap only if plain starts just where the output does.
 func (s *Sealer) Seal(dst []byte, key *[KeySize]byte, nonce uint64, plain []byte) []byte {
 	binary.LittleEndian.PutUint64(s.nonce[4:], nonce)
-	a, err := chacha20poly1305.New(key[:])
-	if err != nil {
-		panic("wire: " + err.Error()) // the key has the right size; only a FIPS-only process comes here
-	}
-	return a.Seal(dst, s.nonce[:], plain, nil)
+	return s.aead.with(key).Seal(dst, s.nonce[:], plain, nil)
 }
 
 // AppendSealedFrame appends plain (at most MaxPlain bytes, otherwise it panics) as a sealed frame, length prefix and all, to dst.
@@ -48,11 +45,7 @@ func (s *Sealer) AppendSealedFrame(dst []byte, key *[KeySize]byte, nonce uint64,
 // only if sealed starts just where the output does.
 func (s *Sealer) Open(dst []byte, key *[KeySize]byte, nonce uint64, sealed []byte) ([]byte, error) {
 	binary.LittleEndian.PutUint64(s.nonce[4:], nonce)
-	a, err := chacha20poly1305.New(key[:])
-	if err != nil {
-		panic("wire: " + err.Error())
-	}
-	out, err := a.Open(dst, s.nonce[:], sealed, nil)
+	out, err := s.aead.with(key).Open(dst, s.nonce[:], sealed, nil)
 	if err != nil {
 		return dst, ErrOpen
 	}
