@@ -1,0 +1,44 @@
+// Package link carries envelopes between daemons: over gRPC with mutual TLS between processes, and without a network between
+// daemons of one process. Both ways share everything but the last step, so a test of one is a test of the other.
+//
+// # Model
+//
+// A daemon owns one Endpoint, which names it (Info) and its Handler. Two endpoints that meet get a Stream each, the two ends of
+// one bidirectional, ordered connection; all shards travel on it. Envelopes are a stanza (or a few bytes) behind a routing header.
+//
+//	Send -> pending batches -> sender goroutine -> transport -> receive -> Handler.Receive -> Inbox -> owner -> Stream.Done
+//	        (outbox.go)        (stream.go)         (pair.go, grpc.go)      (the daemon's)      (inbox.go)
+//
+// Send encodes into the open batch under the outbox's mutex and returns. The sender goroutine takes a batch as soon as it is free,
+// so batches grow exactly while the transport is busy; a batch never holds more than 64 envelopes or 256 KiB.
+//
+// # Credits
+//
+// The receiver grants bytes per (stream, group); Options.Credits is the grant at the start, told in the introduction. Send charges
+// Envelope.Size and answers ErrNoCredit when it is spent; Stream.Done gives bytes back, and they travel in bulk when half of the
+// grant has come together. So the pending batches, the network and the receiver's inbox together never hold more than one grant
+// per group, and a stuck receiver costs nobody else anything. Two kinds are not charged: hello, of which a leader sends one per
+// stream and term and which must arrive even on a spent stream (bounded by FreePending), and the grants themselves.
+//
+// # Threads
+//
+// Send, Done and Inbox.Push are safe for concurrent use. For one stream Up, each Receive and Down happen one after the other, never
+// at once, and Down after the last Receive; different streams of an endpoint call its Handler concurrently. Each stream has a
+// sender goroutine; one over gRPC has a reader and a pulse besides. Handler methods must not block.
+//
+// # Liveness
+//
+// Either end sends an empty batch when it has sent nothing for Options.Pulse, and gives the stream up after three pulses of
+// silence, which is 10 s with the default. gRPC's own keepalive is not used: its client refuses to ping more often than every
+// 10 s, its server does not ping a client that sends, and neither notices a process that is stopped behind a living kernel.
+//
+// # Files
+//
+//	envelope.go  the header, its codec, Size        kinds.go    kinds of envelopes, flags
+//	intro.go     Info, roles, the first message     endpoint.go Endpoint, Handler, Options
+//	stream.go    Stream: Send, Done, receiving      outbox.go   pending batches, credits of the sender
+//	window.go    credits of the receiver            pair.go     Connect: two endpoints of one process
+//	inbox.go     mailbox of a loop or shard         grpc.go     codec, service, transport over gRPC
+//	dial.go      Dial, backoff                      server.go   Server, admission of streams
+//	life.go      a stream from Up to Down           metrics.go  counters
+package link

@@ -1,0 +1,120 @@
+package link
+
+import (
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Handler is a daemon's side of its streams. For one stream the calls come one after the other: Up, any number of Receive, Down.
+// Different streams call concurrently. No method may block: whoever blocks in Receive stops that stream, and only that.
+type Handler interface {
+	// Up reports a new stream. It may Send at once.
+	Up(s *Stream)
+	// Receive hands over envelopes in the order they were sent. The slice is the stream's and is used again after the return; the
+	// payloads are immutable and may be kept (Envelope). Each envelope is to be credited back with Stream.Done or Inbox.Done.
+	Receive(s *Stream, batch []Envelope)
+	// Down reports the end of a stream, once per Up and after the last Receive. err is never nil; ErrStopped means in order.
+	Down(s *Stream, err error)
+}
+
+// Options of an endpoint. The zero value is good.
+type Options struct {
+	// Credits is how many bytes a peer may have on the way to this endpoint, unhandled, per group; default 4 MiB, at most 1 GiB.
+	// More lets a burst through that would be refused, and costs that much memory per group and stream at worst. An envelope
+	// of more than half of it may never pass.
+	Credits int
+	// MaxStreams bounds the streams that Server accepts for this endpoint; default 1024.
+	MaxStreams int
+	// Pulse is how often an idle stream over gRPC sends a sign of life; three without one from the peer end it. Default 3 s.
+	Pulse time.Duration
+	// Logger gets transitions only; default: nothing is logged.
+	Logger *slog.Logger
+	// Registerer gets the metrics; endpoints of one process may share it. Default: no metrics are exported.
+	Registerer prometheus.Registerer
+}
+
+// Defaults of Options.
+const (
+	DefaultCredits    = 4 << 20
+	DefaultMaxStreams = 1024
+	DefaultPulse      = 3 * time.Second
+)
+
+func (o Options) withDefaults() Options {
+	if o.Credits <= 0 {
+		o.Credits = DefaultCredits
+	}
+	o.Credits = min(o.Credits, maxWindow)
+	if o.MaxStreams <= 0 {
+		o.MaxStreams = DefaultMaxStreams
+	}
+	if o.Pulse <= 0 {
+		o.Pulse = DefaultPulse
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// Endpoint is a daemon's connection point: Connect, Dial and Server make streams between endpoints. Safe for concurrent use.
+type Endpoint struct {
+	info    Info
+	handler Handler
+	opts    Options
+	log     *slog.Logger
+	metrics *metrics
+
+	incoming atomic.Int64 // streams accepted by servers
+
+	mu     sync.Mutex
+	logged map[refusal]struct{} // refusals that were logged
+}
+
+// NewEndpoint returns the endpoint of a daemon. An info that is not within its limits is refused by every peer, with a log line.
+func NewEndpoint(info Info, h Handler, opts Options) *Endpoint {
+	opts = opts.withDefaults()
+	return &Endpoint{
+		info:    info,
+		handler: h,
+		opts:    opts,
+		log:     opts.Logger.With("link", info.Role.String()),
+		metrics: newMetrics(opts.Registerer, info.Role),
+		logged:  make(map[refusal]struct{}),
+	}
+}
+
+// Info returns who this endpoint is.
+func (e *Endpoint) Info() Info { return e.info }
+
+func (e *Endpoint) intro(want Role) intro {
+	return intro{info: e.info, want: want, window: e.opts.Credits}
+}
+
+// refusal is one reason seen from one peer.
+type refusal struct{ peer, why string }
+
+// maxLogged bounds the memory for refusals that were logged; past it all are forgotten and may be logged again.
+const maxLogged = 256
+
+// refused counts a refusal and logs it the first time: a peer that is set up wrongly comes back every few seconds.
+func (e *Endpoint) refused(peer string, err error) {
+	e.metrics.refused(err)
+	key := refusal{peer, err.Error()}
+	e.mu.Lock()
+	_, seen := e.logged[key]
+	if !seen {
+		if len(e.logged) >= maxLogged {
+			clear(e.logged)
+		}
+		e.logged[key] = struct{}{}
+	}
+	e.mu.Unlock()
+	if !seen {
+		e.log.Warn("stream refused", "peer", peer, "err", err)
+	}
+}

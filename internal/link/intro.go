@@ -1,0 +1,123 @@
+package link
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+)
+
+// Role is what a daemon is to its peers.
+type Role uint8
+
+// Roles of daemons.
+const (
+	RoleGateway Role = 1
+	RoleRouter  Role = 2
+	RoleOffline Role = 3
+	roleEnd     Role = 4
+)
+
+// String returns the daemon's name, "unknown" outside of the list.
+func (r Role) String() string {
+	if r == 0 || r >= roleEnd {
+		return "unknown"
+	}
+	return [roleEnd]string{1: "gateway", 2: "router", 3: "offline"}[r]
+}
+
+func (r Role) valid() bool { return r > 0 && r < roleEnd }
+
+// Info names an endpoint; it is the first thing sent on a stream. Two endpoints meet only when Shards and Cluster are the same.
+type Info struct {
+	Role        Role
+	Node        uint64 // the machine's or process's durable id
+	Incarnation uint64 // random per start
+	Shards      int    // 1..32768
+	Cluster     string // 1..64 bytes
+}
+
+// protocolVersion changes whenever an old peer could misread an envelope, new kinds included.
+const protocolVersion = 1
+
+const (
+	maxShards  = 1 << 15
+	maxCluster = 64
+	maxWindow  = 1 << 30
+)
+
+// Refusals: why two ends do not become a stream. Each is a label of the refusals metric.
+var (
+	errIntro   = errors.New("not an introduction")
+	errVersion = errors.New("protocol version differs")
+	errRole    = errors.New("role is not the one wanted")
+	errShards  = errors.New("number of shards differs")
+	errCluster = errors.New("cluster differs")
+	errFull    = errors.New("too many streams")
+)
+
+// intro is the first message in each direction.
+type intro struct {
+	info   Info
+	want   Role // whom the sender means to talk to
+	window int  // bytes granted per group at the start
+}
+
+var introMagic = [3]byte{'L', 'C', 'L'}
+
+// appendIntro appends magic, version, role, wanted role, then uvarints: node, incarnation, shards, window, length of the cluster's
+// name; and the name.
+func appendIntro(dst []byte, in *intro) []byte {
+	dst = append(dst, introMagic[:]...)
+	dst = append(dst, protocolVersion, byte(in.info.Role), byte(in.want))
+	dst = binary.AppendUvarint(dst, in.info.Node)
+	dst = binary.AppendUvarint(dst, in.info.Incarnation)
+	dst = binary.AppendUvarint(dst, uint64(in.info.Shards))
+	dst = binary.AppendUvarint(dst, uint64(in.window))
+	dst = binary.AppendUvarint(dst, uint64(len(in.info.Cluster)))
+	return append(dst, in.info.Cluster...)
+}
+
+// parseIntro reads an introduction. Bytes behind it are allowed, for later minor additions.
+func parseIntro(b []byte) (in intro, err error) {
+	if len(b) < 6 || [3]byte(b[:3]) != introMagic {
+		return in, errIntro
+	}
+	if b[3] != protocolVersion {
+		return in, fmt.Errorf("%w: %d here, %d there", errVersion, protocolVersion, b[3])
+	}
+	in.info.Role, in.want = Role(b[4]), Role(b[5])
+	b = b[6:]
+	var v [5]uint64
+	for i := range v {
+		n := 0
+		if v[i], n = binary.Uvarint(b); n <= 0 {
+			return in, errIntro
+		}
+		b = b[n:]
+	}
+	if v[2] > maxShards || v[3] > maxWindow || v[4] > maxCluster || v[4] > uint64(len(b)) {
+		return in, errIntro
+	}
+	in.info.Node, in.info.Incarnation = v[0], v[1]
+	in.info.Shards, in.window = int(v[2]), int(v[3])
+	in.info.Cluster = string(b[:v[4]])
+	return in, nil
+}
+
+// check says whether an endpoint that is self and wants a peer of role want (0: any) may talk to peer.
+func (in *intro) check(self Info, want Role) error {
+	p := &in.info
+	switch {
+	case !p.Role.valid() || (want != 0 && p.Role != want):
+		return fmt.Errorf("%w: %v", errRole, p.Role)
+	case in.want != self.Role:
+		return fmt.Errorf("%w: peer wants %v, this is %v", errRole, in.want, self.Role)
+	case p.Cluster != self.Cluster || p.Cluster == "":
+		return fmt.Errorf("%w: %q here, %q there", errCluster, self.Cluster, p.Cluster)
+	case p.Shards != self.Shards || p.Shards < 1:
+		return fmt.Errorf("%w: %d here, %d there", errShards, self.Shards, p.Shards)
+	case in.window < 1:
+		return errIntro
+	}
+	return nil
+}

@@ -1,0 +1,99 @@
+package link
+
+// Kind says what an envelope asks or tells. The numbers are the links' wire format: they only grow.
+type Kind uint8
+
+// Kinds of envelopes. Behind each: who sends it to whom, the group it is charged to, and what it means. Slot and Gen name a
+// session of the gateway in question; payloads called stanza are ready to be sealed for a client as they are.
+const (
+	// KindHello: leader of a group -> each interested peer, when the stream comes up and when leadership starts; Term. Not charged.
+	KindHello Kind = 1
+	// KindRebind: gateway -> router, dir/N: a session bound under an earlier leader keeps Serial; Account, Device, Slot, Gen, Serial.
+	KindRebind Kind = 2
+	// KindRebindDone: gateway -> router, dir/N: all sessions were re-sent; Term of the hello answered.
+	KindRebindDone Kind = 3
+	// KindBind: gateway -> router, dir/N: Account, Device, Slot, Gen, ID (highest id the client says it used); 32-byte static key.
+	KindBind Kind = 4
+	// KindRegister: gateway -> router, dir/hash(handle): Slot, Gen, ID, Flags; 32-byte static key and the register stanza.
+	KindRegister Kind = 5
+	// KindRedeem: gateway -> router, dir/hash(invite code): Slot, Gen; 32-byte static key and the code.
+	KindRedeem Kind = 6
+	// KindRedeemed: router -> gateway: Slot, Gen, Reason (0: the invite is good).
+	KindRedeemed Kind = 7
+	// KindBound: router -> gateway, dir/N: Slot, Gen, Account, Device, Serial, ID (highest id noted before); bound stanza.
+	KindBound Kind = 8
+	// KindClose: router or offline -> gateway: close that session; Slot, Gen, Reason, RetryAfter.
+	KindClose Kind = 9
+	// KindUnbind: gateway -> router, dir/N: Account, Device, Slot, Gen, Serial.
+	KindUnbind Kind = 10
+	// KindMessage: gateway -> router, dir/N of the recipient: Slot, Gen, Account and Device of the sender, ID, Charge; stanza.
+	KindMessage Kind = 11
+	// KindStore: router -> offline, queue/N of the recipient: a message with Gateway filled in.
+	KindStore Kind = 12
+	// KindAck: offline -> gateway, queue/N: Slot, Gen, ID, Charge: the message is durable.
+	KindAck Kind = 13
+	// KindRefused: router or offline -> gateway: Slot, Gen, ID, Charge, Reason; refused stanza.
+	KindRefused Kind = 14
+	// KindAttach: router -> offline, queue/N: Gateway, Account, Device, Slot, Gen, Serial.
+	KindAttach Kind = 15
+	// KindDetach: router -> offline, queue/N: the fields of attach.
+	KindDetach Kind = 16
+	// KindAttachDone: router -> offline, queue/N: all attachments were re-sent; Term of the hello answered.
+	KindAttachDone Kind = 17
+	// KindDeliver: offline -> gateway, queue/N: Slot, Gen, Epoch, ID (number in the attachment, from 1); stanza.
+	KindDeliver Kind = 18
+	// KindDeliveryAck: gateway -> offline, queue/N: Account, Device, Slot, Gen, Epoch, ID (attachment number, cumulative).
+	KindDeliveryAck Kind = 19
+	// KindExpect: gateway -> offline, queue/N: Account, Device, Slot, Gen, Epoch, ID (number expected next).
+	KindExpect Kind = 20
+	// KindGone: gateway -> router or offline: Account, Device, Slot, Gen: that session is no more; forget it.
+	KindGone Kind = 21
+	// KindQuery: gateway -> router, dir/N of the handle or account asked: Slot, Gen, Account and Device of the asker, ID; stanza.
+	KindQuery Kind = 22
+	// KindResult: router -> gateway: Slot, Gen, ID; result or error stanza.
+	KindResult Kind = 23
+	// KindNote: gateway -> router, dir/N of the sender: Account, Device, ID (highest id forwarded).
+	KindNote Kind = 24
+	// KindContact: gateway -> router, dir/N of the sender: Account wrote to the account in ID.
+	KindContact Kind = 25
+	// KindReceipt: offline of B -> offline of A, queue/A: Account and Device of A, ID (account of B); tag byte and packed ids.
+	KindReceipt Kind = 26
+	// KindReceiptStored: offline of A -> offline of B, queue/B: Account of B, ID (first id of the batch); account of A, device of A,
+	// tag, packed ids.
+	KindReceiptStored Kind = 27
+	// KindDropQueue: router -> offline, queue/N: Account, Device: the device was unlinked.
+	KindDropQueue Kind = 28
+	// KindQueueDropped: offline -> router, dir/N: Account, Device.
+	KindQueueDropped Kind = 29
+	// KindUnlinkIdle: offline -> router, dir/N: Account, Device: its full queue was not read for 14 days.
+	KindUnlinkIdle Kind = 30
+	// KindNotLeader: router or offline -> sender: this process does not lead the group; Slot, Gen, ID, Charge copied.
+	KindNotLeader Kind = 31
+
+	// kindGrant gives back ID bytes of credit for Group. The package's own; never reaches a Handler. Not charged.
+	kindGrant Kind = 32
+	kindEnd   Kind = 33
+)
+
+// Bits of Envelope.Flags.
+const (
+	// FlagInvited on a register: the gateway has redeemed an invite for it.
+	FlagInvited uint8 = 1 << 0
+)
+
+var kindNames = [kindEnd]string{
+	"none", "hello", "rebind", "rebind_done", "bind", "register", "redeem", "redeemed", "bound", "close", "unbind", "message",
+	"store", "ack", "refused", "attach", "detach", "attach_done", "deliver", "delivery_ack", "expect", "gone", "query", "result",
+	"note", "contact", "receipt", "receipt_stored", "drop_queue", "queue_dropped", "unlink_idle", "not_leader", "grant",
+}
+
+// String returns the kind's name, as logs and metric labels show it; "unknown" outside of the list.
+func (k Kind) String() string {
+	if k >= kindEnd {
+		return "unknown"
+	}
+	return kindNames[k]
+}
+
+// charged reports whether envelopes of this kind use up credits.
+func (k Kind) charged() bool { return k != KindHello && k != kindGrant }

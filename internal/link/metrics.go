@@ -1,0 +1,110 @@
+package link
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"linecard.example/internal/stanza"
+)
+
+// metrics of one endpoint: vectors curried with its own role. Endpoints that share a registerer share the vectors.
+type metrics struct {
+	sent, received, batches, bytesOut, bytesIn *prometheus.CounterVec
+	drops, refusals                            *prometheus.CounterVec
+	streams                                    *prometheus.GaugeVec
+}
+
+func newMetrics(r prometheus.Registerer, self Role) *metrics {
+	own := prometheus.Labels{"role": self.String()}
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "linecard_link_" + name, Help: help}, append([]string{"role"}, labels...))
+		return shared(r, v).MustCurryWith(own)
+	}
+	streams := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "linecard_link_streams", Help: "Streams up, by role of the peer."},
+		[]string{"role", "peer"})
+	return &metrics{
+		sent:     counter("envelopes_sent_total", "Envelopes handed to the transport.", "peer"),
+		received: counter("envelopes_received_total", "Envelopes handed to the daemon.", "peer"),
+		batches:  counter("batches_sent_total", "Messages handed to the transport, signs of life included.", "peer"),
+		bytesOut: counter("bytes_sent_total", "Bytes of envelopes handed to the transport.", "peer"),
+		bytesIn:  counter("bytes_received_total", "Bytes of envelopes received.", "peer"),
+		drops:    counter("drops_total", "Envelopes refused or dropped by a stream.", "peer", "reason"),
+		refusals: counter("refusals_total", "Streams refused, at either end.", "result"),
+		streams:  shared(r, streams).MustCurryWith(own),
+	}
+}
+
+// shared registers c, or returns the same collector of an earlier endpoint.
+func shared[C prometheus.Collector](r prometheus.Registerer, c C) C {
+	if r == nil {
+		return c
+	}
+	var already prometheus.AlreadyRegisteredError
+	if err := r.Register(c); errors.As(err, &already) {
+		if old, ok := already.ExistingCollector.(C); ok {
+			return old
+		}
+	}
+	return c
+}
+
+var refusalResults = []struct {
+	err  error
+	name string
+}{
+	{errIntro, "intro"}, {errVersion, "version"}, {errRole, "role"}, {errShards, "shards"}, {errCluster, "cluster"}, {errFull, "full"},
+}
+
+// refused counts a refusal by its cause; a failure to connect is none.
+func (m *metrics) refused(err error) {
+	name := "other"
+	for _, r := range refusalResults {
+		if errors.Is(err, r.err) {
+			name = r.name
+		}
+	}
+	m.refusals.WithLabelValues(name).Inc()
+}
+
+// streamMetrics are the children of one stream, resolved once.
+type streamMetrics struct {
+	sent, received, batches, bytesOut, bytesIn, noCredit, linkDown prometheus.Counter
+	streams                                                        prometheus.Gauge
+}
+
+func (m *metrics) stream(peer Role) *streamMetrics {
+	p := peer.String()
+	return &streamMetrics{
+		sent:     m.sent.WithLabelValues(p),
+		received: m.received.WithLabelValues(p),
+		batches:  m.batches.WithLabelValues(p),
+		bytesOut: m.bytesOut.WithLabelValues(p),
+		bytesIn:  m.bytesIn.WithLabelValues(p),
+		noCredit: m.drops.WithLabelValues(p, stanza.ReasonNoCredit.String()),
+		linkDown: m.drops.WithLabelValues(p, stanza.ReasonLinkDown.String()),
+		streams:  m.streams.WithLabelValues(p),
+	}
+}
+
+func (m *streamMetrics) up()                     { m.streams.Inc() }
+func (m *streamMetrics) down()                   { m.streams.Dec() }
+func (m *streamMetrics) receivedBytes(n int)     { m.bytesIn.Add(float64(n)) }
+func (m *streamMetrics) receivedEnvelopes(n int) { m.received.Add(float64(n)) }
+func (m *streamMetrics) droppedPending(n int)    { m.linkDown.Add(float64(n)) }
+
+func (m *streamMetrics) sentBatch(n, bytes int) {
+	m.batches.Inc()
+	m.sent.Add(float64(n))
+	m.bytesOut.Add(float64(bytes))
+}
+
+// dropped counts an envelope that Send did not take; the caller's mistakes are not counted.
+func (m *streamMetrics) dropped(err error) {
+	switch err {
+	case ErrNoCredit:
+		m.noCredit.Inc()
+	case ErrDown:
+		m.linkDown.Inc()
+	}
+}
