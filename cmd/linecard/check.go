@@ -1,0 +1,31 @@
+package main
+
+import (
+	"fmt"
+
+	"linecard.example/internal/node"
+)
+
+// CheckCmd checks a configuration without running it.
+type CheckCmd struct {
+	Config string `help:"Configuration file." type:"path" required:"" placeholder:"FILE"`
+	Role   string `help:"What would run with it: up, gateway, router or offline." enum:"up,gateway,router,offline" default:"up"`
+}
+
+// Run prints "ok", or every fault, one a line on standard error.
+func (c CheckCmd) Run(std Std) error {
+	roles := []node.Role{node.Role(c.Role)}
+	if c.Role == "up" {
+		roles = []node.Role{node.Gateway, node.Router, node.Offline}
+	}
+	cfg, err := node.LoadConfig(c.Config)
+	if err == nil {
+		err = cfg.Validate(roles...)
+	}
+	if err != nil {
+		fmt.Fprintln(std.Err, err)
+		return exitError{code: 1}
+	}
+	_, err = fmt.Fprintf(std.Out, "%s: ok for %s\n", c.Config, c.Role)
+	return err
+}

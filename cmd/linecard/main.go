@@ -1,0 +1,90 @@
+// Command linecard is a messaging gateway with the daemons behind it, one subcommand each, and the tools around them.
+//
+// Each subcommand's file turns flags into a configuration and calls one package. What a subcommand prints for scripts goes to
+// standard output; errors are one line on standard error. The exit code is 0, 1 for a failure, 2 for wrong usage.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"linecard.example/internal/metrics"
+)
+
+type commands struct {
+	Up      UpCmd      `cmd:"" help:"Run the whole system on this machine, with nothing to configure."`
+	Gateway GatewayCmd `cmd:"" help:"Run a gateway."`
+	Router  RouterCmd  `cmd:"" help:"Run a router."`
+	Offline OfflineCmd `cmd:"" help:"Run an offline queue daemon."`
+	Check   CheckCmd   `cmd:"" help:"Check a configuration file and say everything that is wrong with it."`
+	Keys    KeysCmd    `cmd:"" help:"Make the keys of a cluster and of its daemons."`
+	Admin   AdminCmd   `cmd:"" help:"Ask a running process to do something."`
+	Chat    ChatCmd    `cmd:"" help:"Chat in this terminal."`
+	Send    SendCmd    `cmd:"" help:"Send messages and wait until they are stored."`
+	Recv    RecvCmd    `cmd:"" help:"Receive messages."`
+	Version VersionCmd `cmd:"" help:"Print the version."`
+}
+
+// VersionCmd prints what was built.
+type VersionCmd struct{}
+
+// Run prints one line.
+func (VersionCmd) Run(std Std) error {
+	version, revision := metrics.Build()
+	_, err := fmt.Fprintf(std.Out, "linecard %s %s\n", version, revision)
+	return err
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], Std{In: os.Stdin, Out: os.Stdout, Err: os.Stderr})
+	stop()
+	os.Exit(code)
+}
+
+// run parses the arguments, runs the subcommand and returns the exit code.
+func run(ctx context.Context, args []string, std Std) int {
+	var cmds commands
+	done := -1 // the code of a finished help text
+	parser, err := kong.New(&cmds, kong.Name("linecard"), kong.Description("A messaging gateway for very many encrypted sessions."),
+		kong.Writers(std.Out, std.Err), kong.Exit(func(code int) { done = code }),
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(std))
+	if err != nil {
+		fmt.Fprintln(std.Err, "linecard:", err)
+		return 2
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	parsed, err := parser.Parse(args)
+	if done >= 0 {
+		return done
+	}
+	if err != nil {
+		fmt.Fprintln(std.Err, "linecard:", err)
+		return 2
+	}
+	err = parsed.Run()
+	if err == nil {
+		return 0
+	}
+	var exit exitError
+	if errors.As(err, &exit) {
+		if exit.err != nil {
+			fmt.Fprintln(std.Err, "linecard:", oneLine(exit.err))
+		}
+		return exit.code
+	}
+	fmt.Fprintln(std.Err, "linecard:", oneLine(err))
+	return 1
+}
+
+// oneLine joins an error's lines, since scripts read one line.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"linecard.example/internal/node"
+)
+
+// UpCmd runs gateway, router and offline in one process.
+type UpCmd struct {
+	Data   string `help:"Directory for everything durable; made at first start." default:"./data" type:"path"`
+	Listen string `help:"Where clients connect, HOST:PORT." default:"127.0.0.1:7400"`
+	Admin  string `help:"The operator's HTTP listener, HOST:PORT." default:"127.0.0.1:7401"`
+	Config string `help:"Configuration file; flags win." type:"path" placeholder:"FILE"`
+}
+
+// Run starts the system, prints how to use it and returns when ctx ends and all is flushed.
+func (c UpCmd) Run(ctx context.Context, std Std) error {
+	cfg, err := node.LoadConfig(c.Config)
+	if err != nil {
+		return err
+	}
+	cfg.Data, cfg.Admin.Listen, cfg.Gateway.Listen = c.Data, c.Admin, c.Listen
+	roles := []node.Role{node.Gateway, node.Router, node.Offline}
+	if err := cfg.Validate(roles...); err != nil {
+		return err
+	}
+	if err := node.EnsureKeys(cfg); err != nil {
+		return err
+	}
+	n, err := node.New(cfg, roles, cfg.Logger(std.Err))
+	if err != nil {
+		return err
+	}
+	return n.Run(ctx, func() { c.greet(std, n) })
+}
+
+// greet says where the system listens and what to type next.
+func (c UpCmd) greet(std Std, n *node.Node) {
+	root := filepath.Join(c.Data, "root.pub")
+	server := n.GatewayAddr().String()
+	fmt.Fprintf(std.Out, `linecard is up.
+  clients   %s
+  admin     http://%s/metrics  /healthz  /readyz  /debug/pprof/
+  data      %s
+  root      %s
+            %s
+
+Try it, in two more terminals (bin/linecard is this binary):
+  bin/linecard chat --home ./home-ann --server %s --as ann --to bob --root %s
+  bin/linecard chat --home ./home-bob --server %s --as bob --to ann --root %s
+
+Ctrl-C stops it in order.
+`, server, n.AdminAddr(), c.Data, n.RootFingerprint(), root, server, root, server, root)
+}

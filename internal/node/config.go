@@ -1,0 +1,203 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"linecard.example/gateway"
+	"linecard.example/internal/config"
+	"linecard.example/offline"
+	"linecard.example/router"
+)
+
+// Role is a daemon that a process runs.
+type Role string
+
+// The daemons of a process; Up is all of them.
+const (
+	Gateway Role = "gateway"
+	Router  Role = "router"
+	Offline Role = "offline"
+)
+
+// Config is the configuration of one process. A process reads the sections of the daemons it runs; one file may serve several.
+type Config struct {
+	// Cluster names the cluster: clients pin it with the root, links refuse another one. Default "local".
+	Cluster string `toml:"cluster"`
+	// Shards is the number of shards, fixed when the cluster is created: 1 to 1024, default 16. More spread the load over more
+	// raft groups and cost idle CPU each.
+	Shards int `toml:"shards"`
+	// Data is the directory for everything durable. Default "./data".
+	Data string `toml:"data"`
+
+	// Bootstrap lets a router or offline process with a fresh data directory start its groups as their only replica. Set by the
+	// flag --bootstrap and by `up`; a data directory that was in use ignores it.
+	Bootstrap bool `toml:"-"`
+
+	Log     LogConfig      `toml:"log"`
+	Admin   AdminConfig    `toml:"admin"`
+	Links   LinksConfig    `toml:"links"`
+	Gateway gateway.Config `toml:"gateway"`
+	Router  router.Config  `toml:"router"`
+	Offline offline.Config `toml:"offline"`
+}
+
+// LogConfig says how a process logs to standard error.
+type LogConfig struct {
+	// Format is "text" (default) or "json".
+	Format string `toml:"format"`
+	// Level is "debug", "info" (default), "warn" or "error".
+	Level string `toml:"level"`
+}
+
+// AdminConfig is the operator's HTTP listener.
+type AdminConfig struct {
+	// Listen is HOST:PORT, default 127.0.0.1:7401. There is no authentication: keep it on a loopback or management address.
+	Listen string `toml:"listen"`
+	// TurnLimit is how long a loop or shard goroutine may go without a turn before /healthz says so. Default 5s.
+	TurnLimit config.Duration `toml:"turn_limit"`
+}
+
+// LinksConfig connects the daemons of separate processes. `up` needs none of it.
+type LinksConfig struct {
+	// Keys is the directory with ca.pem, NAME.pem, NAME.key and, for a gateway, NAME.static and NAME.cert. Default DATA/keys.
+	Keys string `toml:"keys"`
+	// Name is the daemon's name in that directory. Default: what runs ("gateway", "router", "offline", "up").
+	Name string `toml:"name"`
+	// Listen is where a router or offline process accepts links, HOST:PORT. No default.
+	Listen string `toml:"listen"`
+	// Routers are the addresses of all router processes; a gateway dials them.
+	Routers []string `toml:"routers"`
+	// Offlines are the addresses of all offline processes; gateways and routers dial them, and each offline dials the others.
+	Offlines []string `toml:"offlines"`
+	// Shards are the numbers that this router or offline process holds, such as "0-7,12". Default: all.
+	Shards string `toml:"shards"`
+	// Credit bounds the bytes on their way to a peer for one group. Default 4MiB; raising it costs memory when a peer is slow.
+	Credit config.Size `toml:"credit"`
+}
+
+// DefaultConfig returns the defaults that `up` runs with.
+func DefaultConfig() Config {
+	c := Config{
+		Cluster: "local", Shards: 16, Data: "./data",
+		Log:   LogConfig{Format: "text", Level: "info"},
+		Admin: AdminConfig{Listen: "127.0.0.1:7401", TurnLimit: config.Duration(5e9)},
+		Links: LinksConfig{Credit: 4 << 20},
+
+		Gateway: gateway.DefaultConfig(), Router: router.DefaultConfig(), Offline: offline.DefaultConfig(),
+	}
+	c.Gateway.Listen = "127.0.0.1:7400"
+	return c
+}
+
+// LoadConfig reads a configuration file over the defaults. It does not validate.
+func LoadConfig(path string) (Config, error) {
+	c := DefaultConfig()
+	if path == "" {
+		return c, nil
+	}
+	err := config.Load(path, &c)
+	return c, err
+}
+
+// Validate returns every fault of the configuration for a process that runs the given daemons, all at once.
+func (c Config) Validate(roles ...Role) error {
+	f := config.NewFaults("")
+	f.Check(clusterRule.MatchString(c.Cluster), "cluster", "%q: want 1 to 64 of a-z A-Z 0-9 . _ -", c.Cluster)
+	f.Check(c.Shards >= 1 && c.Shards <= 1024, "shards", "%d: want 1 to 1024", c.Shards)
+	f.Check(c.Data != "", "data", "want a directory")
+	f.Check(c.Log.Format == "text" || c.Log.Format == "json", "log.format", "%q: want text or json", c.Log.Format)
+	f.Check(new(slog.Level).UnmarshalText([]byte(c.Log.Level)) == nil, "log.level", "%q: want debug, info, warn or error", c.Log.Level)
+	f.Check(isAddress(c.Admin.Listen), "admin.listen", "%q: want HOST:PORT", c.Admin.Listen)
+	f.Check(c.Admin.TurnLimit.D() >= 1e9, "admin.turn_limit", "%v: want at least 1s", c.Admin.TurnLimit)
+	f.Check(c.Links.Credit >= 256<<10, "links.credit", "%v: want at least 256KiB", c.Links.Credit)
+	if c.Shards >= 1 && c.Shards <= 1024 {
+		_, err := parseShards(c.Links.Shards, c.Shards)
+		f.Check(err == nil, "links.shards", "%v", err)
+	}
+	together := len(roles) == 3
+	for _, role := range roles {
+		c.validateRole(f, role, together)
+	}
+	return errors.Join(f.List()...)
+}
+
+func (c Config) validateRole(f config.Faults, role Role, together bool) {
+	switch role {
+	case Gateway:
+		f.Add(c.Gateway.Validate()...)
+		f.Check(together || len(c.Links.Routers) > 0, "links.routers", "a gateway needs the addresses of the routers")
+		f.Check(together || len(c.Links.Offlines) > 0, "links.offlines", "a gateway needs the addresses of the offline processes")
+	case Router:
+		f.Add(c.Router.Validate()...)
+		f.Check(together || len(c.Links.Offlines) > 0, "links.offlines", "a router needs the addresses of the offline processes")
+	case Offline:
+		f.Add(c.Offline.Validate()...)
+	}
+	if !together && role != Gateway {
+		f.Check(isAddress(c.Links.Listen), "links.listen", "%q: a %s needs HOST:PORT to accept links on", c.Links.Listen, role)
+	}
+	for _, a := range append(append([]string{}, c.Links.Routers...), c.Links.Offlines...) {
+		f.Check(isAddress(a), "links", "%q: want HOST:PORT", a)
+	}
+}
+
+// Logger returns the logger of the configuration, writing to standard error through w.
+func (c Config) Logger(w logWriter) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(c.Log.Level)) // validated
+	opts := &slog.HandlerOptions{Level: level}
+	if c.Log.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, opts))
+	}
+	return slog.New(slog.NewTextHandler(w, opts))
+}
+
+type logWriter interface{ Write(p []byte) (int, error) }
+
+func (c Config) keyDir() string {
+	if c.Links.Keys != "" {
+		return c.Links.Keys
+	}
+	return filepath.Join(c.Data, "keys")
+}
+
+func isAddress(s string) bool {
+	_, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return false
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n < 1<<16
+}
+
+// parseShards reads a list such as "0-7,12"; the empty string is all of them. Numbers are ascending and below total.
+func parseShards(list string, total int) ([]int, error) {
+	var all []int
+	if list == "" {
+		for n := range total {
+			all = append(all, n)
+		}
+		return all, nil
+	}
+	for part := range strings.SplitSeq(list, ",") {
+		from, to, isRange := strings.Cut(strings.TrimSpace(part), "-")
+		if !isRange {
+			to = from
+		}
+		a, errA := strconv.Atoi(from)
+		b, errB := strconv.Atoi(to)
+		if errA != nil || errB != nil || a < 0 || b < a || b >= total || (len(all) > 0 && a <= all[len(all)-1]) {
+			return nil, fmt.Errorf("%q: want ascending numbers and ranges below %d, such as 0-7,12", list, total)
+		}
+		for n := a; n <= b; n++ {
+			all = append(all, n)
+		}
+	}
+	return all, nil
+}

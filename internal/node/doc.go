@@ -1,0 +1,12 @@
+// Package node assembles daemons from a configuration: keys, links, shards, health, admin listener. It is the only package that
+// imports the daemons; the commands and the end-to-end tests start processes through it.
+//
+//	config.go   the configuration of a process and what may be wrong with it
+//	keys.go     root, certificate authority and the keys of a daemon: made, written, read
+//	identity.go the node id: written once, read at each start
+//	node.go     New and Run: one process with any of the daemons
+//	runtime.go  GOGC and memory limit by what runs in the process
+//	health.go   what /healthz and /readyz say
+//
+// New builds everything that can fail at once; Run starts the goroutines and returns when all of them have ended.
+package node

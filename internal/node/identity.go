@@ -1,0 +1,101 @@
+package node
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// identity is the random number that names this data directory for ever.
+type identity struct {
+	path string
+	id   uint64
+	new  bool // no start has opened all groups yet: they may be bootstrapped
+}
+
+// freshMark stands behind the number until the first start has opened every group, so that a crash during that start does not
+// leave a directory that refuses to start.
+const freshMark = " new"
+
+// readIdentity reads dir/node, or makes it when it does not exist. Anything else in the file than 16 hexadecimal digits, the mark
+// and a line end is an error that names the file: a wrong id would start a second life under the data of the first.
+func readIdentity(dir string) (identity, error) {
+	path := filepath.Join(dir, "node")
+	text, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		fresh := identity{path: path, id: randomID(), new: true}
+		return fresh, fresh.write()
+	case err != nil:
+		return identity{}, fmt.Errorf("node id: %w", err)
+	}
+	digits, isNew := strings.CutSuffix(strings.TrimSuffix(string(text), "\n"), freshMark)
+	raw, err := hex.DecodeString(digits)
+	if err != nil || len(raw) != 8 || binary.BigEndian.Uint64(raw) == 0 {
+		return identity{}, fmt.Errorf("node id: %s is damaged: want 16 hexadecimal digits; restore it from a backup, "+
+			"or start with an empty data directory", path)
+	}
+	return identity{path: path, id: binary.BigEndian.Uint64(raw), new: isNew}, nil
+}
+
+// settle notes that every group exists: from now on an empty log under this id is a lost log.
+func (i *identity) settle() error {
+	if !i.new {
+		return nil
+	}
+	i.new = false
+	return i.write()
+}
+
+func (i identity) write() error {
+	line := hex.EncodeToString(binary.BigEndian.AppendUint64(nil, i.id))
+	if i.new {
+		line += freshMark
+	}
+	if err := writeFile(i.path, []byte(line+"\n"), 0o600); err != nil {
+		return fmt.Errorf("node id: %w", err)
+	}
+	return nil
+}
+
+// randomID returns a random number other than 0.
+func randomID() uint64 {
+	var b [8]byte
+	for {
+		_, _ = rand.Read(b[:]) // never fails: it ends the process instead
+		if id := binary.BigEndian.Uint64(b[:]); id != 0 {
+			return id
+		}
+	}
+}
+
+// writeFile writes a file that is whole or not there: a temporary one beside it, synced, renamed, and the folder synced.
+func writeFile(path string, content []byte, mode os.FileMode) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // fails after the rename, as it should
+	err = errors.Join(f.Chmod(mode), func() error { _, err := f.Write(content); return err }(), f.Sync())
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

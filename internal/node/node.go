@@ -1,0 +1,219 @@
+package node
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"linecard.example/gateway"
+	"linecard.example/internal/link"
+	"linecard.example/internal/metrics"
+	"linecard.example/internal/shard"
+	"linecard.example/offline"
+	"linecard.example/router"
+)
+
+// Node is one process: some daemons, their links and the admin listener. New makes it, Run runs it once; the accessors may be
+// called from any goroutine after New.
+type Node struct {
+	cfg   Config
+	roles []Role
+	log   *slog.Logger
+	clock func() time.Time
+	reg   *prometheus.Registry
+
+	shards      []int // shard numbers hosted here
+	id          identity
+	incarnation uint64
+
+	gateway *gateway.Gateway
+	router  *router.Router
+	offline *offline.Offline
+	hosts   []*shard.Host
+
+	tls     *tls.Config
+	adminLn net.Listener
+	linkLn  net.Listener
+}
+
+// New opens everything a process needs: directories, keys, databases, listeners. On error all of it is closed again.
+func New(cfg Config, roles []Role, log *slog.Logger) (*Node, error) {
+	tuneRuntime(roles)
+	shards, err := parseShards(cfg.Links.Shards, cfg.Shards)
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{cfg: cfg, roles: roles, log: log, clock: time.Now, reg: metrics.NewRegistry(), shards: shards, incarnation: randomID()}
+	if err := n.open(); err != nil {
+		n.close()
+		return nil, err
+	}
+	return n, nil
+}
+
+func (n *Node) open() error {
+	if err := os.MkdirAll(n.cfg.Data, 0o700); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	var err error
+	if n.id, err = readIdentity(n.cfg.Data); err != nil {
+		return err
+	}
+	if n.adminLn, err = net.Listen("tcp", n.cfg.Admin.Listen); err != nil {
+		return fmt.Errorf("admin listener: %w", err)
+	}
+	if !n.together() {
+		if err := n.openLinks(); err != nil {
+			return err
+		}
+	}
+	for _, role := range n.roles {
+		if err := n.openRole(role); err != nil {
+			return fmt.Errorf("%s: %w", role, err)
+		}
+	}
+	return n.id.settle()
+}
+
+func (n *Node) openLinks() error {
+	var err error
+	if n.tls, err = linkTLS(n.cfg.keyDir(), n.name()); err != nil {
+		return err
+	}
+	if n.runs(Gateway) {
+		return nil // a gateway only dials
+	}
+	if n.linkLn, err = net.Listen("tcp", n.cfg.Links.Listen); err != nil {
+		return fmt.Errorf("link listener: %w", err)
+	}
+	return nil
+}
+
+func (n *Node) openRole(role Role) error {
+	log := n.log.With("daemon", string(role))
+	switch role {
+	case Gateway:
+		static, cert, err := gatewayKeys(n.cfg.keyDir(), n.name(), n.clock())
+		if err != nil {
+			return err
+		}
+		n.gateway, err = gateway.New(n.cfg.Gateway, gateway.Deps{
+			Node: n.id.id, Incarnation: n.incarnation, Shards: n.cfg.Shards, Cluster: n.cfg.Cluster,
+			Logger: log, Registerer: n.reg, Clock: n.clock, Static: static, Cert: cert,
+		})
+		return err
+	case Router:
+		host, err := n.openHost(role, log)
+		if err != nil {
+			return err
+		}
+		n.router, err = router.New(n.cfg.Router, router.Deps{
+			Node: n.id.id, Incarnation: n.incarnation, Shards: n.cfg.Shards, Cluster: n.cfg.Cluster,
+			Logger: log, Registerer: n.reg, Clock: n.clock, Host: host, Groups: n.shards,
+		})
+		return err
+	case Offline:
+		host, err := n.openHost(role, log)
+		if err != nil {
+			return err
+		}
+		n.offline, err = offline.New(n.cfg.Offline, offline.Deps{
+			Node: n.id.id, Incarnation: n.incarnation, Shards: n.cfg.Shards, Cluster: n.cfg.Cluster,
+			Logger: log, Registerer: n.reg, Clock: n.clock, Host: host, Groups: n.shards,
+		})
+		return err
+	}
+	return fmt.Errorf("no such daemon")
+}
+
+// openHost opens the two databases of a daemon with shards.
+func (n *Node) openHost(role Role, log *slog.Logger) (*shard.Host, error) {
+	host, err := shard.OpenHost(shard.HostConfig{
+		Dir: filepath.Join(n.cfg.Data, string(role)), NodeID: strconv.FormatUint(n.id.id, 16), Bootstrap: n.id.new && (n.together() || n.cfg.Bootstrap),
+		Clock: n.clock, Logger: log, Registerer: prometheus.WrapRegistererWithPrefix("linecard_"+string(role)+"_", n.reg),
+	})
+	if err == nil {
+		n.hosts = append(n.hosts, host)
+	}
+	return host, err
+}
+
+// close closes what New opened, for a node that does not run.
+func (n *Node) close() {
+	for _, ln := range []net.Listener{n.adminLn, n.linkLn} {
+		if ln != nil {
+			ln.Close()
+		}
+	}
+	if err := n.closeHosts(); err != nil {
+		n.log.Error("closing the databases", "err", err)
+	}
+}
+
+func (n *Node) closeHosts() error {
+	var errs []error
+	for _, h := range n.hosts {
+		errs = append(errs, h.Close())
+	}
+	n.hosts = nil
+	return errors.Join(errs...)
+}
+
+func (n *Node) runs(r Role) bool { return slices.Contains(n.roles, r) }
+
+// together reports whether all daemons run in this process.
+func (n *Node) together() bool { return len(n.roles) > 1 }
+
+// name is this process's name among the keys.
+func (n *Node) name() string {
+	switch {
+	case n.cfg.Links.Name != "":
+		return n.cfg.Links.Name
+	case n.together():
+		return upName
+	}
+	return string(n.roles[0])
+}
+
+// GatewayAddr is where clients connect, known once Run has called its ready function; nil without a gateway.
+func (n *Node) GatewayAddr() net.Addr {
+	if n.gateway == nil {
+		return nil
+	}
+	return n.gateway.Addr()
+}
+
+// AdminAddr is the address of the admin listener.
+func (n *Node) AdminAddr() net.Addr { return n.adminLn.Addr() }
+
+// LinkAddr is where links are accepted; nil in `up` and for a gateway.
+func (n *Node) LinkAddr() net.Addr {
+	if n.linkLn == nil {
+		return nil
+	}
+	return n.linkLn.Addr()
+}
+
+// endpoint returns the daemon's side of the links.
+func (n *Node) endpoints() []*link.Endpoint {
+	var all []*link.Endpoint
+	if n.gateway != nil {
+		all = append(all, n.gateway.Endpoint())
+	}
+	if n.router != nil {
+		all = append(all, n.router.Endpoint())
+	}
+	if n.offline != nil {
+		all = append(all, n.offline.Endpoint())
+	}
+	return all
+}

@@ -1,0 +1,245 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/thejerf/suture/v4"
+
+	"linecard.example/internal/admin"
+	"linecard.example/internal/link"
+)
+
+// startLimit is how long a process may take to become ready before Run says that it is slow; it goes on all the same.
+const startLimit = 30 * time.Second
+
+// Run runs the node until ctx ends or a daemon fails. Then the daemons end in the order of the message path, gateway first, so
+// that what a gateway still holds is answered; databases are closed last. ready is called once, when the process is ready to serve.
+func (n *Node) Run(ctx context.Context, ready func()) error {
+	services, stopServices := context.WithCancel(context.Background())
+	defer stopServices()
+	daemons := n.startDaemons()
+	closed := n.startServices(services)
+	go n.waitReady(services, ready)
+
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-daemons.failed:
+	case err = <-n.hostFailure(services):
+	}
+	n.log.Info("stopping", "cause", cause(ctx, err))
+	err = errors.Join(err, daemons.stop())
+	stopServices()
+	<-closed
+	return errors.Join(err, n.closeHosts())
+}
+
+func cause(ctx context.Context, err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	return context.Cause(ctx).Error()
+}
+
+// daemonSet is the running daemons, in the order in which they end.
+type daemonSet struct {
+	cancels []context.CancelFunc
+	ends    []chan error
+	failed  chan error
+}
+
+func (n *Node) startDaemons() *daemonSet {
+	set := &daemonSet{failed: make(chan error, 3)}
+	start := func(role Role, run func(context.Context) error) {
+		ctx, cancel := context.WithCancel(context.Background())
+		end := make(chan error, 1)
+		set.cancels, set.ends = append(set.cancels, cancel), append(set.ends, end)
+		go func() {
+			err := run(ctx)
+			if err == nil && ctx.Err() == nil {
+				err = errors.New("ended by itself")
+			}
+			if err != nil {
+				err = fmt.Errorf("%s: %w", role, err)
+				set.failed <- err
+			}
+			end <- err
+		}()
+	}
+	if n.gateway != nil {
+		start(Gateway, n.gateway.Run)
+	}
+	if n.router != nil {
+		start(Router, n.router.Run)
+	}
+	if n.offline != nil {
+		start(Offline, n.offline.Run)
+	}
+	return set
+}
+
+// stop ends the daemons one after the other and returns the errors of those that did not end well.
+func (d *daemonSet) stop() error {
+	var errs []error
+	for i, cancel := range d.cancels {
+		cancel()
+		errs = append(errs, <-d.ends[i])
+	}
+	return errors.Join(errs...)
+}
+
+// hostFailure returns a channel with the first failure of a database; such a process must not go on.
+func (n *Node) hostFailure(ctx context.Context) <-chan error {
+	failed := make(chan error, len(n.hosts))
+	for _, h := range n.hosts {
+		go func() {
+			select {
+			case err := <-h.Failed():
+				failed <- err
+			case <-ctx.Done():
+			}
+		}()
+	}
+	return failed
+}
+
+// startServices runs what may be restarted by itself: the admin listener, the link listener, the links. The returned channel is
+// closed when all of it has ended.
+func (n *Node) startServices(ctx context.Context) <-chan struct{} {
+	sup := suture.New("node", suture.Spec{
+		EventHook: func(e suture.Event) { n.log.Warn("service", "event", e.String()) },
+		Timeout:   5 * time.Second,
+	})
+	adm := admin.New(n.reg, n.clock, n.unhealthy, n.unready)
+	if n.router != nil {
+		adm.Handle("/invite", n.invite)
+	}
+	sup.Add(&listenService{ln: n.adminLn, serve: adm.Serve})
+	if n.together() {
+		sup.Add(connectService{n})
+	} else {
+		n.addLinks(sup)
+	}
+	done := make(chan struct{})
+	failed := sup.ServeBackground(ctx)
+	go func() {
+		<-failed
+		close(done)
+	}()
+	return done
+}
+
+func (n *Node) addLinks(sup *suture.Supervisor) {
+	if n.linkLn != nil {
+		sup.Add(&listenService{ln: n.linkLn, serve: link.NewServer(n.tls, n.endpoints()...).Serve})
+	}
+	dial := func(addrs []string, role link.Role) {
+		for _, addr := range addrs {
+			for _, e := range n.endpoints() {
+				sup.Add(dialService{n, e, addr, role})
+			}
+		}
+	}
+	if n.gateway != nil {
+		dial(n.cfg.Links.Routers, link.RoleRouter)
+	}
+	dial(n.cfg.Links.Offlines, link.RoleOffline)
+	if n.offline != nil {
+		sup.Add(connectService{n})
+	}
+}
+
+// listenService serves on a listener. After a failure it listens again on the same address.
+type listenService struct {
+	ln    net.Listener
+	serve func(context.Context, net.Listener) error
+}
+
+func (s *listenService) Serve(ctx context.Context) error {
+	err := s.serve(ctx, s.ln)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	next, errListen := net.Listen(s.ln.Addr().Network(), s.ln.Addr().String())
+	if errListen == nil {
+		s.ln = next
+	}
+	return errors.Join(err, errListen)
+}
+
+// connectService holds the links between the daemons of this process.
+type connectService struct{ n *Node }
+
+func (s connectService) Serve(ctx context.Context) error {
+	n := s.n
+	var stops []func()
+	connect := func(a, b *link.Endpoint) { stops = append(stops, link.Connect(a, b)) }
+	if n.gateway != nil {
+		connect(n.gateway.Endpoint(), n.router.Endpoint())
+		connect(n.gateway.Endpoint(), n.offline.Endpoint())
+		connect(n.router.Endpoint(), n.offline.Endpoint())
+	}
+	connect(n.offline.Endpoint(), n.offline.Endpoint()) // receipts between its own shards
+	<-ctx.Done()
+	for _, stop := range stops {
+		stop()
+	}
+	return ctx.Err()
+}
+
+// dialService keeps one stream to a peer process up.
+type dialService struct {
+	n    *Node
+	from *link.Endpoint
+	addr string
+	role link.Role
+}
+
+func (s dialService) Serve(ctx context.Context) error {
+	s.from.Dial(ctx, s.addr, s.role, s.n.tls)
+	return ctx.Err()
+}
+
+// waitReady calls ready when the process can serve.
+func (n *Node) waitReady(ctx context.Context, ready func()) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	start, warned := n.clock(), false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := n.clock()
+		faults := n.unready(now)
+		if len(faults) == 0 {
+			if ready != nil {
+				ready()
+			}
+			return
+		}
+		if !warned && now.Sub(start) > startLimit {
+			warned = true
+			n.log.Warn("not ready yet", "first", faults[0].Name, "why", faults[0].Why, "faults", len(faults))
+		}
+	}
+}
+
+// invite answers the admin command that makes an invite code.
+func (n *Node) invite(ctx context.Context, r *http.Request) (any, error) {
+	ttl, err := time.ParseDuration(r.URL.Query().Get("ttl"))
+	if err != nil || ttl < time.Minute || ttl > 365*24*time.Hour {
+		return nil, fmt.Errorf("ttl %q: want 1m to 8760h", r.URL.Query().Get("ttl"))
+	}
+	code, err := n.router.Invite(ctx, ttl)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]string{"code": code}, nil
+}

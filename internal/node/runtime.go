@@ -1,0 +1,53 @@
+package node
+
+import (
+	"bytes"
+	"os"
+	"runtime/debug"
+	"strconv"
+)
+
+// Garbage collection by what runs: a gateway holds millions of small things that live long and allocates little, so it collects
+// early; a shard process allocates much and holds little on the heap.
+const (
+	gcUp      = 50
+	gcGateway = 25
+	gcShards  = 400
+)
+
+// memoryShare is the part of the machine's memory that a process lets the heap grow to before it collects harder.
+const memoryShare = 0.7
+
+// tuneRuntime sets GOGC and the memory limit, unless the environment does.
+func tuneRuntime(roles []Role) {
+	percent := gcShards
+	switch {
+	case len(roles) > 1:
+		percent = gcUp
+	case roles[0] == Gateway:
+		percent = gcGateway
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(percent)
+	}
+	if total := machineMemory(); total > 0 && os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(int64(float64(total) * memoryShare))
+	}
+}
+
+// machineMemory returns the bytes of memory of this machine, 0 where it is not known.
+func machineMemory() int64 {
+	text, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return sysctlMemory()
+	}
+	for line := range bytes.Lines(text) {
+		if rest, ok := bytes.CutPrefix(line, []byte("MemTotal:")); ok {
+			kb, err := strconv.ParseInt(string(bytes.TrimSuffix(bytes.TrimSpace(rest), []byte(" kB"))), 10, 64)
+			if err == nil {
+				return kb << 10
+			}
+		}
+	}
+	return 0
+}
