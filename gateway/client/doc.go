@@ -1,0 +1,34 @@
+// Package client is the public Go client of linecard: it keeps a device's session with a gateway up, sends, receives, acknowledges
+// and looks names up. It is what docs/protocol.md asks of a client, and the only package of linecard meant for other modules.
+//
+// A Home holds what a device must not forget: its static key, the roots it trusts, its number, the messages that are not acked yet
+// and the last id received of every stream. Open starts a Client on it, which connects, binds or registers, and reconnects in the
+// background until Close, or until the server says that it must not come back (see Client.Err).
+//
+// Promise: what Send returned for is stored by the server at least once, in order within a stream (this device, one recipient), across
+// restarts and crashes of either side, as long as the Home survives; what Receive returns was never acknowledged by Message.Done on
+// this Home before. A crash between the application's use of a message and Done shows that message again.
+//
+// Payloads are NOT end-to-end encrypted yet: the server can read them. See payload.go.
+//
+// # Threading
+//
+// All methods of Client, Home and Message are safe for concurrent use. A Client owns up to four goroutines, all gone when Close
+// returns: run (connects, one attempt after the other), per connection a reader and a writer, and one that syncs the Home. Client.mu
+// guards everything that they share; a Home has its own lock, taken after it. Nothing is written to the network or synced to disk under
+// Client.mu.
+//
+// # Files
+//
+//	options.go client.go   Options; Client: life cycle and state
+//	reconnect.go           when to connect again: the policy for every reason
+//	connect.go conn.go     dial, handshake, certificate; sealed frames
+//	session.go writer.go   what is done with each stanza that arrives; what is written when
+//	outbox.go stream.go    unacked messages: order, window, resends (pure, no clock, no I/O)
+//	send.go answer.go      Send, copies, MarkRead; acks and refusals
+//	inbox.go               deliveries: the id rule, Receive, Done, cumulative acks
+//	query.go names.go      queries: look-up, device lists, link and unlink; names of accounts
+//	home.go journal.go record.go state.go roots.go   the Home and its files
+//	payload.go             what stands in the ciphertext slot today
+//	errors.go
+package client
