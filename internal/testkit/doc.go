@@ -1,0 +1,12 @@
+// Package testkit starts whole systems for tests from end to end: in one process, as the one process of `up`, or as separate
+// processes, and kills them. It also keeps the history of who sent and received what, and judges it.
+//
+//	binary.go    builds the linecard binary once per test process
+//	process.go   one child process: started, asked to stop, killed
+//	system.go    a system under test in one of its shapes
+//	history.go   what was sent, acked and received, and the rules it must keep
+//
+// Everything listens on ports of the loopback address that were free a moment before, keeps its files in the test's temporary
+// directory and ends with the test. Only processes that the package started are signalled. Nothing here is safe for concurrent use
+// unless it says so; History is.
+package testkit

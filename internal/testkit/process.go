@@ -1,0 +1,133 @@
+package testkit
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Process is one child process. Its output is kept, up to a bound, and shown when the test fails.
+type Process struct {
+	t    testing.TB
+	name string
+	args []string
+	out  tail
+	cmd  *exec.Cmd
+	done chan struct{}
+}
+
+// tailBytes bounds the output kept of a process, over all its lives.
+const tailBytes = 64 << 10
+
+// tail keeps the last bytes written to it. Safe for concurrent use.
+type tail struct {
+	mu sync.Mutex
+	b  []byte
+}
+
+func (o *tail) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.b = append(o.b, p...)
+	if extra := len(o.b) - tailBytes; extra > 0 {
+		o.b = bytes.Clone(o.b[extra:])
+	}
+	return len(p), nil
+}
+
+func (o *tail) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return string(o.b)
+}
+
+// NewProcess returns a process that does not run yet; name is for messages. The test's end kills it if it still runs.
+func NewProcess(t testing.TB, name string, args ...string) *Process {
+	p := &Process{t: t, name: name, args: args}
+	t.Cleanup(func() {
+		p.Kill()
+		if t.Failed() {
+			t.Logf("output of %s:\n%s", name, p.out.String())
+		}
+	})
+	return p
+}
+
+// Start starts the process; it must not run.
+func (p *Process) Start() {
+	p.t.Helper()
+	p.cmd = exec.Command(Binary(p.t), p.args...)
+	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
+	p.cmd.Env = append(os.Environ(), "GOTRACEBACK=all")
+	if err := p.cmd.Start(); err != nil {
+		p.t.Fatalf("starting %s: %v", p.name, err)
+	}
+	p.done = make(chan struct{})
+	go func(cmd *exec.Cmd, done chan struct{}) {
+		_ = cmd.Wait() // the state is read from cmd.ProcessState
+		close(done)
+	}(p.cmd, p.done)
+}
+
+// Running reports whether the process runs.
+func (p *Process) Running() bool {
+	if p.done == nil {
+		return false
+	}
+	select {
+	case <-p.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// PID returns the process id; 0 when it does not run.
+func (p *Process) PID() int {
+	if !p.Running() {
+		return 0
+	}
+	return p.cmd.Process.Pid
+}
+
+// Output returns the last bytes that the process wrote.
+func (p *Process) Output() string { return p.out.String() }
+
+// Kill ends the process with SIGKILL and waits until it is gone. Nothing happens when it does not run.
+func (p *Process) Kill() {
+	if p.Running() {
+		_ = p.cmd.Process.Kill() // it may just have ended
+		<-p.done
+	}
+}
+
+// Stop asks the process to end with SIGTERM and returns its exit code. It is killed, and the error says so, when it still runs
+// after the limit.
+func (p *Process) Stop(limit time.Duration) (int, error) {
+	if !p.Running() {
+		return p.ExitCode(), nil
+	}
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return -1, err
+	}
+	select {
+	case <-p.done:
+		return p.ExitCode(), nil
+	case <-time.After(limit):
+		p.Kill()
+		return -1, fmt.Errorf("%s did not end within %v of SIGTERM", p.name, limit)
+	}
+}
+
+// ExitCode returns the exit code of an ended process; -1 when a signal ended it or it never ran.
+func (p *Process) ExitCode() int {
+	if p.cmd == nil || p.cmd.ProcessState == nil {
+		return -1
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
