@@ -14,7 +14,7 @@ func (s *Ack) Append(dst []byte) []byte {
 
 // ParseAck reads an ack stanza; IDs borrows the view and has been checked (ValidPacked).
 func ParseAck(v View) (Ack, error) {
-	r := read(&v, TagAck)
+	r := read(v, TagAck)
 	s := Ack{IDs: r.packed(AttrIDs, MaxPacked)}
 	r.bare()
 	return s, r.err
@@ -33,7 +33,7 @@ func (s *DeliveryAck) Append(dst []byte) []byte {
 
 // ParseDeliveryAck reads a delivery_ack stanza.
 func ParseDeliveryAck(v View) (DeliveryAck, error) {
-	r := read(&v, TagDeliveryAck)
+	r := read(v, TagDeliveryAck)
 	n, l := uvarint(v.body)
 	if l <= 0 || l != len(v.body) {
 		r.fail(ErrBody)
@@ -73,7 +73,7 @@ func (s *Refused) Append(dst []byte) []byte {
 
 // ParseRefused reads a refused stanza; Devices and Full borrow the view. A compressed list is left compressed.
 func ParseRefused(v View) (Refused, error) {
-	r := read(&v, TagRefused)
+	r := read(v, TagRefused)
 	s := Refused{
 		ID:         r.id(),
 		Version:    r.opt(AttrVersion, MaxID),

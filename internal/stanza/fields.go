@@ -5,14 +5,14 @@ import "math"
 const maxUint32 = math.MaxUint32
 
 // reader takes the fields of a typed stanza out of a View and keeps the first fault, so that a Parse function reads as a list of its
-// fields. On the stack, no allocation.
+// fields. It holds the View by value: beside err, which is returned, a pointer to it would move every View to the heap.
 type reader struct {
-	v   *View
+	v   View
 	err error
 }
 
 // read starts the fields of a stanza of tag t.
-func read(v *View, t Tag) reader {
+func read(v View, t Tag) reader {
 	r := reader{v: v}
 	if v.Tag != t {
 		r.err = ErrTag

@@ -22,7 +22,7 @@ func (s *MessageUp) Append(dst []byte) []byte {
 // ParseMessageUp reads an upward message stanza; Body borrows the view. It checks the routing attributes only: ValidCiphers checks
 // the body, where somebody needs to look into it. An upward stanza with AttrFrom is forbidden; the gateway checks that with Has.
 func ParseMessageUp(v View) (MessageUp, error) {
-	r := read(&v, TagMessage)
+	r := read(v, TagMessage)
 	s := MessageUp{
 		ID:      r.id(),
 		Account: r.account(AttrAccount),
@@ -55,7 +55,7 @@ func (s *ReadUp) Append(dst []byte) []byte {
 
 // ParseReadUp reads an upward read stanza; IDs borrows the view and has been checked (ValidPacked).
 func ParseReadUp(v View) (ReadUp, error) {
-	r := read(&v, TagRead)
+	r := read(v, TagRead)
 	s := ReadUp{
 		ID:      r.id(),
 		Account: r.account(AttrAccount),
@@ -88,7 +88,7 @@ func (s *MessageDown) Append(dst []byte) []byte {
 
 // ParseMessageDown reads a downward message stanza; Body borrows the view.
 func ParseMessageDown(v View) (MessageDown, error) {
-	r := read(&v, TagMessage)
+	r := read(v, TagMessage)
 	s := MessageDown{
 		ID:         r.id(),
 		From:       r.account(AttrFrom),
@@ -120,7 +120,7 @@ func ParseReceiptDown(v View) (ReceiptDown, error) {
 	if v.Tag == TagRead {
 		tag = TagRead
 	}
-	r := read(&v, tag)
+	r := read(v, tag)
 	s := ReceiptDown{Tag: tag, From: r.account(AttrFrom), IDs: r.packed(AttrIDs, MaxPacked)}
 	r.bare()
 	return s, r.err

@@ -24,7 +24,7 @@ func (s *Query) Append(dst []byte) []byte {
 
 // ParseQuery reads a query stanza; Handle and Key borrow the view. The operation may be one of a newer list.
 func ParseQuery(v View) (Query, error) {
-	r := read(&v, TagQuery)
+	r := read(v, TagQuery)
 	s := Query{
 		ID:      r.id(),
 		Op:      Op(r.need(AttrOp, 255)),
@@ -60,7 +60,7 @@ func (s *Result) Append(dst []byte) []byte {
 
 // ParseResult reads a result stanza; Handle and Devices borrow the view. A compressed list is left compressed.
 func ParseResult(v View) (Result, error) {
-	r := read(&v, TagResult)
+	r := read(v, TagResult)
 	s := Result{
 		ID:      r.id(),
 		Account: Account(r.opt(AttrAccount, uint64(MaxAccount))),
@@ -90,7 +90,7 @@ func (s *QueryError) Append(dst []byte) []byte {
 
 // ParseQueryError reads an error stanza. The reason may be one of a newer list.
 func ParseQueryError(v View) (QueryError, error) {
-	r := read(&v, TagError)
+	r := read(v, TagError)
 	s := QueryError{ID: r.id(), Reason: r.reason(), RetryAfter: uint32(r.opt(AttrRetryAfter, maxUint32))}
 	r.bare()
 	return s, r.err

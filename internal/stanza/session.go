@@ -20,7 +20,7 @@ func (s *Bind) Append(dst []byte) []byte {
 
 // ParseBind reads a bind stanza. Its error wraps ErrStanza, as that of every Parse function.
 func ParseBind(v View) (Bind, error) {
-	r := read(&v, TagBind)
+	r := read(v, TagBind)
 	s := Bind{
 		Account:  r.account(AttrAccount),
 		Device:   r.device(AttrDevice),
@@ -55,7 +55,7 @@ func (s *Register) Append(dst []byte) []byte {
 // ParseRegister reads a register stanza; Handle and Invite borrow the view. It leaves the handle's characters to FoldHandle: they
 // have a reason of their own, bad_handle.
 func ParseRegister(v View) (Register, error) {
-	r := read(&v, TagRegister)
+	r := read(v, TagRegister)
 	s := Register{
 		Handle:   r.bytes(AttrHandle, maxHandleBytes),
 		Invite:   r.bytes(AttrInvite, MaxInvite),
@@ -98,7 +98,7 @@ func (s *Bound) Append(dst []byte) []byte {
 
 // ParseBound reads a bound stanza.
 func ParseBound(v View) (Bound, error) {
-	r := read(&v, TagBound)
+	r := read(v, TagBound)
 	s := Bound{
 		Account:     r.account(AttrAccount),
 		Device:      r.device(AttrDevice),
@@ -128,7 +128,7 @@ func (s *Close) Append(dst []byte) []byte {
 
 // ParseClose reads a close stanza. The reason may be one of a newer list.
 func ParseClose(v View) (Close, error) {
-	r := read(&v, TagClose)
+	r := read(v, TagClose)
 	s := Close{Reason: r.reason(), RetryAfter: uint32(r.opt(AttrRetryAfter, maxUint32))}
 	r.bare()
 	return s, r.err
@@ -154,7 +154,7 @@ func ParsePong(v View) (Pong, error) { return Pong{}, parseBare(v, TagPong) }
 
 // parseBare checks a stanza without fields.
 func parseBare(v View, t Tag) error {
-	r := read(&v, t)
+	r := read(v, t)
 	r.bare()
 	return r.err
 }
