@@ -2,8 +2,8 @@ package wire
 
 import circl "github.com/cloudflare/circl/dh/x25519"
 
-// circl's assembly: an XX responder costs well under half of what it costs with flynn's default (BenchmarkXXResponder,
-// BenchmarkXXResponderFlynn), which pays for the base point twice per ephemeral key.
+// circl's assembly, where flynn/noise's default pays for the base point twice: once for the ephemeral key, and once more when the
+// standard library makes a private key of its bytes (BenchmarkDH, BenchmarkKeypair; an XX responder is three and one of them).
 
 func basePoint(public, private *[KeySize]byte) {
 	circl.KeyGen((*circl.Key)(public), (*circl.Key)(private))
