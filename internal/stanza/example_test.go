@@ -42,6 +42,23 @@ func Example_session() {
 	show("-> alice", stanza.Pong{})
 	show("-> alice", &stanza.Close{Reason: stanza.ReasonDraining, RetryAfter: 1500})
 	// Output:
+	// alice -> register     020a3105416c69636558f001
+	// -> alice bound        03130c1110011c013880a0f1c2b1343c2040808010
+	// alice -> query        0b0904013103626f624c01
+	// -> alice result       0c3204010c211c013103626f625325241001352000000000000000000000000000000000000000000000000000000000000000b0
+	// alice -> message      40100481100c211c01ff0106686920626f62
+	// -> alice ack          070421028110
+	// alice -> message      401204831008020c211c01ff0106686920626f62
+	// -> alice refused      0908048310281e5c8010
+	// -> bob   message      40150481101411180124fba0f1c2b134ff686920626f62
+	// bob ->   delivery_ack 880101
+	// -> alice delivered    4106142121028110
+	// bob ->   read         420b0481100c11100121028110
+	// -> alice read         4206142121028110
+	// alice -> delivery_ack 880102
+	// alice -> ping         0500
+	// -> alice pong         0600
+	// -> alice close        040528062cdc0b
 }
 
 // A zero-allocation read of the routing attributes of a message, without a typed stanza.
