@@ -1,0 +1,148 @@
+package router
+
+import (
+	"errors"
+
+	"linecard.example/internal/link"
+	"linecard.example/internal/stanza"
+)
+
+const (
+	attachPage = 1024  // attachments sent in one turn
+	maxOwed    = 65536 // attaches and detaches that wait for credit; beyond it all attachments are sent anew
+)
+
+// route is the stream to the leader of queue/N as last heard, and its term.
+type route struct {
+	to   sender
+	term uint64
+}
+
+// attachments is what the queue's leader is still to be told. Shard goroutine only.
+type attachments struct {
+	owed   []owedAttach // in order; a full list turns into resend
+	resend []deviceKey  // devices to be sent again, from next on
+	next   int
+	again  bool // owed overflowed: build resend anew
+	done   bool // attach_done is due
+	paused bool // no credit: wait for the next tick
+}
+
+// owedAttach is an attach (the device's binding is read when it is sent) or a detach (which names the session that ended).
+type owedAttach struct {
+	device deviceKey
+	detach bool
+	gone   binding
+	id     link.GatewayID // of a detach: its gateway may be forgotten by now
+}
+
+// attach tells the queue's leader which session has the device now.
+func (m *dirShard) attach(k deviceKey) {
+	if m.route.to == nil {
+		return // its hello will ask for everything
+	}
+	if len(m.attaches.owed) > 0 || !m.sendAttach(k) {
+		m.owe(owedAttach{device: k})
+	}
+}
+
+// detach tells it that a session has ended. Losing one is harmless: the gateway answers what is pushed with gone.
+func (m *dirShard) detach(k deviceKey, b binding) {
+	if m.route.to == nil {
+		return
+	}
+	o := owedAttach{device: k, detach: true, gone: b, id: m.gateways.at(b.gateway).id}
+	if len(m.attaches.owed) > 0 || !m.sendDetach(&o) {
+		m.owe(o)
+	}
+}
+
+func (m *dirShard) owe(o owedAttach) {
+	a := &m.attaches
+	if len(a.owed) >= maxOwed {
+		a.owed, a.again = nil, true
+	}
+	a.owed = append(a.owed, o)
+}
+
+func (m *dirShard) sendAttach(k deviceKey) bool {
+	b, ok := m.bindings.byDevice[k]
+	if !ok {
+		return true
+	}
+	return m.toQueue(link.Envelope{Kind: link.KindAttach, Group: m.queue, Gateway: m.gateways.at(b.gateway).id,
+		Account: k.account(), Device: k.device(), Slot: b.slot, Gen: b.gen, Serial: b.serial})
+}
+
+func (m *dirShard) sendDetach(o *owedAttach) bool {
+	return m.toQueue(link.Envelope{Kind: link.KindDetach, Group: m.queue, Gateway: o.id,
+		Account: o.device.account(), Device: o.device.device(), Slot: o.gone.slot, Gen: o.gone.gen, Serial: o.gone.serial})
+}
+
+// toQueue sends e to the queue's leader. False: there is no credit now, keep it. A stream that is down needs nothing kept, for
+// the next hello asks for everything.
+func (m *dirShard) toQueue(e link.Envelope) bool {
+	if m.attaches.paused {
+		return false
+	}
+	m.out = e
+	if err := m.route.to.Send(&m.out); errors.Is(err, link.ErrNoCredit) {
+		m.attaches.paused = true
+		return false
+	}
+	return true
+}
+
+// resendAttachments starts to send every attachment: a queue's leader has said hello.
+func (m *dirShard) resendAttachments() {
+	m.attaches = attachments{resend: m.bindings.keys(), done: true}
+}
+
+// pushAttachments sends the next page of what is due. It stops without credit until the next tick.
+func (m *dirShard) pushAttachments() {
+	a := &m.attaches
+	if m.route.to == nil || a.paused {
+		return
+	}
+	room := attachPage
+	for ; room > 0 && len(a.owed) > 0; room-- {
+		if !m.sendOwed(&a.owed[0]) {
+			return
+		}
+		if a.owed = a.owed[1:]; len(a.owed) == 0 {
+			a.owed = nil
+		}
+	}
+	if a.again && len(a.owed) == 0 {
+		a.again, a.resend, a.next = false, m.bindings.keys(), 0
+	}
+	for ; room > 0 && a.next < len(a.resend); room-- {
+		if !m.sendAttach(a.resend[a.next]) {
+			return
+		}
+		a.next++
+	}
+	if room == 0 {
+		m.group.Wake()
+		return
+	}
+	a.resend, a.next = nil, 0
+	if a.done && m.rebuilt() && m.toQueue(link.Envelope{Kind: link.KindAttachDone, Group: m.queue, Term: m.route.term}) {
+		a.done = false
+	}
+}
+
+func (m *dirShard) sendOwed(o *owedAttach) bool {
+	if o.detach {
+		return m.sendDetach(o)
+	}
+	return m.sendAttach(o.device)
+}
+
+// dropReason is the reason under which something that a stream did not take is counted.
+func dropReason(err error) stanza.Reason {
+	if errors.Is(err, link.ErrNoCredit) {
+		return stanza.ReasonNoCredit
+	}
+	return stanza.ReasonLinkDown
+}

@@ -1,0 +1,236 @@
+package router
+
+import (
+	"linecard.example/internal/link"
+	"linecard.example/internal/stanza"
+)
+
+// noteUnchanged in place of the id noted before: this bind raised nothing, the record has it.
+const noteUnchanged = ^uint64(0)
+
+// bind starts to bind a session to a device. The serial is taken now, in the order of arrival: of two binds that wait for
+// different things the later one must win, however they end. Every answer follows a commit or verified leadership, because a
+// leader that was replaced would tell a device that was just linked never to come again.
+func (m *dirShard) bind(gw *gateway, e *link.Envelope) {
+	p := asked(wantBind, gw, e)
+	p.serial = m.nextSerial()
+	if len(e.Payload) != keySize {
+		m.closeAsked(p, stanza.ReasonInternal)
+		return
+	}
+	copy(p.key[:], e.Payload)
+	_, own, reason := m.checkBind(p)
+	if reason == 0 && own.noted < p.id {
+		m.propose(&command{op: opNote, account: p.account, device: p.device, id: p.id}, p)
+		return
+	}
+	m.verify(p)
+}
+
+// nextSerial issues a bind serial: bigger than all of earlier terms, and than those of this term before it.
+func (m *dirShard) nextSerial() link.Fence {
+	m.serials++
+	return link.MakeFence(m.term, m.serials)
+}
+
+// checkBind finds the device that p wants to be; reason is why it may not.
+func (m *dirShard) checkBind(p *pending) (a *accountRecord, own *deviceRecord, reason stanza.Reason) {
+	if !m.mine(p.account) {
+		return nil, nil, stanza.ReasonInternal
+	}
+	a, err := m.directory.account(p.account)
+	switch {
+	case err != nil:
+		m.log.Error("read account", "group", m.name, "err", err)
+		return nil, nil, stanza.ReasonInternal
+	case a == nil:
+		return nil, nil, stanza.ReasonUnknownAccount
+	}
+	if own = a.device(p.device); own == nil {
+		return nil, nil, stanza.ReasonUnlinked
+	}
+	if own.key != p.key {
+		return nil, nil, stanza.ReasonBadKey
+	}
+	return a, own, 0
+}
+
+// mine reports whether a lives in this shard; 0, no account, lives nowhere but is looked up like any other.
+func (m *dirShard) mine(a stanza.Account) bool {
+	return a == 0 || stanza.ShardOf(a, m.shards) == m.id.Shard()
+}
+
+// finishBind binds p's session. It checks anew: the device may have been unlinked meanwhile.
+func (m *dirShard) finishBind(p *pending, noted uint64) {
+	a, own, reason := m.checkBind(p)
+	if reason != 0 {
+		m.closeAsked(p, reason)
+		return
+	}
+	if noted == noteUnchanged {
+		noted = own.noted
+	}
+	k := keyOf(p.account, p.device)
+	old, bound := m.bindings.byDevice[k]
+	if bound && old.serial > p.serial {
+		m.closeAsked(p, stanza.ReasonDisplaced)
+		return
+	}
+	if p.gw.to == nil || !m.sendBound(p, a, noted) {
+		return // the client's next try finds everything as before
+	}
+	if bound && !old.same(p.gw.index, p.slot, p.gen) {
+		m.closeSession(k, old, stanza.ReasonDisplaced)
+	}
+	m.bindings.set(k, binding{serial: p.serial, gateway: p.gw.index, slot: p.slot, gen: p.gen})
+	m.metrics.bindOK.Inc()
+	m.countBindings()
+	m.attach(k)
+}
+
+// sendBound sends the envelope with the ready stanza. It goes before the attachment, so that it reaches the gateway before
+// deliveries do.
+func (m *dirShard) sendBound(p *pending, a *accountRecord, noted uint64) bool {
+	bound := stanza.Bound{Account: p.account, Device: p.device, Version: a.version, Time: m.group.Stamp(),
+		WindowIDs: uint32(m.cfg.WindowIDs), WindowBytes: uint32(m.cfg.WindowBytes), ID: noted}
+	m.stanza = bound.Append(m.stanza[:0])
+	return m.send(p.gw.to, link.Envelope{Kind: link.KindBound, Group: m.id, Slot: p.slot, Gen: p.gen, Account: p.account,
+		Device: p.device, Serial: p.serial, ID: noted, Payload: m.stanza})
+}
+
+// rebind takes in a session that was bound under an earlier leader, or before a stream was cut. The gateway vouches for its key; it
+// keeps its serial, and of several claims the highest wins.
+func (m *dirShard) rebind(gw *gateway, e *link.Envelope) {
+	p := asked(wantRebind, gw, e)
+	p.serial = e.Serial
+	if a, err := m.directory.account(p.account); err == nil && a != nil && a.device(p.device) != nil && m.mine(p.account) {
+		m.claim(p)
+		return
+	}
+	m.verify(p) // before a session is told that its device is gone
+}
+
+// finishRebind ends a re-bind whose device was not found at first.
+func (m *dirShard) finishRebind(p *pending) {
+	a, err := m.directory.account(p.account)
+	switch {
+	case err != nil || !m.mine(p.account):
+		m.closeAsked(p, stanza.ReasonInternal)
+	case a == nil:
+		m.closeAsked(p, stanza.ReasonUnknownAccount)
+	case a.device(p.device) == nil:
+		m.closeAsked(p, stanza.ReasonUnlinked)
+	default:
+		m.claim(p)
+	}
+}
+
+// claim settles a re-bind against what the device has now.
+func (m *dirShard) claim(p *pending) {
+	k := keyOf(p.account, p.device)
+	old, bound := m.bindings.byDevice[k]
+	same := bound && old.same(p.gw.index, p.slot, p.gen)
+	if p.gw.to == nil {
+		return
+	}
+	if bound && !same && old.serial >= p.serial {
+		m.closeAsked(p, stanza.ReasonDisplaced)
+		return
+	}
+	if bound && !same {
+		m.closeSession(k, old, stanza.ReasonDisplaced)
+	}
+	if same {
+		p.serial = max(p.serial, old.serial)
+	}
+	m.bindings.set(k, binding{serial: p.serial, gateway: p.gw.index, slot: p.slot, gen: p.gen})
+	m.metrics.rebound.Inc()
+	m.countBindings()
+	m.attach(k)
+}
+
+// unbind forgets a session that ended, if the device is bound to exactly this one.
+func (m *dirShard) unbind(gw *gateway, e *link.Envelope) {
+	k := keyOf(e.Account, e.Device)
+	b, ok := m.bindings.byDevice[k]
+	if !ok || !b.same(gw.index, e.Slot, e.Gen) {
+		return
+	}
+	m.bindings.remove(k)
+	m.countBindings()
+	m.detach(k, b)
+}
+
+// note makes the highest id that a device has used durable. Nobody waits for it: the next one covers a lost one.
+func (m *dirShard) note(e *link.Envelope) {
+	a, err := m.directory.account(e.Account)
+	if err != nil || a == nil {
+		return
+	}
+	if own := a.device(e.Device); own == nil || own.noted >= e.ID {
+		return
+	}
+	m.propose(&command{op: opNote, account: e.Account, device: e.Device, id: e.ID}, nil)
+}
+
+// owedClose is a close that found no credit: a session that was displaced must hear it, or it waits for deliveries forever.
+type owedClose struct {
+	device             deviceKey
+	gateway, slot, gen uint32
+	id                 link.GatewayID // tells whether the number means the same gateway still
+	reason             stanza.Reason
+}
+
+const maxOwedCloses = 4096
+
+// closeSession closes a bound session, which is about to lose its binding.
+func (m *dirShard) closeSession(k deviceKey, b binding, reason stanza.Reason) {
+	gw := m.gateways.at(b.gateway)
+	o := owedClose{device: k, gateway: b.gateway, slot: b.slot, gen: b.gen, id: gw.id, reason: reason}
+	if gw.to == nil {
+		return // when it comes back it re-binds, and loses
+	}
+	if !m.sendClose(gw, &o) && len(m.closes) < maxOwedCloses {
+		m.closes = append(m.closes, o)
+	}
+}
+
+func (m *dirShard) sendClose(gw *gateway, o *owedClose) bool {
+	return m.send(gw.to, link.Envelope{Kind: link.KindClose, Group: m.id, Slot: o.slot, Gen: o.gen, Account: o.device.account(),
+		Device: o.device.device(), Reason: o.reason})
+}
+
+func (m *dirShard) sendOwedCloses() {
+	kept := m.closes[:0]
+	for i := range m.closes {
+		o := &m.closes[i]
+		gw := m.gateways.byID[o.id]
+		if gw != nil && gw.to != nil && !m.sendClose(gw, o) {
+			kept = append(kept, *o)
+		}
+	}
+	if m.closes = kept; len(kept) == 0 {
+		m.closes = nil
+	}
+}
+
+// closeAsked ends a session that asked to be bound and may not be.
+func (m *dirShard) closeAsked(p *pending, reason stanza.Reason) {
+	m.metrics.binds.Inc(reason)
+	var after uint32
+	if reason.Retry() == stanza.RetryLater {
+		after = m.retryAfter
+	}
+	m.send(p.gw.to, link.Envelope{Kind: link.KindClose, Group: m.id, Slot: p.slot, Gen: p.gen, Account: p.account, Device: p.device,
+		Reason: reason, RetryAfter: after})
+}
+
+func (m *dirShard) countBindings() { m.metrics.bindings.Set(float64(len(m.bindings.byDevice))) }
+
+// clientKey splits a static key off a payload.
+func clientKey(payload []byte) (key [keySize]byte, rest []byte, ok bool) {
+	if len(payload) < keySize {
+		return key, nil, false
+	}
+	return [keySize]byte(payload[:keySize]), payload[keySize:], true
+}

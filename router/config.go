@@ -1,0 +1,140 @@
+package router
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"linecard.example/internal/config"
+)
+
+// The registration modes.
+const (
+	RegistrationOpen   = "open"   // whoever claims a free handle gets it
+	RegistrationInvite = "invite" // a new account needs an invite code
+)
+
+// Config is the router's part of a daemon's configuration. The zero Config is not valid; start from DefaultConfig.
+type Config struct {
+	// Registration says who may create an account: "open" (default) or "invite".
+	Registration string `toml:"registration"`
+	// WindowIDs is how many unanswered messages a session may have, 1-4096, default 32; told to the client in bound. The gateway
+	// enforces twice this. Raising it costs offline memory per attached session.
+	WindowIDs int `toml:"window_ids"`
+	// WindowBytes is the same in bytes, 64KiB-16MiB, default 256KiB.
+	WindowBytes config.Size `toml:"window_bytes"`
+	// StrangerBurst is how many messages an account may send at once to an account that never wrote to it, 1-1e9, default 10000.
+	StrangerBurst int `toml:"stranger_burst"`
+	// StrangerRate is how many messages per second refill that burst, above 0 to 1e9, default 500.
+	StrangerRate float64 `toml:"stranger_rate"`
+	// LookupBurst is how many look-ups one account may make at once in one shard, 1-1e9, default 200. Raising it helps those who
+	// enumerate handles.
+	LookupBurst int `toml:"lookup_burst"`
+	// LookupRate refills LookupBurst per second, above 0 to 1e9, default 20.
+	LookupRate float64 `toml:"lookup_rate"`
+	// LookedUpBurst is how many look-ups of one account by all others pass at once, 1-1e9, default 2000.
+	LookedUpBurst int `toml:"looked_up_burst"`
+	// LookedUpRate refills LookedUpBurst per second, above 0 to 1e9, default 200.
+	LookedUpRate float64 `toml:"looked_up_rate"`
+	// LimitEntries is the size of each table of limits per shard, 256-16777216 entries, default 16384, 16 bytes each. When a table is full the
+	// oldest entry is forgotten, which refills its burst: raise it with the number of pairs that talk at once.
+	LimitEntries int `toml:"limit_entries"`
+	// ContactEntries is how many pairs "has written to" are remembered per shard, 256-16777216, default 32768, 8 bytes each.
+	ContactEntries int `toml:"contact_entries"`
+	// AccountCache is how many accounts are kept decoded per shard, 16-16777216, default 65536, about 150 bytes each.
+	AccountCache int `toml:"account_cache"`
+	// RecordCache is how many bytes of clean directory records are kept in memory per shard, 64KiB-16GiB, default 4MiB.
+	RecordCache config.Size `toml:"record_cache"`
+	// GatewayGrace is how long the bindings of a gateway outlive its stream, 1s-10m, default 10s. Raising it saves re-binding after
+	// short cuts and keeps devices of a dead gateway unreachable for longer.
+	GatewayGrace config.Duration `toml:"gateway_grace"`
+	// RetryAfter is what a refusal or close with busy or unavailable tells the client to wait, 100ms-10m, default 1s.
+	RetryAfter config.Duration `toml:"retry_after"`
+	// DropRetry is the distance between attempts to have the queue of an unlinked device dropped, 100ms-1h, default 1s.
+	DropRetry config.Duration `toml:"drop_retry"`
+	// MaxPending is how many requests of a shard may wait for a commit or for verified leadership at once, 16-1048576, default 65536,
+	// about 150 bytes each. Above it requests are answered busy.
+	MaxPending int `toml:"max_pending"`
+}
+
+// DefaultConfig returns the configuration that `up` runs with.
+func DefaultConfig() Config {
+	return Config{
+		Registration:   RegistrationOpen,
+		WindowIDs:      32,
+		WindowBytes:    256 << 10,
+		StrangerBurst:  10000,
+		StrangerRate:   500,
+		LookupBurst:    200,
+		LookupRate:     20,
+		LookedUpBurst:  2000,
+		LookedUpRate:   200,
+		LimitEntries:   16384,
+		ContactEntries: 32768,
+		AccountCache:   65536,
+		RecordCache:    4 << 20,
+		GatewayGrace:   config.Duration(10 * time.Second),
+		RetryAfter:     config.Duration(time.Second),
+		DropRetry:      config.Duration(time.Second),
+		MaxPending:     65536,
+	}
+}
+
+// Validate returns every fault of c, nil when there is none.
+func (c Config) Validate() []error {
+	var faults faultList
+	if c.Registration != RegistrationOpen && c.Registration != RegistrationInvite {
+		faults.add("registration %q: want %q or %q", c.Registration, RegistrationOpen, RegistrationInvite)
+	}
+	faults.count("window_ids", c.WindowIDs, 1, 4096)
+	faults.size("window_bytes", c.WindowBytes, 64<<10, 16<<20)
+	faults.count("stranger_burst", c.StrangerBurst, 1, 1e9)
+	faults.rate("stranger_rate", c.StrangerRate)
+	faults.count("lookup_burst", c.LookupBurst, 1, 1e9)
+	faults.rate("lookup_rate", c.LookupRate)
+	faults.count("looked_up_burst", c.LookedUpBurst, 1, 1e9)
+	faults.rate("looked_up_rate", c.LookedUpRate)
+	faults.count("limit_entries", c.LimitEntries, 256, 1<<24)
+	faults.count("contact_entries", c.ContactEntries, 256, 1<<24)
+	faults.count("account_cache", c.AccountCache, 16, 1<<24)
+	faults.size("record_cache", c.RecordCache, 64<<10, 16<<30)
+	faults.duration("gateway_grace", c.GatewayGrace, time.Second, 10*time.Minute)
+	faults.duration("retry_after", c.RetryAfter, 100*time.Millisecond, 10*time.Minute)
+	faults.duration("drop_retry", c.DropRetry, 100*time.Millisecond, time.Hour)
+	faults.count("max_pending", c.MaxPending, 16, 1<<20)
+	return faults
+}
+
+type faultList []error
+
+func (f *faultList) add(format string, args ...any) {
+	*f = append(*f, fmt.Errorf("router: "+format, args...))
+}
+
+func (f *faultList) count(name string, v, low, high int) {
+	if v < low || v > high {
+		f.add("%s %d: want %d to %d", name, v, low, high)
+	}
+}
+
+func (f *faultList) size(name string, v config.Size, low, high config.Size) {
+	if v < low || v > high {
+		f.add("%s %v: want %v to %v", name, v, low, high)
+	}
+}
+
+func (f *faultList) rate(name string, v float64) {
+	if math.IsNaN(v) || v <= 0 || v > 1e9 {
+		f.add("%s %v: want above 0 and at most 1e9 per second", name, v)
+	}
+}
+
+func (f *faultList) duration(name string, v config.Duration, low, high time.Duration) {
+	if v.D() < low || v.D() > high {
+		f.add("%s %v: want %v to %v", name, v, low, high)
+	}
+}
+
+// errConfig joins the faults of a configuration that New refuses.
+func errConfig(faults []error) error { return errors.Join(faults...) }

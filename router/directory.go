@@ -1,0 +1,374 @@
+package router
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/cespare/xxhash/v2"
+
+	"linecard.example/internal/stanza"
+)
+
+// records is what the directory needs of its tables: shard.Overlay. Set keeps copies; Get returns a slice that it may reuse.
+type records interface {
+	Get(key []byte) (val []byte, ok bool, err error)
+	Set(key, val []byte)
+	Delete(key []byte)
+	Scan(lower, upper []byte, f func(k, v []byte) bool) error
+}
+
+// directory is the replicated state of one dir/N group: a fold of its log over records, nothing else. Accounts that are in use
+// are kept decoded beside them. Shard goroutine only.
+type directory struct {
+	shard, shards int
+	cluster       string
+	records       records
+	cache         *accountCache
+	accounts      uint64 // created here so far: the counter of the last one
+	factsKnown    bool
+	fault         error // the log belongs to another cluster: this process must not go on
+}
+
+// result is what apply returns to the proposer. reason is 0 when the command took effect or was in effect already.
+type result struct {
+	reason  stanza.Reason
+	account stanza.Account
+	device  stanza.Device
+	version uint64
+	noted   uint64 // register, note: the highest id noted before this command
+	changed bool   // unlink: this command removed the device
+}
+
+// load reads what the tables hold of the group as a whole.
+func (d *directory) load() error {
+	v, ok, err := d.records.Get([]byte{prefixFacts})
+	if err != nil {
+		return fmt.Errorf("directory: facts: %w", err)
+	}
+	if ok {
+		r := reader{b: v}
+		shards, cluster := int(r.uint(1<<14)), r.text(maxCluster)
+		if r.bad {
+			return fmt.Errorf("directory: facts: %w", errRecord)
+		}
+		d.factsKnown = true
+		if err := d.checkFacts(shards, cluster); err != nil {
+			return err
+		}
+	}
+	v, ok, err = d.records.Get([]byte{prefixCounter})
+	if err != nil {
+		return fmt.Errorf("directory: counter: %w", err)
+	}
+	if ok {
+		r := reader{b: v}
+		if d.accounts = r.uint(maxAccount); r.bad {
+			return fmt.Errorf("directory: counter: %w", errRecord)
+		}
+	}
+	return nil
+}
+
+func (d *directory) checkFacts(shards int, cluster []byte) error {
+	if shards != d.shards || string(cluster) != d.cluster {
+		return fmt.Errorf("directory: the data belong to cluster %q with %d shards, configured are %q and %d", cluster, shards, d.cluster, d.shards)
+	}
+	return nil
+}
+
+// apply folds one command of the log, stamped by the leader, into the records. A command that does not decode changes nothing.
+func (d *directory) apply(stamp int64, cmd []byte) result {
+	c, err := decodeCommand(cmd)
+	if err != nil {
+		return result{reason: stanza.ReasonInternal}
+	}
+	switch c.op {
+	case opFacts:
+		return d.applyFacts(&c)
+	case opRegister:
+		return d.applyRegister(&c)
+	case opLink:
+		return d.applyLink(&c)
+	case opUnlink:
+		return d.applyUnlink(&c)
+	case opDropDone:
+		d.records.Delete(dropKey(c.account, c.device))
+	case opNote:
+		return d.applyNote(&c)
+	case opInviteCreate:
+		return d.applyInviteCreate(&c)
+	case opInviteRedeem:
+		return d.applyInviteRedeem(stamp, &c)
+	case opInviteExpire:
+		d.applyInviteExpire(c.until)
+	}
+	return result{}
+}
+
+func (d *directory) applyFacts(c *command) result {
+	if !d.factsKnown {
+		d.records.Set([]byte{prefixFacts}, appendText(binary.AppendUvarint(nil, uint64(c.shards)), c.text))
+		d.factsKnown = true
+	}
+	if err := d.checkFacts(c.shards, c.text); err != nil && d.fault == nil {
+		d.fault = err
+	}
+	return result{}
+}
+
+func (d *directory) applyRegister(c *command) result {
+	v, ok, err := d.records.Get(handleKey(c.text))
+	must(err)
+	if ok {
+		r := reader{b: v}
+		return d.registerAgain(r.account(), c)
+	}
+	if !c.create {
+		return result{reason: stanza.ReasonRegistrationClosed}
+	}
+	number := (d.accounts+1)*uint64(d.shards) + uint64(d.shard)
+	if number > maxAccount {
+		return result{reason: stanza.ReasonInternal}
+	}
+	d.accounts++
+	d.records.Set([]byte{prefixCounter}, binary.AppendUvarint(nil, d.accounts))
+	d.records.Set(handleKey(c.text), binary.AppendUvarint(nil, number))
+	a := &accountRecord{version: 1, next: 2, handle: string(c.text)}
+	a.devices = []deviceRecord{{number: 1, noted: min(c.id, stanza.MaxID), key: c.key}}
+	d.save(stanza.Account(number), a)
+	return result{account: stanza.Account(number), device: 1, version: 1}
+}
+
+// registerAgain answers a claim of a handle that has an owner. The last device that was unlinked may come back under a new
+// number while the account has no other: otherwise a device that was unlinked for being away would lose its account.
+func (d *directory) registerAgain(number stanza.Account, c *command) result {
+	a := d.mustAccount(number)
+	if a == nil {
+		return result{reason: stanza.ReasonInternal}
+	}
+	if own := a.byKey(&c.key); own != nil {
+		return d.note(number, a, own, c.id)
+	}
+	if len(a.devices) > 0 || a.revive != c.key {
+		return result{reason: stanza.ReasonHandleTaken}
+	}
+	own := a.add(&c.key)
+	if own == nil {
+		return result{reason: stanza.ReasonTooManyDevices}
+	}
+	return d.note(number, a, own, c.id)
+}
+
+// add gives key the next device number and raises the list's version; nil when the account can have no more.
+func (a *accountRecord) add(key *[keySize]byte) *deviceRecord {
+	if len(a.devices) >= stanza.MaxDevices || a.next > maxDevice {
+		return nil
+	}
+	a.devices = append(a.devices, deviceRecord{number: a.next, key: *key})
+	a.next++
+	a.version++
+	a.revive = [keySize]byte{}
+	return &a.devices[len(a.devices)-1]
+}
+
+func (d *directory) applyLink(c *command) result {
+	a := d.mustAccount(c.account)
+	if a == nil {
+		return result{reason: stanza.ReasonUnknownAccount}
+	}
+	if a.device(c.by) == nil {
+		return result{reason: stanza.ReasonForbidden}
+	}
+	own := a.byKey(&c.key)
+	if own == nil {
+		if own = a.add(&c.key); own == nil {
+			return result{reason: stanza.ReasonTooManyDevices}
+		}
+		d.save(c.account, a)
+	}
+	return result{account: c.account, device: own.number, version: a.version}
+}
+
+func (d *directory) applyUnlink(c *command) result {
+	a := d.mustAccount(c.account)
+	if a == nil {
+		return result{reason: stanza.ReasonUnknownAccount}
+	}
+	if c.by != 0 && a.device(c.by) == nil || c.device == 0 || c.device >= a.next {
+		return result{reason: stanza.ReasonForbidden}
+	}
+	changed := false
+	for i := range a.devices {
+		if a.devices[i].number != c.device {
+			continue
+		}
+		if len(a.devices) == 1 {
+			a.revive = a.devices[i].key
+		}
+		a.devices = append(a.devices[:i], a.devices[i+1:]...)
+		a.version++
+		d.save(c.account, a)
+		d.records.Set(dropKey(c.account, c.device), nil)
+		changed = true
+		break
+	}
+	return result{account: c.account, device: c.device, version: a.version, changed: changed}
+}
+
+func (d *directory) applyNote(c *command) result {
+	a := d.mustAccount(c.account)
+	if a == nil {
+		return result{reason: stanza.ReasonUnknownAccount}
+	}
+	own := a.device(c.device)
+	if own == nil {
+		return result{reason: stanza.ReasonUnlinked}
+	}
+	return d.note(c.account, a, own, c.id)
+}
+
+// note raises the id noted for own and returns what it was; it saves a in any case, for callers that changed more of it.
+func (d *directory) note(number stanza.Account, a *accountRecord, own *deviceRecord, id uint64) result {
+	before := own.noted
+	own.noted = max(before, min(id, stanza.MaxID))
+	d.save(number, a)
+	return result{account: number, device: own.number, version: a.version, noted: before}
+}
+
+func (d *directory) applyInviteCreate(c *command) result {
+	key := inviteKey(&c.digest)
+	if _, ok, err := d.records.Get(key); ok || err != nil {
+		must(err)
+		return result{reason: stanza.ReasonBadInvite}
+	}
+	d.records.Set(key, (&inviteRecord{until: c.until}).append(nil))
+	return result{}
+}
+
+// applyInviteRedeem uses an invite up. The key that did so before is told yes again, even after the end: it may have crashed
+// between redeeming and registering.
+func (d *directory) applyInviteRedeem(stamp int64, c *command) result {
+	key := inviteKey(&c.digest)
+	v, ok, err := d.records.Get(key)
+	must(err)
+	if !ok {
+		return result{reason: stanza.ReasonBadInvite}
+	}
+	invite, err := decodeInvite(v)
+	must(err)
+	switch {
+	case invite.redeemed && invite.key == c.key:
+	case invite.redeemed, stamp >= invite.until:
+		return result{reason: stanza.ReasonBadInvite}
+	default:
+		invite.redeemed, invite.key = true, c.key
+		d.records.Set(key, invite.append(nil))
+	}
+	return result{}
+}
+
+func (d *directory) applyInviteExpire(until int64) {
+	var ended [][]byte
+	must(d.records.Scan([]byte{prefixInvite}, []byte{prefixInvite + 1}, func(k, v []byte) bool {
+		invite, err := decodeInvite(v)
+		must(err)
+		if invite.until <= until {
+			ended = append(ended, bytes.Clone(k))
+		}
+		return true
+	}))
+	for _, k := range ended {
+		d.records.Delete(k)
+	}
+}
+
+// account returns the record of a, nil when there is none; the record is the directory's, for reading only.
+func (d *directory) account(a stanza.Account) (*accountRecord, error) {
+	if r := d.cache.get(a); r != nil {
+		return r, nil
+	}
+	return d.readAccount(a)
+}
+
+func (d *directory) readAccount(a stanza.Account) (*accountRecord, error) {
+	v, ok, err := d.records.Get(accountKey(a))
+	if err != nil || !ok {
+		return nil, err
+	}
+	r, err := decodeAccount(v)
+	if err != nil {
+		return nil, err
+	}
+	d.cache.put(a, r)
+	return r, nil
+}
+
+func (d *directory) mustAccount(a stanza.Account) *accountRecord {
+	r, err := d.account(a)
+	must(err)
+	return r
+}
+
+func (d *directory) save(number stanza.Account, a *accountRecord) {
+	d.records.Set(accountKey(number), a.append(nil))
+	d.cache.put(number, a)
+}
+
+// owner returns the account that owns a folded handle, 0 when nobody does.
+func (d *directory) owner(handle string) (stanza.Account, error) {
+	v, ok, err := d.records.Get(handleKey([]byte(handle)))
+	if err != nil || !ok {
+		return 0, err
+	}
+	r := reader{b: v}
+	return r.account(), nil
+}
+
+// drops calls f for up to limit unlinked devices whose queues are still to be dropped; more says that there are others.
+func (d *directory) drops(limit int, f func(stanza.Account, stanza.Device)) (more bool, err error) {
+	err = d.records.Scan([]byte{prefixDrop}, []byte{prefixDrop + 1}, func(k, _ []byte) bool {
+		if limit == 0 {
+			more = true
+			return false
+		}
+		if a, dev, ok := parseDropKey(k); ok {
+			f(a, dev)
+			limit--
+		}
+		return true
+	})
+	return more, err
+}
+
+// hasInvites reports whether any invite is remembered.
+func (d *directory) hasInvites() (some bool, err error) {
+	err = d.records.Scan([]byte{prefixInvite}, []byte{prefixInvite + 1}, func(_, _ []byte) bool {
+		some = true
+		return false
+	})
+	return some, err
+}
+
+// hash is a hash of every record in the order of keys: equal for equal logs.
+func (d *directory) hash() (uint64, error) {
+	h := xxhash.New()
+	var n [8]byte
+	err := d.records.Scan([]byte{0}, []byte{0xff}, func(k, v []byte) bool {
+		binary.BigEndian.PutUint32(n[:4], uint32(len(k)))
+		binary.BigEndian.PutUint32(n[4:], uint32(len(v)))
+		h.Write(n[:])
+		h.Write(k)
+		h.Write(v)
+		return true
+	})
+	return h.Sum64(), err
+}
+
+// must ends the process when the tables cannot be read while an entry is applied: going on would fold it differently from the
+// other replicas, and no answer is right. The log has the entry; the next start applies it again.
+func must(err error) {
+	if err != nil {
+		panic(fmt.Sprintf("router: directory: %v", err))
+	}
+}

@@ -1,0 +1,329 @@
+package router
+
+import (
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"linecard.example/internal/link"
+	"linecard.example/internal/shard"
+	"linecard.example/internal/stanza"
+)
+
+// proposer is what the shard needs of its raft group: shard.Group.
+type proposer interface {
+	Propose(cmd []byte, p *pending) bool
+	ProposeLazy(cmd []byte, p *pending) bool
+	Stamp() int64
+	Verify(f func(ok bool))
+	Wake()
+}
+
+// dirShard is everything of one dir/N group. Its methods run on the group's shard goroutine; events and inbox are what other
+// goroutines reach it by.
+type dirShard struct {
+	// Set once.
+	id      stanza.Group // dir/N
+	queue   stanza.Group // queue/N
+	name    string
+	shards  int
+	cfg     Config
+	log     *slog.Logger
+	metrics *groupMetrics
+	events  *streamEvents
+	inbox   *link.Inbox
+	started time.Time
+	failed  func(error) // the data belong to another cluster
+
+	// Shard goroutine, as long as the process lives.
+	group      proposer // nil until start
+	overlay    *shard.Overlay
+	directory  *directory
+	peers      map[sender]*peer
+	gateways   *gatewaySet
+	route      route
+	now        time.Time // of the last tick
+	ms         uint32    // of now, since started: the clock of the limits
+	retryAfter uint32    // ms
+	out        link.Envelope
+	cmd        []byte
+	stanza     []byte
+	keys       []stanza.DeviceKey
+	devices    []byte
+
+	// Shard goroutine, of the current leadership.
+	leading    bool
+	term       uint64
+	leadAt     time.Time
+	serials    uint64 // serials issued in this term
+	bindings   *bindingTable
+	attaches   attachments
+	closes     []owedClose
+	strangers  *bucketTable
+	lookups    *bucketTable // by asker
+	lookedUp   *bucketTable // by account asked for
+	contacts   *contactTable
+	waiting    int
+	verifying  []*pending
+	drops      dropList
+	nextExpire time.Time
+}
+
+var _ shard.Machine[*pending, result] = (*dirShard)(nil)
+
+func newDirShard(cfg Config, number, shards int, cluster string, now time.Time, log *slog.Logger, metrics *routerMetrics) *dirShard {
+	id := stanza.DirGroup(number)
+	gateways := &gatewaySet{byID: map[link.GatewayID]*gateway{}}
+	return &dirShard{
+		id: id, queue: stanza.QueueGroup(number), name: id.String(), shards: shards, cfg: cfg, log: log,
+		metrics: metrics.group(id.String()), events: &streamEvents{}, started: now, now: now,
+		directory: &directory{shard: number, shards: shards, cluster: cluster, cache: newAccountCache(cfg.AccountCache)},
+		peers:     map[sender]*peer{}, gateways: gateways,
+		retryAfter: uint32(cfg.RetryAfter.D().Milliseconds()),
+		bindings:   &bindingTable{byDevice: map[deviceKey]binding{}, gateways: gateways},
+	}
+}
+
+// start hands the group over, once, when it is open. A leadership that began before is taken up now.
+func (m *dirShard) start(g proposer, inbox *link.Inbox) {
+	m.group, m.inbox = g, inbox
+	if m.leading {
+		m.takeOver()
+	}
+}
+
+// Load opens the directory on the group's tables.
+func (m *dirShard) Load(t shard.Tables, _ uint64) error {
+	m.overlay = shard.NewOverlay(t, m.cfg.RecordCache.Int())
+	m.directory.records = m.overlay
+	return m.directory.load()
+}
+
+// Apply folds one entry into the directory.
+func (m *dirShard) Apply(e shard.Entry) result {
+	r := m.directory.apply(e.Stamp, e.Cmd)
+	if m.directory.fault != nil && m.failed != nil {
+		m.failed(m.errGroup("apply", m.directory.fault))
+		m.failed = nil
+	}
+	return r
+}
+
+// Flush writes the records changed since the last flush.
+func (m *dirShard) Flush(b *shard.Batch) error {
+	m.overlay.FlushTo(b)
+	return nil
+}
+
+// Dirty returns how much Flush would write.
+func (m *dirShard) Dirty() int { return m.overlay.Size() }
+
+// Hash hashes all records.
+func (m *dirShard) Hash() uint64 {
+	h, err := m.directory.hash()
+	must(err)
+	return h
+}
+
+// Lead starts a leadership with nothing bound: the gateways that hear the hello send what they have.
+func (m *dirShard) Lead(term uint64) {
+	m.leading, m.term = true, term
+	if m.group != nil {
+		m.takeOver()
+	}
+}
+
+func (m *dirShard) takeOver() {
+	m.leadAt, m.serials = m.now, 0
+	c := &m.cfg
+	m.strangers = newBucketTable(c.LimitEntries, c.StrangerBurst, c.StrangerRate, rand.Uint64())
+	m.lookups = newBucketTable(c.LimitEntries, c.LookupBurst, c.LookupRate, rand.Uint64())
+	m.lookedUp = newBucketTable(c.LimitEntries, c.LookedUpBurst, c.LookedUpRate, rand.Uint64())
+	m.contacts = newContactTable(c.ContactEntries, rand.Uint64())
+	m.drops = dropList{due: map[deviceKey]drop{}, more: true}
+	m.proposeFacts()
+	for _, gw := range m.gateways.byID {
+		gw.done = false
+	}
+	for _, p := range m.peers {
+		m.hello(p)
+	}
+	if m.route.to != nil {
+		m.resendAttachments()
+	}
+	m.log.Info("leading", "group", m.name, "term", m.term, "accounts", m.directory.accounts)
+}
+
+// proposeFacts makes sure that the log starts with the cluster it belongs to. Every group keeps them, not dir/0 alone: account
+// numbers depend on the shard count, and a process may host any part of the groups.
+func (m *dirShard) proposeFacts() {
+	if !m.directory.factsKnown {
+		m.cmd = (&command{op: opFacts, shards: m.shards, text: []byte(m.directory.cluster)}).append(m.cmd[:0])
+		m.group.Propose(m.cmd, nil)
+	}
+}
+
+// Follow ends the leadership: what was soft is forgotten, what is pending hears of it from the shard.
+func (m *dirShard) Follow() {
+	m.leading = false
+	m.bindings.clear()
+	m.attaches = attachments{}
+	m.closes = nil
+	m.strangers, m.lookups, m.lookedUp, m.contacts = nil, nil, nil, nil
+	m.drops = dropList{}
+	for _, gw := range m.gateways.byID {
+		if gw.to == nil {
+			m.gateways.forget(gw)
+		}
+	}
+	m.countBindings()
+	m.log.Info("following", "group", m.name, "term", m.term)
+}
+
+// Turn handles what has come in. Streams that came up are taken in before the envelopes, since an envelope's stream may be among
+// them; ends that were known before the inbox was drained are handled after it, since all that came before them is in it.
+func (m *dirShard) Turn() {
+	if m.group == nil {
+		return
+	}
+	downs := m.events.takeDowns()
+	items := m.inbox.Drain()
+	for _, u := range m.events.takeUps() {
+		m.up(u.to, u.info)
+	}
+	for i := range items {
+		if items[i].From != nil {
+			m.receive(items[i].From, &items[i].Env)
+		}
+	}
+	m.inbox.Done(items)
+	for _, s := range downs {
+		m.down(s)
+	}
+	m.finishTurn()
+}
+
+func (m *dirShard) finishTurn() {
+	m.startVerify()
+	if m.leading {
+		m.pushAttachments()
+	}
+}
+
+// Tick moves the clock and does what is due.
+func (m *dirShard) Tick(now time.Time) {
+	m.now, m.ms = now, uint32(now.Sub(m.started).Milliseconds())
+	if m.group == nil {
+		return
+	}
+	m.metrics.accounts.Set(float64(m.directory.accounts))
+	m.attaches.paused = false
+	if !m.leading {
+		return
+	}
+	m.expireGateways()
+	m.sendOwedCloses()
+	m.tickDrops()
+	m.tickInvites()
+}
+
+// receive handles one envelope from a stream. e is not changed; its payload may be kept.
+func (m *dirShard) receive(from sender, e *link.Envelope) {
+	p := m.peers[from]
+	if p == nil {
+		return
+	}
+	if e.Kind == link.KindHello {
+		m.helloFrom(p, e)
+		return
+	}
+	if e.Kind == link.KindNotLeader {
+		m.queueNotLed(p, e)
+		return
+	}
+	if !m.leading {
+		m.answerNotLeader(p, e)
+		return
+	}
+	if p.gw != nil {
+		m.fromGateway(p, e)
+	} else if p.role == link.RoleOffline {
+		m.fromOffline(e)
+	}
+}
+
+func (m *dirShard) fromGateway(p *peer, e *link.Envelope) {
+	switch e.Kind {
+	case link.KindMessage:
+		m.message(p.gw, e)
+	case link.KindBind:
+		m.bind(p.gw, e)
+	case link.KindRebind:
+		m.rebind(p.gw, e)
+	case link.KindRebindDone:
+		m.rebindDone(p, e)
+	case link.KindUnbind, link.KindGone:
+		m.unbind(p.gw, e)
+	case link.KindRegister:
+		m.register(p.gw, e)
+	case link.KindRedeem:
+		m.redeem(p.gw, e)
+	case link.KindQuery:
+		m.query(p.gw, e)
+	case link.KindNote:
+		m.note(e)
+	case link.KindContact:
+		m.contacts.add(e.Account, stanza.Account(e.ID))
+	}
+}
+
+func (m *dirShard) fromOffline(e *link.Envelope) {
+	switch e.Kind {
+	case link.KindQueueDropped:
+		m.queueDropped(e)
+	case link.KindUnlinkIdle:
+		m.unlinkIdle(e)
+	}
+}
+
+// answerNotLeader answers what somebody waits for; the rest is sent again to the leader that says hello.
+func (m *dirShard) answerNotLeader(p *peer, e *link.Envelope) {
+	if wantsAnswer(e.Kind) {
+		m.send(p.to, *notLeader(m.id, m.term, e))
+	}
+}
+
+// wantsAnswer reports whether the sender of such an envelope waits for an answer.
+func wantsAnswer(k link.Kind) bool {
+	switch k {
+	case link.KindMessage, link.KindBind, link.KindRegister, link.KindRedeem, link.KindQuery:
+		return true
+	}
+	return false
+}
+
+// notLeader is the answer to e that this process does not lead g.
+func notLeader(g stanza.Group, term uint64, e *link.Envelope) *link.Envelope {
+	return &link.Envelope{Kind: link.KindNotLeader, Group: g, Term: term, Slot: e.Slot, Gen: e.Gen, Account: e.Account, Device: e.Device,
+		ID: e.ID, Charge: e.Charge}
+}
+
+// queueNotLed hears that an offline does not lead queue/N (any more). A message that it was sent comes back with its header, so that
+// the sender's gateway can be told.
+func (m *dirShard) queueNotLed(p *peer, e *link.Envelope) {
+	if p.role != link.RoleOffline {
+		return
+	}
+	if m.route.to == p.to {
+		m.route.to = nil
+	}
+	if gw := m.gateways.byID[e.Gateway]; gw != nil && e.ID != 0 {
+		m.refuse(gw, e, stanza.ReasonUnavailable)
+	}
+}
+
+// errGroup wraps an error with the group it happened in.
+func (m *dirShard) errGroup(op string, err error) error {
+	return fmt.Errorf("router: %s %s: %w", op, m.name, err)
+}

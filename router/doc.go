@@ -1,0 +1,34 @@
+// Package router is the daemon that leads shards of accounts: it owns the directory (handles, accounts, devices and their keys,
+// invites), binds sessions to devices, checks every message against the recipient's device list, and hands it to the queue.
+//
+// # Threading
+//
+// A router hosts one raft group dir/N per shard number it was given. Everything of a group, durable directory and soft bindings
+// alike, belongs to that group's shard goroutine (internal/shard); nothing here takes a lock for it. Stream readers only push
+// envelopes into the group's inbox and note streams that came or went; the shard goroutine drains both in Turn. Durable changes go
+// through Propose and come back in Done, on the same goroutine. Router's exported methods are safe for concurrent use.
+//
+// What must not be stale (binding, registration, link, unlink, a final "no such account") is answered after a commit or after
+// verified leadership; both are shared by everything that waits in one turn.
+//
+// # Files
+//
+//	config.go      Config, its defaults and Validate
+//	router.go      Router: New, Run, health; envelopes to inboxes
+//	events.go      streams that came and went, for a shard goroutine
+//	dirshard.go    dirShard: one group, the hooks of shard.Machine, dispatch of envelopes
+//	directory.go   the replicated state machine: what each command does to the records
+//	command.go     codec of the commands in the log
+//	record.go      codec of the records in the tables, the cache of decoded accounts
+//	pending.go     what waits for a commit or for verified leadership, and who is told
+//	bind.go        bind, re-bind, unbind, displacement
+//	binding.go     the table of bindings
+//	gateways.go    peers by stream; gateways by id, their grace time, hello
+//	attach.go      attachments towards the queue's leader: fresh, owed, re-sent in pages
+//	register.go    registration, invites
+//	deliver.go     messages and read receipts: the checks, the hand-over to the queue
+//	query.go       look-up, device list, link, unlink
+//	drop.go        queues of unlinked devices, dropped until offline confirms
+//	limits.go      token buckets and contacts in fixed tables
+//	metrics.go     Prometheus metrics
+package router

@@ -1,0 +1,193 @@
+package router
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"linecard.example/internal/stanza"
+)
+
+// Records in the tables of dir/N, by the first byte of the key:
+//
+//	f                      cluster facts: shards, cluster name
+//	c                      counter of accounts created here
+//	h handle               number of the account that owns it
+//	a account(8)           accountRecord
+//	d account(8) device(2) empty: the queue of this unlinked device is still to be dropped
+//	i digest(16)           inviteRecord
+const (
+	prefixFacts   = 'f'
+	prefixCounter = 'c'
+	prefixHandle  = 'h'
+	prefixAccount = 'a'
+	prefixDrop    = 'd'
+	prefixInvite  = 'i'
+)
+
+const recordVersion = 1
+
+var errRecord = errors.New("router: malformed record")
+
+// accountRecord is one account, decoded. It belongs to the shard goroutine and is changed only by directory.apply.
+type accountRecord struct {
+	version uint64 // of the device list, from 1
+	next    stanza.Device
+	handle  string
+	devices []deviceRecord // ascending numbers, at most stanza.MaxDevices
+	revive  [keySize]byte  // with no device left: the key of the last one, which alone may claim the handle again
+}
+
+// deviceRecord is one device; noted is the highest id that the shard has heard of.
+type deviceRecord struct {
+	number stanza.Device
+	noted  uint64
+	key    [keySize]byte
+}
+
+// device returns the device numbered d, nil if the account has none.
+func (a *accountRecord) device(d stanza.Device) *deviceRecord {
+	for i := range a.devices {
+		if a.devices[i].number == d {
+			return &a.devices[i]
+		}
+	}
+	return nil
+}
+
+// byKey returns the device with this static key, nil if the account has none.
+func (a *accountRecord) byKey(key *[keySize]byte) *deviceRecord {
+	for i := range a.devices {
+		if a.devices[i].key == *key {
+			return &a.devices[i]
+		}
+	}
+	return nil
+}
+
+func (a *accountRecord) append(dst []byte) []byte {
+	dst = append(dst, recordVersion)
+	dst = binary.AppendUvarint(dst, a.version)
+	dst = binary.AppendUvarint(dst, uint64(a.next))
+	dst = appendText(dst, []byte(a.handle))
+	dst = append(dst, byte(len(a.devices)))
+	for i := range a.devices {
+		d := &a.devices[i]
+		dst = binary.AppendUvarint(dst, uint64(d.number))
+		dst = binary.AppendUvarint(dst, d.noted)
+		dst = append(dst, d.key[:]...)
+	}
+	if len(a.devices) == 0 {
+		dst = append(dst, a.revive[:]...)
+	}
+	return dst
+}
+
+// decodeAccount reads what append wrote; it keeps nothing of b.
+func decodeAccount(b []byte) (*accountRecord, error) {
+	if len(b) == 0 || b[0] != recordVersion {
+		return nil, fmt.Errorf("%w: account", errRecord)
+	}
+	r := reader{b: b[1:]}
+	a := &accountRecord{version: r.uint(maxUint), next: stanza.Device(r.uint(maxDevice + 1)), handle: string(r.text(maxHandle))}
+	n := int(r.uint(stanza.MaxDevices))
+	if n > 0 {
+		a.devices = make([]deviceRecord, n)
+	}
+	for i := range a.devices {
+		d := &a.devices[i]
+		d.number, d.noted = r.device(), r.uint(stanza.MaxID)
+		r.fixed(d.key[:])
+		if i > 0 && d.number <= a.devices[i-1].number {
+			r.fail()
+		}
+	}
+	if n == 0 {
+		r.fixed(a.revive[:])
+	}
+	if r.bad || len(r.b) != 0 {
+		return nil, fmt.Errorf("%w: account", errRecord)
+	}
+	return a, nil
+}
+
+// inviteRecord is one invite: usable once until a stamp, then remembered for whom redeemed it.
+type inviteRecord struct {
+	until    int64
+	redeemed bool
+	key      [keySize]byte
+}
+
+func (i *inviteRecord) append(dst []byte) []byte {
+	dst = binary.AppendUvarint(append(dst, recordVersion), uint64(i.until))
+	dst = append(dst, flag(i.redeemed))
+	if i.redeemed {
+		dst = append(dst, i.key[:]...)
+	}
+	return dst
+}
+
+func decodeInvite(b []byte) (i inviteRecord, err error) {
+	if len(b) == 0 || b[0] != recordVersion {
+		return i, fmt.Errorf("%w: invite", errRecord)
+	}
+	r := reader{b: b[1:]}
+	i.until = int64(r.uint(maxStamp))
+	if i.redeemed = r.uint(1) == 1; i.redeemed {
+		r.fixed(i.key[:])
+	}
+	if r.bad || len(r.b) != 0 {
+		return i, fmt.Errorf("%w: invite", errRecord)
+	}
+	return i, nil
+}
+
+func accountKey(a stanza.Account) []byte {
+	return binary.BigEndian.AppendUint64([]byte{prefixAccount}, uint64(a))
+}
+
+func handleKey(folded []byte) []byte { return append([]byte{prefixHandle}, folded...) }
+
+func inviteKey(digest *[digestSize]byte) []byte { return append([]byte{prefixInvite}, digest[:]...) }
+
+func dropKey(a stanza.Account, d stanza.Device) []byte {
+	key := binary.BigEndian.AppendUint64([]byte{prefixDrop}, uint64(a))
+	return binary.BigEndian.AppendUint16(key, uint16(d))
+}
+
+func parseDropKey(key []byte) (stanza.Account, stanza.Device, bool) {
+	if len(key) != 11 || key[0] != prefixDrop {
+		return 0, 0, false
+	}
+	return stanza.Account(binary.BigEndian.Uint64(key[1:])), stanza.Device(binary.BigEndian.Uint16(key[9:])), true
+}
+
+// accountCache keeps decoded accounts in two generations: when the young one is full it becomes the old one, and what the old
+// one still held is forgotten unless it was used meanwhile. So at most limit records live here and a hit writes nothing.
+type accountCache struct {
+	young, old map[stanza.Account]*accountRecord
+	half       int
+}
+
+func newAccountCache(limit int) *accountCache {
+	return &accountCache{young: map[stanza.Account]*accountRecord{}, half: max(1, limit/2)}
+}
+
+// get returns a's record or nil. A record found in the old generation moves to the young one.
+func (c *accountCache) get(a stanza.Account) *accountRecord {
+	if r := c.young[a]; r != nil {
+		return r
+	}
+	r := c.old[a]
+	if r != nil {
+		c.put(a, r)
+	}
+	return r
+}
+
+func (c *accountCache) put(a stanza.Account, r *accountRecord) {
+	if len(c.young) >= c.half {
+		c.old, c.young = c.young, make(map[stanza.Account]*accountRecord, c.half)
+	}
+	c.young[a] = r
+}
