@@ -12,7 +12,7 @@ import (
 // Handler is a daemon's side of its streams. For one stream the calls come one after the other: Up, any number of Receive, Down.
 // Different streams call concurrently. No method may block: whoever blocks in Receive stops that stream, and only that.
 type Handler interface {
-	// Up reports a new stream. It may Send at once.
+	// Up reports a new stream. It may Send at once. A peer that lost its connection may be Up again before its old stream is Down.
 	Up(s *Stream)
 	// Receive hands over envelopes in the order they were sent. The slice is the stream's and is used again after the return; the
 	// payloads are immutable and may be kept (Envelope). Each envelope is to be credited back with Stream.Done or Inbox.Done.
@@ -29,7 +29,8 @@ type Options struct {
 	Credits int
 	// MaxStreams bounds the streams that Server accepts for this endpoint; default 1024.
 	MaxStreams int
-	// Pulse is how often an idle stream over gRPC sends a sign of life; three without one from the peer end it. Default 3 s.
+	// Pulse is how often an idle stream over gRPC sends a sign of life; three without one from the peer end it. Default 2.5 s,
+	// so that a dead peer is noticed within 10 s.
 	Pulse time.Duration
 	// Logger gets transitions only; default: nothing is logged.
 	Logger *slog.Logger
@@ -41,7 +42,7 @@ type Options struct {
 const (
 	DefaultCredits    = 4 << 20
 	DefaultMaxStreams = 1024
-	DefaultPulse      = 3 * time.Second
+	DefaultPulse      = 2500 * time.Millisecond
 )
 
 func (o Options) withDefaults() Options {

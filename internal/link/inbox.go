@@ -18,10 +18,10 @@ type Inbox struct {
 
 	// Owner.
 	out  []Item
-	idle int // drains in a row that used little of a large out
+	idle int // uses in a row of a large out that filled little of it
 }
 
-// Shape of shrinking: a buffer of more than shrinkOver items that shrinkAfter drains in a row filled to less than a sixteenth is
+// Shape of shrinking: a buffer of more than shrinkOver items that shrinkAfter uses in a row filled to less than a sixteenth is
 // given up, so that one burst does not hold memory for good.
 const (
 	shrinkOver  = 4096
@@ -61,10 +61,11 @@ func (b *Inbox) Drain() []Item {
 
 // reuse returns the buffer of the last drain, emptied, or nil when it has been far too large for a while.
 func (b *Inbox) reuse() []Item {
-	if cap(b.out) > shrinkOver && len(b.out) < cap(b.out)/16 {
+	if cap(b.out) > shrinkOver { // the two buffers take turns, so a small one says nothing
 		b.idle++
-	} else {
-		b.idle = 0
+		if len(b.out) >= cap(b.out)/16 {
+			b.idle = 0
+		}
 	}
 	if b.idle >= shrinkAfter {
 		b.idle = 0

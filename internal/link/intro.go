@@ -53,22 +53,46 @@ var (
 	errShards  = errors.New("number of shards differs")
 	errCluster = errors.New("cluster differs")
 	errFull    = errors.New("too many streams")
+	// errPeer is a refusal by the peer, for a reason that does not show in its introduction.
+	errPeer = errors.New("refused by the peer")
 )
+
+// refusals are the closed list of causes: label of the metric, and number (index) in an answer. It only grows.
+var refusals = [...]struct {
+	err  error
+	name string
+}{
+	{nil, "other"}, {errIntro, "intro"}, {errVersion, "version"}, {errRole, "role"}, {errShards, "shards"}, {errCluster, "cluster"},
+	{errFull, "full"}, {errPeer, "peer"},
+}
+
+// refusalNumber returns the place of err in refusals, 0 when it is none of them.
+func refusalNumber(err error) int {
+	for i := len(refusals) - 1; i > 0; i-- {
+		if errors.Is(err, refusals[i].err) {
+			return i
+		}
+	}
+	return 0
+}
 
 // intro is the first message in each direction.
 type intro struct {
 	info   Info
 	want   Role // whom the sender means to talk to
 	window int  // bytes granted per group at the start
+	// refused is, in an answer, why there will be no stream: a number of refusals, 0 for a yes. The answer is complete all the
+	// same, so that both ends see, count and log one difference.
+	refused byte
 }
 
 var introMagic = [3]byte{'L', 'C', 'L'}
 
-// appendIntro appends magic, version, role, wanted role, then uvarints: node, incarnation, shards, window, length of the cluster's
+// appendIntro appends magic, version, role, wanted role, refusal, then uvarints: node, incarnation, shards, window, length of the cluster's
 // name; and the name.
 func appendIntro(dst []byte, in *intro) []byte {
 	dst = append(dst, introMagic[:]...)
-	dst = append(dst, protocolVersion, byte(in.info.Role), byte(in.want))
+	dst = append(dst, protocolVersion, byte(in.info.Role), byte(in.want), in.refused)
 	dst = binary.AppendUvarint(dst, in.info.Node)
 	dst = binary.AppendUvarint(dst, in.info.Incarnation)
 	dst = binary.AppendUvarint(dst, uint64(in.info.Shards))
@@ -79,14 +103,14 @@ func appendIntro(dst []byte, in *intro) []byte {
 
 // parseIntro reads an introduction. Bytes behind it are allowed, for later minor additions.
 func parseIntro(b []byte) (in intro, err error) {
-	if len(b) < 6 || [3]byte(b[:3]) != introMagic {
+	if len(b) < 7 || [3]byte(b[:3]) != introMagic {
 		return in, errIntro
 	}
 	if b[3] != protocolVersion {
 		return in, fmt.Errorf("%w: %d here, %d there", errVersion, protocolVersion, b[3])
 	}
-	in.info.Role, in.want = Role(b[4]), Role(b[5])
-	b = b[6:]
+	in.info.Role, in.want, in.refused = Role(b[4]), Role(b[5]), b[6]
+	b = b[7:]
 	var v [5]uint64
 	for i := range v {
 		n := 0
@@ -118,6 +142,10 @@ func (in *intro) check(self Info, want Role) error {
 		return fmt.Errorf("%w: %d here, %d there", errShards, self.Shards, p.Shards)
 	case in.window < 1:
 		return errIntro
+	case in.refused > 0 && int(in.refused) < len(refusals):
+		return fmt.Errorf("%w: %s", errPeer, refusals[in.refused].name)
+	case in.refused > 0:
+		return errPeer
 	}
 	return nil
 }

@@ -30,7 +30,7 @@ func newMetrics(r prometheus.Registerer, self Role) *metrics {
 		bytesOut: counter("bytes_sent_total", "Bytes of envelopes handed to the transport.", "peer"),
 		bytesIn:  counter("bytes_received_total", "Bytes of envelopes received.", "peer"),
 		drops:    counter("drops_total", "Envelopes refused or dropped by a stream.", "peer", "reason"),
-		refusals: counter("refusals_total", "Streams refused, at either end.", "result"),
+		refusals: counter("refusals_total", "Streams that did not come about, at either end, by cause.", "result"),
 		streams:  shared(r, streams).MustCurryWith(own),
 	}
 }
@@ -40,31 +40,20 @@ func shared[C prometheus.Collector](r prometheus.Registerer, c C) C {
 	if r == nil {
 		return c
 	}
+	err := r.Register(c)
 	var already prometheus.AlreadyRegisteredError
-	if err := r.Register(c); errors.As(err, &already) {
-		if old, ok := already.ExistingCollector.(C); ok {
-			return old
-		}
+	if errors.As(err, &already) {
+		return already.ExistingCollector.(C)
+	}
+	if err != nil {
+		panic(err) // another package has taken the name: a mistake of the program
 	}
 	return c
 }
 
-var refusalResults = []struct {
-	err  error
-	name string
-}{
-	{errIntro, "intro"}, {errVersion, "version"}, {errRole, "role"}, {errShards, "shards"}, {errCluster, "cluster"}, {errFull, "full"},
-}
-
-// refused counts a refusal by its cause; a failure to connect is none.
+// refused counts a refusal by its cause; other: no connection, a certificate that does not fit, no introduction.
 func (m *metrics) refused(err error) {
-	name := "other"
-	for _, r := range refusalResults {
-		if errors.Is(err, r.err) {
-			name = r.name
-		}
-	}
-	m.refusals.WithLabelValues(name).Inc()
+	m.refusals.WithLabelValues(refusals[refusalNumber(err)].name).Inc()
 }
 
 // streamMetrics are the children of one stream, resolved once.

@@ -104,7 +104,7 @@ func (o *outbox) next() *batch {
 	} else {
 		b = &batch{box: o, buf: make([]byte, 0, firstBuffer)}
 	}
-	if o.head > 0 && len(o.pending) == cap(o.pending) { // make room at the front before growing
+	if len(o.pending) == cap(o.pending) && o.head > len(o.pending)/2 { // use the room at the front before growing
 		n := copy(o.pending, o.pending[o.head:])
 		clear(o.pending[n:])
 		o.pending, o.head = o.pending[:n], 0

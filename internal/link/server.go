@@ -3,19 +3,209 @@ package link
 import (
 	"context"
 	"crypto/tls"
+	"errors"
+	"fmt"
 	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
 )
 
-// Server accepts streams for the endpoints of a process.
-type Server struct{}
+// Server accepts streams for the endpoints of a process; a dialler names the role that it wants. Safe for concurrent use.
+type Server struct {
+	tls *tls.Config
 
-// NewServer returns a server for endpoints of different roles.
-func NewServer(conf *tls.Config, endpoints ...*Endpoint) *Server { return &Server{} }
+	mu        sync.Mutex
+	endpoints map[Role]*Endpoint
+	limit     int64 // streams of all endpoints together
+
+	open atomic.Int64 // streams, those without introduction included
+}
+
+// NewServer returns a server for endpoints, at most one per role (a later one replaces it). conf must hold ClientCAs and a
+// certificate; clients without a certificate of those CAs are refused whatever conf.ClientAuth says.
+func NewServer(conf *tls.Config, endpoints ...*Endpoint) *Server {
+	s := &Server{tls: conf, endpoints: make(map[Role]*Endpoint)}
+	for _, e := range endpoints {
+		e.Serve(s)
+	}
+	return s
+}
 
 // Serve adds e to the endpoints of srv.
-func (e *Endpoint) Serve(srv *Server) {}
+func (e *Endpoint) Serve(srv *Server) {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	srv.endpoints[e.info.Role] = e
+	srv.limit = 0
+	for _, x := range srv.endpoints {
+		srv.limit += int64(x.opts.MaxStreams)
+	}
+}
 
-// Serve accepts streams from lis until ctx ends.
+// stopTime bounds how long Serve waits for streams to end before it cuts the connections.
+const stopTime = 2 * flushTime
+
+// Serve accepts streams from lis, which it closes, until ctx ends; then it flushes and ends them in order, and returns nil with no
+// goroutine left. An error is a faulty configuration or a listener that broke.
 func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
-	panic("link: Serve is not there yet")
+	conf, err := checkTLS(s.tls, true)
+	if err != nil {
+		lis.Close()
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	a := &acceptor{srv: s, ctx: ctx}
+	g := grpc.NewServer(serverOptions(conf)...)
+	g.RegisterService(&serviceDesc, a)
+	var stopper sync.WaitGroup
+	stopper.Go(func() {
+		<-ctx.Done()
+		cut := time.AfterFunc(stopTime, g.Stop)
+		g.GracefulStop()
+		cut.Stop()
+	})
+	err = g.Serve(lis)
+	inOrder := ctx.Err() != nil
+	cancel()
+	stopper.Wait()
+	a.workers.Wait()
+	if inOrder || errors.Is(err, grpc.ErrServerStopped) {
+		return nil
+	}
+	return err
+}
+
+func serverOptions(conf *tls.Config) []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.Creds(credentials.NewTLS(conf)),
+		grpc.ForceServerCodecV2(rawCodec{}),
+		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.MaxConcurrentStreams(8), // a dialler uses one per connection
+		grpc.ConnectionTimeout(introTimeout),
+		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: idleTransport}),
+		grpc.StaticStreamWindowSize(flowWindow),
+		grpc.StaticConnWindowSize(flowWindow),
+		grpc.WriteBufferSize(socketBuffer),
+		grpc.ReadBufferSize(socketBuffer),
+		grpc.SharedWriteBuffer(true),
+		grpc.WaitForHandlers(true),
+	}
+}
+
+// acceptor is the service of one call of Serve.
+type acceptor struct {
+	srv     *Server
+	ctx     context.Context // of Serve
+	workers sync.WaitGroup  // goroutines of streams, which outlive their gRPC handler by a moment
+}
+
+// stream is the gRPC handler: it runs one stream from the introduction to its end.
+func (a *acceptor) stream(st grpc.ServerStream) error {
+	defer a.srv.open.Add(-1)
+	full := a.srv.open.Add(1) > a.srv.total()
+	if full {
+		return status.Error(codes.ResourceExhausted, errFull.Error())
+	}
+	first, err := a.introduction(st)
+	if err != nil {
+		return err
+	}
+	theirs, err := parseIntro(first)
+	ep := a.srv.endpoint(theirs.want)
+	switch {
+	case err != nil:
+	case ep == nil:
+		err = fmt.Errorf("%w: no %v here", errRole, theirs.want)
+	default:
+		defer ep.incoming.Add(-1)
+		full := ep.incoming.Add(1) > int64(ep.opts.MaxStreams)
+		if err = theirs.check(ep.info, 0); err == nil && full {
+			err = errFull
+		}
+	}
+	if err != nil {
+		return a.refuse(st, ep, theirs, err)
+	}
+	mine := ep.intro(theirs.info.Role)
+	if err = st.SendMsg(&frame{appendIntro(nil, &mine)}); err != nil {
+		return err
+	}
+	s := newStream(ep, theirs, true)
+	a.workers.Add(1)
+	s.run(a.ctx.Done(), st, func() error { return nil })
+	go func() { s.workers.Wait(); a.workers.Done() }()
+	if !errors.Is(s.failErr, ErrStopped) {
+		return status.Error(codes.Aborted, s.failErr.Error())
+	}
+	return nil
+}
+
+// introduction waits for the dialler's first message.
+func (a *acceptor) introduction(st grpc.ServerStream) ([]byte, error) {
+	got := make(chan error, 1)
+	var in frame
+	a.workers.Go(func() { got <- st.RecvMsg(&in) })
+	limit := time.NewTimer(introTimeout)
+	defer limit.Stop()
+	select {
+	case err := <-got:
+		return in.data, err
+	case <-limit.C:
+		return nil, status.Error(codes.DeadlineExceeded, errIntroTimeout.Error())
+	case <-a.ctx.Done():
+		return nil, status.Error(codes.Unavailable, ErrStopped.Error())
+	}
+}
+
+// refuse answers, logs and counts a refusal: at ep, or at every endpoint when nobody knows whom the dialler wants.
+func (a *acceptor) refuse(st grpc.ServerStream, ep *Endpoint, theirs intro, err error) error {
+	from := "unknown"
+	if p, ok := peer.FromContext(st.Context()); ok {
+		if from, _, _ = net.SplitHostPort(p.Addr.String()); from == "" {
+			from = p.Addr.String()
+		}
+	}
+	for _, x := range a.srv.all() {
+		if ep == nil || x == ep {
+			x.refused(from, err)
+		}
+	}
+	if ep != nil {
+		mine := ep.intro(theirs.info.Role)
+		mine.refused = byte(refusalNumber(err))
+		if sendErr := st.SendMsg(&frame{appendIntro(nil, &mine)}); sendErr != nil {
+			return sendErr
+		}
+	}
+	return status.Error(codes.FailedPrecondition, err.Error())
+}
+
+func (s *Server) endpoint(r Role) *Endpoint {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.endpoints[r]
+}
+
+func (s *Server) all() (list []*Endpoint) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.endpoints {
+		list = append(list, e)
+	}
+	return list
+}
+
+func (s *Server) total() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.limit
 }

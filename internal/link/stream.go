@@ -9,12 +9,13 @@ import (
 	"linecard.example/internal/stanza"
 )
 
-// Errors of streams. Send returns ErrNoCredit, ErrDown, ErrTooLarge and ErrGroup; the stream stays usable after all but ErrDown.
+// Errors of streams. Send returns ErrNoCredit, ErrDown, ErrTooLarge, ErrGroup and ErrKind; the stream stays usable after all but ErrDown.
 var (
 	ErrNoCredit = errors.New("link: no credit")
 	ErrDown     = errors.New("link: stream is down")
 	ErrTooLarge = errors.New("link: payload too large")
 	ErrGroup    = errors.New("link: no such group")
+	ErrKind     = errors.New("link: no such kind")
 	// ErrStopped is what Handler.Down gets when either end was stopped in order.
 	ErrStopped = errors.New("link: stopped")
 	// ErrProtocol is wrapped by what Down gets when the peer broke a rule: a bad envelope, more than its credits.
@@ -37,6 +38,9 @@ type Stream struct {
 	failOnce sync.Once
 	failed   chan struct{} // closed by the first fail
 	failErr  error         // set before failed is closed
+
+	heard   atomic.Bool    // something came since the last pulse
+	workers sync.WaitGroup // sender and reader goroutine, over gRPC
 
 	// Under gate: the order of Up, Receive and Down.
 	gate  sync.Mutex
@@ -70,14 +74,17 @@ func (s *Stream) Incoming() bool { return s.incoming }
 
 // Send queues a copy of e, payload included, for the peer and never blocks. Envelopes of a stream arrive in the order in which Send
 // took them. ErrNoCredit: the peer has as much of this group as it granted; nothing was queued, and what to drop or refuse is the
-// caller's policy. ErrDown: the stream has ended. ErrTooLarge, ErrGroup: not an envelope of this link.
+// caller's policy. ErrDown: the stream has ended. ErrTooLarge, ErrGroup, ErrKind: not an envelope of this link.
 func (s *Stream) Send(e *Envelope) error {
 	if len(e.Payload) > MaxPayload {
 		return ErrTooLarge
 	}
 	i := groupIndex(e.Group)
-	if i >= len(s.out.credit) || e.Kind == 0 || e.Kind >= kindGrant {
+	if i >= len(s.out.credit) {
 		return ErrGroup
+	}
+	if e.Kind == 0 || e.Kind >= kindGrant {
+		return ErrKind
 	}
 	err := s.out.send(e, i)
 	if err != nil {
