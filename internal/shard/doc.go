@@ -1,2 +1,61 @@
-// Package shard runs the raft groups of a daemon process.
+// Package shard runs the raft groups of a daemon process: it makes a deterministic state machine durable and replicated, and gives
+// it one goroutine on which everything of its shard happens.
+//
+// # Layers
+//
+// A Host is one pair of Pebble databases: log (raft entries, terms, snapshot metadata; synced) and state (tables; without WAL,
+// since the raft log is the WAL). All groups of the process append to the one log database and so share its fsyncs. A Group is one
+// hashicorp/raft instance with a Machine. A command is packed with everything else pending, appended, committed, and applied by
+// Machine.Apply; the machine keeps the result in memory and writes tables when asked to flush.
+//
+// # Threads
+//
+// Per group, besides raft's own goroutines (main, FSM, snapshots):
+//
+//   - the shard goroutine (Group.run) owns the machine, the pending packs and the leadership. It never waits for raft. It waits
+//     for the state database: a flush, a table read.
+//   - the submitter calls raft.Apply, which waits for raft's main goroutine, which may wait for the disk or the FSM.
+//   - the waiter waits for raft's answers and reports those packs that were not committed.
+//
+// raft's FSM goroutine hands each batch of committed entries to the shard goroutine and waits until it is applied. So who waits for
+// whom is: submitter -> raft main -> FSM -> shard goroutine -> nobody. Other goroutines reach the shard goroutine by Wake and Call.
+//
+// # Applied index and restart
+//
+// F is the index up to which the tables are complete; it is written, with the last stamp, in the last batch of each flush. Batches
+// of the state database become durable in order, so after a crash the tables are those of some flush, plus records written ahead
+// of the next, which Load ignores by their index. Open replays the log from the last raft snapshot on, skipping entries up to F.
+// A raft snapshot at C flushes with F >= C and waits until Pebble flushed the state database before its metadata are written and
+// the log is truncated. Databases that do not fit together (an empty log under a used node id, tables behind the snapshot or ahead
+// of the log) refuse to open with ErrLost.
+//
+// # Leadership
+//
+// Each leadership begins with a lead pack. When it is applied here, everything of earlier terms is too, and Machine.Lead is called
+// with the term of its entry. Stamps start at the highest in the log then.
+//
+// # Failure
+//
+// A database error that Pebble cannot recover from, a malformed entry or a failed flush stops the host: every group follows, answers
+// what is in flight with Unknown, applies nothing more, and Host.Failed says why. The process is expected to exit.
+//
+// # Files
+//
+//	machine.go   Entry, Outcome, Machine: what a state machine implements
+//	config.go    HostConfig
+//	host.go      Host: databases, node id, failure, status
+//	storage.go   Pebble options, logger, directories, shared flushes
+//	group.go     Group: Open, the methods of a group, Close
+//	core.go      channels and raft instance of a group, checks at open
+//	loop.go      shard goroutine: turns, apply, flush, snapshots
+//	lead.go      leadership, sending packs, outcomes, verification
+//	proposal.go  queue of packs with their contexts
+//	submit.go    submission and raft's answers
+//	pack.go      format of a log entry
+//	stamp.go     the leader's clock
+//	fsm.go       raft's FSM: hands over to the shard goroutine; Persist
+//	logstore.go, logread.go, stable.go, snapstore.go   raft's stores on Pebble
+//	tables.go    Tables, Batch
+//	overlay.go, overlay_scan.go   Overlay: write-back map of small records
+//	metrics.go, hclog.go
 package shard

@@ -1,38 +1,181 @@
 package shard
 
 import (
-	"log/slog"
+	"cmp"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"sync"
 	"time"
 
-	"github.com/cockroachdb/pebble/vfs"
-	"github.com/prometheus/client_golang/prometheus"
+	"github.com/cockroachdb/pebble"
 	"linecard.example/internal/stanza"
 )
 
-// HostConfig configures the groups of one daemon process. Only Dir and NodeID are required; zero values mean the defaults.
-type HostConfig struct {
-	Dir        string                // holds log/ and state/, both Pebble databases
-	FS         vfs.FS                // nil: the disk
-	NodeID     string                // raft server id of this node, the content of DIR/node
-	Bootstrap  bool                  // the node id is new: groups with an empty log start as their own only voter. False: they refuse to open
-	NoSync     bool                  // skip fsync of the raft log: for benchmarks only, loses acknowledged entries at power loss
-	Clock      func() time.Time      // wall clock; nil: time.Now
-	Monotonic  func() time.Duration  // nil: elapsed time by Clock
-	Logger     *slog.Logger          // nil: discards
-	Registerer prometheus.Registerer // nil: no metrics; may be shared by several hosts
+// keyNode in the log database holds the node id that bootstrapped it. It is written before any group starts, so that a crash
+// during the first start leaves databases in which the remaining groups may still bootstrap.
+const keyNode = "Hnode"
+
+// ErrLost says that durable raft state is missing under a node id that has been used: its disk was lost, emptied or exchanged.
+var ErrLost = errors.New("shard: raft state is missing under an existing node id")
+
+// Host holds the databases that the groups of one daemon process share. Safe for concurrent use.
+type Host struct {
+	cfg     HostConfig
+	log     *pebble.DB // raft entries, terms and snapshot metadata of all groups; synced
+	state   *pebble.DB // tables and applied indexes of all groups; no WAL
+	metrics *metricVecs
+
+	failOnce sync.Once
+	failed   chan error    // gets the first fatal error
+	failing  chan struct{} // closed with it
+
+	mu     sync.Mutex
+	groups map[stanza.Group]hosted // nil after Close
+
+	flushes flusher
 }
 
-// Host holds the databases that the groups of one daemon process share.
-type Host struct{ cfg HostConfig }
+// hosted is what the host does with a group of any machine.
+type hosted interface {
+	status() GroupStatus
+	Close() error
+}
 
-// OpenHost opens the databases in cfg.Dir.
-func OpenHost(cfg HostConfig) (*Host, error) { panic("not yet") }
+// OpenHost opens the databases below cfg.Dir, creating them only if cfg.Bootstrap is set.
+func OpenHost(cfg HostConfig) (*Host, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	h := &Host{cfg: cfg, failed: make(chan error, 1), failing: make(chan struct{}), groups: map[stanza.Group]hosted{}}
+	if h.metrics, err = newMetricVecs(cfg.Registerer); err != nil {
+		return nil, err
+	}
+	if err := h.openDatabases(); err != nil {
+		return nil, err
+	}
+	if err := h.checkNode(); err != nil {
+		return nil, errors.Join(err, h.log.Close(), h.state.Close())
+	}
+	h.flushes.flush = h.state.Flush
+	return h, nil
+}
 
-// Close closes every group and then the databases.
-func (h *Host) Close() error { panic("not yet") }
+func (h *Host) openDatabases() error {
+	logDir, stateDir := path.Join(h.cfg.Dir, "log"), path.Join(h.cfg.Dir, "state")
+	if h.cfg.Bootstrap {
+		if err := errors.Join(makeDir(h.cfg.FS, logDir), makeDir(h.cfg.FS, stateDir)); err != nil {
+			return fmt.Errorf("shard: creating %s: %w", h.cfg.Dir, err)
+		}
+	} else if _, err := h.cfg.FS.Stat(logDir); err != nil {
+		return fmt.Errorf("%w: node %s has no %s (%v); restore it, or remove the node from the cluster and its data directory, to start anew",
+			ErrLost, h.cfg.NodeID, logDir, err)
+	}
+	cache := pebble.NewCache(h.cfg.Cache)
+	defer cache.Unref() // the databases hold it
+	var err error
+	if h.log, err = pebble.Open(logDir, h.logOptions(cache)); err != nil {
+		return fmt.Errorf("shard: opening %s: %w", logDir, err)
+	}
+	if h.state, err = pebble.Open(stateDir, h.stateOptions(cache)); err != nil {
+		return fmt.Errorf("shard: opening %s: %w", stateDir, errors.Join(err, h.log.Close()))
+	}
+	return nil
+}
 
-// Failed delivers the first fatal error of the host; the process should report it and exit.
-func (h *Host) Failed() <-chan error { panic("not yet") }
+// checkNode ties the log database to the node id.
+func (h *Host) checkNode() error {
+	v, err := getCopy(h.log, []byte(keyNode))
+	switch {
+	case err != nil:
+		return fmt.Errorf("shard: reading the node id: %w", err)
+	case v == nil && !h.cfg.Bootstrap:
+		return fmt.Errorf("%w: the log below %s is empty, node %s is not", ErrLost, h.cfg.Dir, h.cfg.NodeID)
+	case v == nil:
+		if err := h.log.Set([]byte(keyNode), []byte(h.cfg.NodeID), h.writeOptions()); err != nil {
+			return fmt.Errorf("shard: writing the node id: %w", err)
+		}
+	case string(v) != h.cfg.NodeID:
+		return fmt.Errorf("shard: the log below %s belongs to node %s, this is node %s", h.cfg.Dir, v, h.cfg.NodeID)
+	}
+	return nil
+}
+
+func (h *Host) writeOptions() *pebble.WriteOptions {
+	if h.cfg.NoSync {
+		return pebble.NoSync
+	}
+	return pebble.Sync
+}
+
+// Failed delivers the first fatal error of the host (disk, corruption), once. From then on no group accepts, applies or
+// acknowledges anything; the process should report the error and exit, since a database may be stuck.
+func (h *Host) Failed() <-chan error { return h.failed }
+
+// fail stops the host.
+func (h *Host) fail(err error) {
+	h.failOnce.Do(func() {
+		h.cfg.Logger.Error("raft storage failed", "dir", h.cfg.Dir, "error", err)
+		h.failed <- err
+		close(h.failing)
+	})
+}
+
+func (h *Host) hasFailed() bool {
+	select {
+	case <-h.failing:
+		return true
+	default:
+		return false
+	}
+}
+
+func (h *Host) add(g stanza.Group, x hosted) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.groups == nil {
+		return errClosed
+	}
+	if _, ok := h.groups[g]; ok {
+		return fmt.Errorf("shard: %s is open already", g)
+	}
+	h.groups[g] = x
+	return nil
+}
+
+func (h *Host) remove(g stanza.Group) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.groups, g)
+}
+
+// Close closes every open group and then the databases. After a failure it abandons databases, which may be stuck.
+func (h *Host) Close() error {
+	h.mu.Lock()
+	groups := h.groups
+	h.groups = nil
+	h.mu.Unlock()
+	if groups == nil {
+		return nil
+	}
+	var wg sync.WaitGroup
+	errs := make(chan error, len(groups))
+	for _, g := range groups {
+		wg.Go(func() { errs <- g.Close() })
+	}
+	wg.Wait()
+	close(errs)
+	var all []error
+	for err := range errs {
+		all = append(all, err)
+	}
+	if h.hasFailed() {
+		return errors.Join(append(all, errors.New("shard: the host failed, its databases were not closed"))...)
+	}
+	return errors.Join(append(all, h.state.Flush(), h.state.Close(), h.log.Close())...)
+}
 
 // GroupStatus describes one group for metrics, /readyz and admin.
 type GroupStatus struct {
@@ -40,11 +183,25 @@ type GroupStatus struct {
 	Leading  bool
 	Term     uint64
 	LeaderID string // node id of the leader as this process knows it; empty: none
-	Applied  uint64
-	Last     uint64
-	Flushed  uint64
+	Applied  uint64 // index of the last entry applied
+	Last     uint64 // index of the last entry in the log
+	Flushed  uint64 // F: the tables are complete up to here
+	Snapshot uint64 // index of the newest raft snapshot
 	Turned   time.Time
 }
 
 // Status returns the state of every open group, ordered by group.
-func (h *Host) Status() []GroupStatus { panic("not yet") }
+func (h *Host) Status() []GroupStatus {
+	h.mu.Lock()
+	all := make([]hosted, 0, len(h.groups))
+	for _, g := range h.groups {
+		all = append(all, g)
+	}
+	h.mu.Unlock()
+	out := make([]GroupStatus, 0, len(all))
+	for _, g := range all {
+		out = append(out, g.status())
+	}
+	slices.SortFunc(out, func(a, b GroupStatus) int { return cmp.Compare(a.Group, b.Group) })
+	return out
+}

@@ -1,12 +1,157 @@
 package shard
 
-// Overlay is a write-back map over Tables for small records.
-type Overlay struct{}
+// Overlay is a write-back map over Tables for small records: changes stay in memory until FlushTo, and records that were read or
+// flushed stay in a bounded cache. Machines keep in it what they change often and scan now and then. Shard goroutine only.
+type Overlay struct {
+	t          Tables
+	dirty      map[string]record
+	dirtyBytes int
+	keys       dirtyKeys
+	clean      cleanCache
+}
 
-func NewOverlay(t Tables, cleanBytes int) *Overlay                          { panic("not yet") }
-func (o *Overlay) Get(key []byte) (val []byte, ok bool, err error)          { panic("not yet") }
-func (o *Overlay) Set(key, val []byte)                                      { panic("not yet") }
-func (o *Overlay) Delete(key []byte)                                        { panic("not yet") }
-func (o *Overlay) Scan(lower, upper []byte, f func(k, v []byte) bool) error { panic("not yet") }
-func (o *Overlay) FlushTo(b *Batch)                                         { panic("not yet") }
-func (o *Overlay) Size() int                                                { panic("not yet") }
+// record is a value, or that there is none. Values are never written to after they were stored.
+type record struct {
+	val     []byte
+	present bool
+}
+
+// recordOverhead is about what an entry costs beyond its key and value: map slot, slice headers, key run.
+const recordOverhead = 96
+
+func recordSize(key int, r record) int { return key + len(r.val) + recordOverhead }
+
+// NewOverlay returns an overlay of t whose cache of unchanged records holds about cleanBytes; 0: no cache.
+func NewOverlay(t Tables, cleanBytes int) *Overlay {
+	return &Overlay{t: t, dirty: map[string]record{}, clean: newCleanCache(cleanBytes)}
+}
+
+// Get returns the value of key. The slice is the overlay's: it may be kept but not written to.
+func (o *Overlay) Get(key []byte) (val []byte, ok bool, err error) {
+	if r, hit := o.dirty[string(key)]; hit {
+		return r.val, r.present, nil
+	}
+	if r, hit := o.clean.get(key); hit {
+		return r.val, r.present, nil
+	}
+	val, ok, err = o.t.Get(key)
+	if err != nil {
+		return nil, false, err
+	}
+	o.clean.put(string(key), record{val: val, present: ok})
+	return val, ok, nil
+}
+
+// Set sets key to val; it copies both.
+func (o *Overlay) Set(key, val []byte) {
+	o.change(key, record{val: append(make([]byte, 0, len(val)), val...), present: true})
+}
+
+// Delete removes key.
+func (o *Overlay) Delete(key []byte) { o.change(key, record{}) }
+
+func (o *Overlay) change(key []byte, r record) {
+	if old, ok := o.dirty[string(key)]; ok {
+		o.dirtyBytes += len(r.val) - len(old.val)
+		o.dirty[string(key)] = r
+		return
+	}
+	k := string(key)
+	o.clean.drop(k)
+	o.dirty[k] = r
+	o.keys.add(k)
+	o.dirtyBytes += recordSize(len(k), r)
+}
+
+// Size returns about how many bytes FlushTo would write now.
+func (o *Overlay) Size() int { return o.dirtyBytes }
+
+// FlushTo appends every change since the last FlushTo to b. The overlay reads as before: what was written stays in the cache as
+// far as it has room.
+func (o *Overlay) FlushTo(b *Batch) {
+	for k, r := range o.dirty {
+		if r.present {
+			b.Set([]byte(k), r.val)
+		} else {
+			b.Delete([]byte(k))
+		}
+	}
+	o.settle()
+}
+
+// settle moves the changes to the cache once they are in a batch. Reads that miss the cache before the batch is committed would
+// see old values: the shard commits it before anything else happens on its goroutine.
+func (o *Overlay) settle() {
+	for k, r := range o.dirty {
+		o.clean.put(k, r)
+	}
+	clear(o.dirty)
+	o.keys = dirtyKeys{}
+	o.dirtyBytes = 0
+}
+
+// cleanCache holds records equal to the tables', least recently used out first, within a bound of bytes.
+type cleanCache struct {
+	limit, bytes int
+	m            map[string]*cleanEntry
+	ring         cleanEntry // ring.next is the most recently used
+}
+
+type cleanEntry struct {
+	key        string
+	r          record
+	prev, next *cleanEntry
+}
+
+func newCleanCache(limit int) cleanCache {
+	return cleanCache{limit: limit, m: map[string]*cleanEntry{}}
+}
+
+func (c *cleanCache) init() {
+	if c.ring.next == nil {
+		c.ring.next, c.ring.prev = &c.ring, &c.ring
+	}
+}
+
+func (e *cleanEntry) unlink() { e.prev.next, e.next.prev = e.next, e.prev }
+
+func (c *cleanCache) toFront(e *cleanEntry) {
+	c.init()
+	e.prev, e.next = &c.ring, c.ring.next
+	e.prev.next, e.next.prev = e, e
+}
+
+func (c *cleanCache) get(key []byte) (record, bool) {
+	e, ok := c.m[string(key)]
+	if !ok {
+		return record{}, false
+	}
+	e.unlink()
+	c.toFront(e)
+	return e.r, true
+}
+
+func (c *cleanCache) put(key string, r record) {
+	c.drop(key)
+	size := recordSize(len(key), r)
+	if size > c.limit {
+		return
+	}
+	for c.bytes+size > c.limit {
+		c.drop(c.ring.prev.key)
+	}
+	e := &cleanEntry{key: key, r: r}
+	c.m[key] = e
+	c.toFront(e)
+	c.bytes += size
+}
+
+func (c *cleanCache) drop(key string) {
+	e, ok := c.m[key]
+	if !ok {
+		return
+	}
+	e.unlink()
+	delete(c.m, key)
+	c.bytes -= recordSize(len(key), e.r)
+}

@@ -1,0 +1,108 @@
+package shard
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/cockroachdb/pebble/vfs"
+	"github.com/hashicorp/raft"
+	"github.com/prometheus/client_golang/prometheus"
+	"linecard.example/internal/stanza"
+)
+
+// HostConfig configures the groups of one daemon process. Dir and NodeID are required; every zero value means its default.
+type HostConfig struct {
+	Dir    string // holds log/ and state/, both Pebble databases
+	FS     vfs.FS // nil: the disk
+	NodeID string // raft server id of this node: the content of DIR/node
+
+	// Bootstrap says that the node id is new, so that the databases may be created and each group starts as its own only voter.
+	// False: missing databases, or a group with an empty log, refuse to open, because its disk was lost and its vote with it.
+	Bootstrap bool
+
+	NoSync     bool                  // no fsync of the raft log: loses acknowledged entries at power loss; for benchmarks
+	Clock      func() time.Time      // wall clock; nil: time.Now
+	Monotonic  func() time.Duration  // elapsed time; nil: differences of Clock, which are monotonic with time.Now
+	Logger     *slog.Logger          // nil: discards
+	Registerer prometheus.Registerer // nil: no metrics; may be shared by several hosts
+
+	Cache         int64 // bytes of the block cache of both databases; 0: 64 MiB
+	LogMemTable   int   // bytes; larger: fewer log entries reach tables before they are truncated; 0: 32 MiB
+	StateMemTable int   // bytes; 0: 32 MiB
+
+	Tick          time.Duration // of Machine.Tick; 0: 50 ms
+	LazyWait      time.Duration // how long ProposeLazy waits for company; 0: 20 ms
+	PackCommands  int           // commands in a pack, 1..64; 0: 64
+	PacksInFlight int           // packs proposed and not yet applied, per group; 0: 4
+	PendingBytes  int           // bytes proposed and not yet answered, per group: beyond it Propose returns false; 0: 4 MiB
+	FlushBytes    int           // Machine.Dirty above it flushes; 0: 8 MiB
+	SnapshotBytes int64         // log since the last snapshot above it takes one; 0: 64 MiB
+	SnapshotCount uint64        // the same, in packs; 0: 10,000
+	TrailingLogs  uint64        // packs kept behind a snapshot for followers; 0: 1,024
+	NoTrailing    bool          // keep none
+
+	Heartbeat time.Duration // raft's heartbeat, election and lease timeouts; 0: 300 ms, good for 16 groups a process
+
+	// Transport returns the transport and address of a group; nil: in memory, for one voter. The host closes what it returns.
+	Transport func(g stanza.Group) (raft.Transport, raft.ServerAddress)
+}
+
+func defaulted[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// withDefaults returns c with every default filled in, or every fault of c at once.
+func (c HostConfig) withDefaults() (HostConfig, error) {
+	defaulted(&c.Cache, 64<<20)
+	defaulted(&c.LogMemTable, 32<<20)
+	defaulted(&c.StateMemTable, 32<<20)
+	defaulted(&c.Tick, 50*time.Millisecond)
+	defaulted(&c.LazyWait, 20*time.Millisecond)
+	defaulted(&c.PackCommands, MaxPackCommands)
+	defaulted(&c.PacksInFlight, 4)
+	defaulted(&c.PendingBytes, 4<<20)
+	defaulted(&c.FlushBytes, 8<<20)
+	defaulted(&c.SnapshotBytes, 64<<20)
+	defaulted(&c.SnapshotCount, 10_000)
+	defaulted(&c.TrailingLogs, 1024)
+	defaulted(&c.Heartbeat, 300*time.Millisecond)
+	if c.NoTrailing {
+		c.TrailingLogs = 0
+	}
+	if c.FS == nil {
+		c.FS = vfs.Default
+	}
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	if c.Monotonic == nil {
+		clock, base := c.Clock, c.Clock()
+		c.Monotonic = func() time.Duration { return clock().Sub(base) }
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c, c.validate()
+}
+
+func (c *HostConfig) validate() error {
+	var errs []error
+	check := func(ok bool, what string) {
+		if !ok {
+			errs = append(errs, errors.New("shard: "+what))
+		}
+	}
+	check(c.Dir != "", "no directory")
+	check(c.NodeID != "", "no node id")
+	check(c.PackCommands >= 1 && c.PackCommands <= MaxPackCommands, "PackCommands is not 1..64")
+	check(c.PacksInFlight >= 1 && c.PacksInFlight <= 64, "PacksInFlight is not 1..64")
+	check(c.PendingBytes >= 1024, "PendingBytes is below 1 KiB")
+	check(c.Cache > 0 && c.LogMemTable >= 64<<10 && c.StateMemTable >= 64<<10, "cache or memtable is too small")
+	check(c.Tick >= time.Millisecond && c.LazyWait > 0 && c.Heartbeat >= 5*time.Millisecond, "Tick, LazyWait or Heartbeat is too short")
+	check(c.FlushBytes > 0 && c.SnapshotBytes > 0, "FlushBytes or SnapshotBytes is negative")
+	return errors.Join(errs...)
+}

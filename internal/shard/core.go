@@ -1,0 +1,203 @@
+package shard
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"linecard.example/internal/stanza"
+)
+
+// core is what a group is apart from its machine's types: the raft engine and the ways between its goroutines and the shard
+// goroutine.
+type core struct {
+	// Set before the goroutines start.
+	host    *Host
+	id      stanza.Group
+	name    string
+	log     *slog.Logger
+	tables  Tables
+	store   *logStore
+	stable  *stableStore
+	snaps   *snapStore
+	raft    *raft.Raft
+	metrics groupMetrics
+	nonce   uint64 // marks this opening's packs in the log
+
+	// FSM goroutine -> shard goroutine.
+	applies   chan []*raft.Log
+	applied   chan struct{} // answers applies
+	flushes   chan flushReq
+	responses []any // FSM goroutine only
+
+	// raft's main goroutine -> shard goroutine, which never waits for raft.
+	notify chan bool // leadership gained or lost
+
+	// shard goroutine -> submitter -> waiter. The sender does not wait for raft: the packs in flight are bounded by the first
+	// channel's size, and the waiter waits only for futures that raft answers without the shard goroutine's help.
+	submit  chan submission
+	futures chan pendingFuture
+
+	wake chan struct{} // anybody -> shard goroutine: look at mail, take a turn
+	quit chan struct{} // closed: the shard goroutine settles what is left and ends
+	dead chan struct{} // closed when it has ended
+	wg   sync.WaitGroup
+
+	mailMu sync.Mutex
+	mail   mail
+
+	// Published by the shard goroutine.
+	term      atomic.Uint64 // of the leadership held; 0: none
+	appliedAt atomic.Uint64
+	flushedAt atomic.Uint64
+	turned    atomic.Int64 // Unix ns
+}
+
+// mail is what other goroutines leave for the shard goroutine.
+type mail struct {
+	failed   []failure
+	calls    []*call
+	verified []bool
+	started  bool // core.raft is set
+	snapped  bool
+	closing  bool
+}
+
+type submission struct {
+	seq  uint64
+	data []byte
+}
+
+type pendingFuture struct {
+	seq uint64
+	f   raft.ApplyFuture
+}
+
+// failure is the outcome of a pack that raft did not commit, or not for certain.
+type failure struct {
+	seq uint64
+	out Outcome
+}
+
+func newCore(h *Host, g stanza.Group) (*core, error) {
+	inFlight := h.cfg.PacksInFlight
+	c := &core{
+		host: h, id: g, name: g.String(), log: h.cfg.Logger.With("group", g.String()), tables: Tables{db: h.state, g: g},
+		stable:  &stableStore{db: h.log, g: g, sync: h.writeOptions()},
+		applies: make(chan []*raft.Log), applied: make(chan struct{}), flushes: make(chan flushReq),
+		notify: make(chan bool), submit: make(chan submission, inFlight), futures: make(chan pendingFuture, 4*inFlight),
+		wake: make(chan struct{}, 1), quit: make(chan struct{}), dead: make(chan struct{}),
+		metrics: h.metrics.group(g),
+	}
+	var seed [8]byte
+	if _, err := io.ReadFull(rand.Reader, seed[:]); err != nil {
+		return nil, fmt.Errorf("shard: opening %s: %w", g, err)
+	}
+	c.nonce = binary.BigEndian.Uint64(seed[:])
+	var err error
+	if c.store, err = openLogStore(h.log, g, h.writeOptions()); err != nil {
+		return nil, err
+	}
+	if c.snaps, err = openSnapStore(h.log, g, h.writeOptions()); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// checkState refuses a group whose durable pieces do not belong together. fresh: it has never run.
+func (c *core) checkState(flushed uint64) (fresh bool, err error) {
+	has, err := raft.HasExistingState(c.store, c.stable, c.snaps)
+	if err != nil {
+		return false, fmt.Errorf("shard: opening %s: %w", c.id, err)
+	}
+	last, snap := max(c.store.last, c.snaps.index.Load()), c.snaps.index.Load()
+	switch {
+	case has && last == 0:
+		return false, fmt.Errorf("%w: %s has a term but neither log nor snapshot", ErrLost, c.id)
+	case flushed < snap:
+		return false, fmt.Errorf("%w: the tables of %s end at %d, its snapshot is at %d: DIR/state was lost or exchanged", ErrLost, c.id, flushed, snap)
+	case flushed > last:
+		return false, fmt.Errorf("%w: the tables of %s are at %d, its log ends at %d: DIR/log was lost or exchanged", ErrLost, c.id, flushed, last)
+	case c.store.first > snap+1:
+		return false, fmt.Errorf("%w: the log of %s begins at %d, its snapshot is at %d", ErrLost, c.id, c.store.first, snap)
+	}
+	return !has, nil
+}
+
+// startRaft starts the engine; a fresh group becomes its own only voter. The shard goroutine must be running: replay needs it.
+func (c *core) startRaft(fresh bool) error {
+	cfg := &c.host.cfg
+	rc := raft.DefaultConfig()
+	rc.LocalID = raft.ServerID(cfg.NodeID)
+	rc.HeartbeatTimeout, rc.ElectionTimeout, rc.LeaderLeaseTimeout = cfg.Heartbeat, cfg.Heartbeat, cfg.Heartbeat
+	rc.TrailingLogs = cfg.TrailingLogs
+	rc.SnapshotInterval, rc.SnapshotThreshold = 365*24*time.Hour, 1<<62 // the shard goroutine decides
+	rc.NoSnapshotRestoreOnStart = true
+	rc.NoLegacyTelemetry = true
+	rc.NotifyCh = c.notify
+	rc.Logger = &raftLogger{log: c.log}
+	trans, addr := c.transport()
+	fail := func(err error) error {
+		if t, ok := trans.(raft.WithClose); ok {
+			err = errors.Join(err, t.Close())
+		}
+		return fmt.Errorf("shard: opening %s: %w", c.id, err)
+	}
+	if fresh {
+		one := raft.Configuration{Servers: []raft.Server{{Suffrage: raft.Voter, ID: rc.LocalID, Address: addr}}}
+		if err := raft.BootstrapCluster(rc, c.store, c.stable, c.snaps, trans, one); err != nil {
+			return fail(err)
+		}
+	}
+	r, err := raft.NewRaft(rc, fsm{c}, c.store, c.stable, c.snaps, trans)
+	if err != nil {
+		return fail(err)
+	}
+	c.raft = r
+	c.post(func(m *mail) { m.started = true })
+	c.wg.Go(c.submitter)
+	c.wg.Go(c.waiter)
+	return nil
+}
+
+func (c *core) transport() (raft.Transport, raft.ServerAddress) {
+	if c.host.cfg.Transport != nil {
+		return c.host.cfg.Transport(c.id)
+	}
+	addr, t := raft.NewInmemTransport(raft.ServerAddress(c.host.cfg.NodeID))
+	return t, addr
+}
+
+// post changes the mail under its lock and wakes the shard goroutine.
+func (c *core) post(f func(*mail)) {
+	c.mailMu.Lock()
+	f(&c.mail)
+	c.mailMu.Unlock()
+	c.poke()
+}
+
+func (c *core) poke() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (c *core) status() GroupStatus {
+	s := GroupStatus{
+		Group: c.id, Term: c.raft.CurrentTerm(), Applied: c.appliedAt.Load(), Flushed: c.flushedAt.Load(),
+		Snapshot: c.snaps.index.Load(), Turned: time.Unix(0, c.turned.Load()),
+	}
+	s.Leading = c.term.Load() != 0
+	_, id := c.raft.LeaderWithID()
+	s.LeaderID = string(id)
+	s.Last, _ = c.store.LastIndex()
+	return s
+}

@@ -1,0 +1,86 @@
+package shard
+
+import (
+	"errors"
+	"io"
+
+	"github.com/hashicorp/raft"
+)
+
+// errClosed is what a group or host answers once it is closing.
+var errClosed = errors.New("shard: closed")
+
+// fsm is what raft calls. It only hands over to the shard goroutine and waits, so that a machine has one owner.
+type fsm struct{ c *core }
+
+// flushReq asks the shard goroutine to flush everything up to at least the index.
+type flushReq struct {
+	index uint64
+	done  chan error
+}
+
+// ApplyBatch implements raft.BatchingFSM; raft calls it on one goroutine.
+func (f fsm) ApplyBatch(logs []*raft.Log) []any {
+	c := f.c
+	select {
+	case c.applies <- logs:
+		select {
+		case <-c.applied:
+		case <-c.dead:
+		}
+	case <-c.dead:
+	}
+	// Results reach proposers through Machine.Done; raft wants one response per log. The slice is raft's until the next call.
+	if len(logs) > len(c.responses) {
+		c.responses = make([]any, len(logs))
+	}
+	return c.responses[:len(logs)]
+}
+
+// Apply implements raft.FSM.
+func (f fsm) Apply(l *raft.Log) any {
+	f.ApplyBatch([]*raft.Log{l})
+	return nil
+}
+
+// Snapshot implements raft.FSM. Everything up to the snapshot's index is applied by now, because raft calls it between batches.
+func (f fsm) Snapshot() (raft.FSMSnapshot, error) { return fsmSnapshot(f), nil }
+
+// Restore implements raft.FSM; raft calls it for a received snapshot only, since NoSnapshotRestoreOnStart is set.
+func (f fsm) Restore(r io.ReadCloser) error {
+	r.Close()
+	return errSnapshotStream
+}
+
+type fsmSnapshot struct{ c *core }
+
+// Persist flushes the machine with F >= the snapshot's index and then the state database, so that the log up to there is not
+// needed any more when the sink's metadata become durable.
+func (s fsmSnapshot) Persist(sink raft.SnapshotSink) error {
+	k, ok := sink.(*snapSink)
+	if !ok {
+		return errSnapshotStream
+	}
+	req := flushReq{index: k.meta.Index, done: make(chan error, 1)}
+	select {
+	case s.c.flushes <- req:
+	case <-s.c.dead:
+		return errClosed
+	}
+	select {
+	case err := <-req.done:
+		if err != nil {
+			return err
+		}
+	case <-s.c.dead:
+		return errClosed
+	}
+	if err := s.c.host.flushState(); err != nil {
+		return err
+	}
+	k.durable = true
+	return nil
+}
+
+// Release implements raft.FSMSnapshot.
+func (fsmSnapshot) Release() {}

@@ -1,0 +1,108 @@
+package shard
+
+import (
+	"context"
+	"io"
+	"log"
+	"log/slog"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// raftLogger adapts raft's logger to slog, one level lower up to info: every snapshot of every group is info to raft, while the
+// transitions that concern an operator are logged by the group itself.
+type raftLogger struct {
+	log  *slog.Logger
+	name string
+	args []any
+}
+
+var _ hclog.Logger = (*raftLogger)(nil)
+
+func slogLevel(l hclog.Level) slog.Level {
+	switch l {
+	case hclog.Warn:
+		return slog.LevelWarn
+	case hclog.Error:
+		return slog.LevelError
+	case hclog.Info:
+		return slog.LevelDebug
+	}
+	return slog.LevelDebug - 4
+}
+
+func (l *raftLogger) enabled(level hclog.Level) bool {
+	return l.log.Enabled(context.Background(), slogLevel(level))
+}
+
+// Log implements hclog.Logger.
+func (l *raftLogger) Log(level hclog.Level, msg string, args ...any) {
+	if l.enabled(level) {
+		l.log.Log(context.Background(), slogLevel(level), "raft: "+msg, args...)
+	}
+}
+
+// Trace implements hclog.Logger.
+func (l *raftLogger) Trace(msg string, args ...any) { l.Log(hclog.Trace, msg, args...) }
+
+// Debug implements hclog.Logger.
+func (l *raftLogger) Debug(msg string, args ...any) { l.Log(hclog.Debug, msg, args...) }
+
+// Info implements hclog.Logger.
+func (l *raftLogger) Info(msg string, args ...any) { l.Log(hclog.Info, msg, args...) }
+
+// Warn implements hclog.Logger.
+func (l *raftLogger) Warn(msg string, args ...any) { l.Log(hclog.Warn, msg, args...) }
+
+// Error implements hclog.Logger.
+func (l *raftLogger) Error(msg string, args ...any) { l.Log(hclog.Error, msg, args...) }
+
+// IsTrace implements hclog.Logger.
+func (l *raftLogger) IsTrace() bool { return l.enabled(hclog.Trace) }
+
+// IsDebug implements hclog.Logger.
+func (l *raftLogger) IsDebug() bool { return l.enabled(hclog.Debug) }
+
+// IsInfo implements hclog.Logger.
+func (l *raftLogger) IsInfo() bool { return l.enabled(hclog.Info) }
+
+// IsWarn implements hclog.Logger.
+func (l *raftLogger) IsWarn() bool { return l.enabled(hclog.Warn) }
+
+// IsError implements hclog.Logger.
+func (l *raftLogger) IsError() bool { return l.enabled(hclog.Error) }
+
+// ImpliedArgs implements hclog.Logger.
+func (l *raftLogger) ImpliedArgs() []any { return l.args }
+
+// With implements hclog.Logger.
+func (l *raftLogger) With(args ...any) hclog.Logger {
+	return &raftLogger{log: l.log.With(args...), name: l.name, args: append(l.args[:len(l.args):len(l.args)], args...)}
+}
+
+// Name implements hclog.Logger.
+func (l *raftLogger) Name() string { return l.name }
+
+// Named implements hclog.Logger.
+func (l *raftLogger) Named(name string) hclog.Logger {
+	return &raftLogger{log: l.log, name: name, args: l.args}
+}
+
+// ResetNamed implements hclog.Logger.
+func (l *raftLogger) ResetNamed(name string) hclog.Logger { return l.Named(name) }
+
+// SetLevel implements hclog.Logger; the slog handler decides.
+func (l *raftLogger) SetLevel(hclog.Level) {}
+
+// GetLevel implements hclog.Logger.
+func (l *raftLogger) GetLevel() hclog.Level { return hclog.NoLevel }
+
+// StandardLogger implements hclog.Logger.
+func (l *raftLogger) StandardLogger(*hclog.StandardLoggerOptions) *log.Logger {
+	return slog.NewLogLogger(l.log.Handler(), slog.LevelDebug)
+}
+
+// StandardWriter implements hclog.Logger.
+func (l *raftLogger) StandardWriter(o *hclog.StandardLoggerOptions) io.Writer {
+	return l.StandardLogger(o).Writer()
+}

@@ -1,0 +1,241 @@
+package shard
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// run is the shard goroutine: the only one that touches the machine and the group's soft state.
+func (g *Group[C, R]) run(loaded chan<- error) {
+	defer close(g.dead)
+	g.turn()
+	err := g.m.Load(g.tables, g.flushed)
+	loaded <- err
+	if err != nil {
+		return
+	}
+	tick := time.NewTicker(g.host.cfg.Tick)
+	defer tick.Stop()
+	defer g.lazyTimer.Stop()
+	failing := g.host.failing
+	applies := g.applies
+	for {
+		select {
+		case logs := <-applies:
+			g.apply(logs)
+			if g.broken {
+				applies = nil // the FSM waits until the group is closed: nothing is skipped
+				break
+			}
+			g.applied <- struct{}{}
+		case req := <-g.flushes:
+			req.done <- g.flush(req.index)
+		case lead := <-g.notify:
+			g.leadership(lead)
+		case <-g.wake:
+		case <-tick.C:
+			g.ensureLead()
+			g.m.Tick(g.host.cfg.Clock())
+		case <-g.lazyTimer.C:
+		case <-failing:
+			failing, applies = nil, nil
+			g.stop()
+		case <-g.quit:
+			g.finish()
+			return
+		}
+		g.takeMail()
+		g.m.Turn()
+		g.afterTurn()
+		g.turn()
+	}
+}
+
+// turn notes that the shard goroutine is alive.
+func (g *Group[C, R]) turn() { g.turned.Store(g.host.cfg.Clock().UnixNano()) }
+
+// afterTurn does what entries, mail and the machine's turn made necessary.
+func (g *Group[C, R]) afterTurn() {
+	g.deliver()
+	g.send()
+	g.startVerify()
+	g.checkFlush()
+	g.publish()
+	if g.closing && !g.settled && g.props.inFlight == 0 && g.verifying == nil {
+		g.settled = true
+		close(g.idle)
+	}
+}
+
+// takeMail handles what other goroutines left.
+func (g *Group[C, R]) takeMail() {
+	g.mailMu.Lock()
+	m := g.mail
+	g.mail = mail{}
+	g.mailMu.Unlock()
+	for _, f := range m.failed {
+		g.failed(f)
+	}
+	for _, ok := range m.verified {
+		g.verifiedRound(ok)
+	}
+	g.started = g.started || m.started
+	if m.snapped {
+		g.snapping = false
+	}
+	if m.closing && !g.closing {
+		g.closing = true
+		g.leads = false
+		g.unlead()
+	}
+	for _, k := range m.calls {
+		if k.taken.CompareAndSwap(false, true) {
+			k.f()
+			close(k.done)
+		}
+	}
+}
+
+// apply folds committed entries into the machine.
+func (g *Group[C, R]) apply(logs []*raft.Log) {
+	for _, l := range logs {
+		if l.Index <= g.at {
+			continue // covered by F at open
+		}
+		if l.Type == raft.LogCommand {
+			p, err := decodePack(l.Data)
+			if err != nil {
+				g.host.fail(fmt.Errorf("shard: entry %d of %s: %w", l.Index, g.id, err))
+				g.stop()
+				return
+			}
+			g.applyPack(&p, l)
+		}
+		g.at = l.Index
+		g.logBytes += int64(len(l.Data))
+		g.logCount++
+	}
+}
+
+func (g *Group[C, R]) applyPack(p *pack, l *raft.Log) {
+	g.lastStamp = max(g.lastStamp, p.stamp)
+	var own *proposal[C]
+	if p.nonce == g.nonce {
+		own = g.take(p.seq)
+	}
+	e := Entry{Index: l.Index, Stamp: g.lastStamp}
+	rest := p.body
+	for i := range p.count {
+		e.Seq = i
+		e.Cmd, rest, _ = nextCommand(rest) // checked by decodePack
+		r := g.m.Apply(e)
+		if own != nil {
+			g.m.Done(own.ctxs[i], Committed, r)
+		}
+	}
+	if own == nil {
+		return
+	}
+	if !own.lead {
+		g.metrics.latency.Observe((g.host.cfg.Monotonic() - own.since).Seconds())
+	}
+	g.props.recycle(own)
+	if p.lead && p.seq == g.leadSeq {
+		g.leadSeq = 0
+		g.lead(l.Term)
+	}
+}
+
+// checkFlush flushes a machine that holds much, and takes a snapshot when the log has grown enough.
+func (g *Group[C, R]) checkFlush() {
+	if g.broken {
+		return
+	}
+	cfg := &g.host.cfg
+	if g.m.Dirty() > cfg.FlushBytes {
+		_ = g.flush(0) // reported by the host
+	}
+	if !g.snapping && !g.closing && g.started && (g.logBytes > cfg.SnapshotBytes || g.logCount >= cfg.SnapshotCount) {
+		g.snapping = true
+		g.logBytes, g.logCount = 0, 0
+		g.wg.Go(func() {
+			if err := g.snapshot(); err != nil {
+				g.log.Warn("snapshot failed", "error", err)
+			}
+			g.post(func(m *mail) { m.snapped = true })
+		})
+	}
+}
+
+// flush writes the machine's changes and F in one batch. least is an index that is known to be applied, though the machine may
+// have seen none that high: raft's own entries are not handed to it.
+func (g *Group[C, R]) flush(least uint64) error {
+	if g.broken {
+		return errClosed
+	}
+	g.at = max(g.at, least)
+	if g.at == g.flushed && g.m.Dirty() == 0 {
+		return nil
+	}
+	b := g.tables.Ahead()
+	b.flush = true
+	err := g.m.Flush(b)
+	if err == nil {
+		b.setApplied(g.at, g.lastStamp)
+		err = b.commit()
+	}
+	if err != nil {
+		err = fmt.Errorf("shard: flushing %s: %w", g.id, err)
+		g.host.fail(err) // the machine counts as flushed what is not in the tables
+		g.stop()
+		return err
+	}
+	g.flushed = g.at
+	g.metrics.flushes.Inc()
+	return nil
+}
+
+// stop ends the group's service after a failure of the host.
+func (g *Group[C, R]) stop() {
+	if g.broken {
+		return
+	}
+	g.broken, g.leads = true, false
+	g.unlead()
+	g.settleAll()
+}
+
+// finish delivers every context that is left and flushes; the raft engine has stopped.
+func (g *Group[C, R]) finish() {
+	g.closing, g.leads = true, false
+	g.unlead()
+	g.takeMail()
+	g.settleAll()
+	for _, f := range append(g.verifying, g.verifies...) {
+		f(false)
+	}
+	g.verifying, g.verifies = nil, nil
+	_ = g.flush(0)
+	g.publish()
+}
+
+const publishEvery = time.Second
+
+// publish lets other goroutines and the metrics see where the group is.
+func (g *Group[C, R]) publish() {
+	g.appliedAt.Store(g.at)
+	g.flushedAt.Store(g.flushed)
+	now := g.host.cfg.Monotonic()
+	if now-g.published < publishEvery && g.published != 0 {
+		return
+	}
+	g.published = now
+	last, _ := g.store.LastIndex()
+	g.metrics.applied.Set(float64(g.at))
+	g.metrics.last.Set(float64(last))
+	if g.started {
+		g.metrics.term.Set(float64(g.raft.CurrentTerm()))
+	}
+}

@@ -1,0 +1,89 @@
+package shard
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"linecard.example/internal/stanza"
+)
+
+// metricVecs are the collectors of all hosts that share a registerer.
+type metricVecs struct {
+	latency, packs               *prometheus.HistogramVec
+	leader, term, applied, last  *prometheus.GaugeVec
+	flushes, snapshots, outcomes *prometheus.CounterVec
+}
+
+func newMetricVecs(r prometheus.Registerer) (*metricVecs, error) {
+	gauge := func(name, help string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "linecard_shard_" + name, Help: help}, []string{"group"})
+	}
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "linecard_shard_" + name, Help: help}, labels)
+	}
+	histogram := func(name, help string, buckets []float64) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "linecard_shard_" + name, Help: help, Buckets: buckets}, []string{"group"})
+	}
+	v := &metricVecs{
+		latency:   histogram("commit_seconds", "Time from submitting a pack to raft until it is applied.", prometheus.ExponentialBuckets(0.0001, 2, 16)),
+		packs:     histogram("pack_commands", "Commands in a submitted pack.", []float64{1, 2, 4, 8, 16, 32, 64}),
+		leader:    gauge("leader", "1 if this process leads the group."),
+		term:      gauge("term", "Raft term."),
+		applied:   gauge("applied_index", "Index of the last entry applied."),
+		last:      gauge("last_index", "Index of the last entry in the log."),
+		flushes:   counter("flushes_total", "Flushes of a machine's changes to tables.", "group"),
+		snapshots: counter("snapshots_total", "Raft snapshots, by result.", "group", "result"),
+		outcomes:  counter("lost_commands_total", "Commands that were not committed, by outcome.", "group", "result"),
+	}
+	if r == nil {
+		return v, nil
+	}
+	err := errors.Join(register(r, &v.latency), register(r, &v.packs), register(r, &v.leader), register(r, &v.term),
+		register(r, &v.applied), register(r, &v.last), register(r, &v.flushes), register(r, &v.snapshots), register(r, &v.outcomes))
+	if err != nil {
+		return nil, fmt.Errorf("shard: registering metrics: %w", err)
+	}
+	return v, nil
+}
+
+// register registers *c, or takes the collector that another host of the process registered before.
+func register[T prometheus.Collector](r prometheus.Registerer, c *T) error {
+	err := r.Register(*c)
+	var dup prometheus.AlreadyRegisteredError
+	if errors.As(err, &dup) {
+		if old, ok := dup.ExistingCollector.(T); ok {
+			*c = old
+			return nil
+		}
+	}
+	return err
+}
+
+// groupMetrics are the resolved children of one group.
+type groupMetrics struct {
+	latency, packs              prometheus.Observer
+	leader, term, applied, last prometheus.Gauge
+	flushes                     prometheus.Counter
+	snapshotOK, snapshotFailed  prometheus.Counter
+	rejected, unknown           prometheus.Counter
+}
+
+func (v *metricVecs) group(g stanza.Group) groupMetrics {
+	name := g.String()
+	return groupMetrics{
+		latency: v.latency.WithLabelValues(name), packs: v.packs.WithLabelValues(name),
+		leader: v.leader.WithLabelValues(name), term: v.term.WithLabelValues(name),
+		applied: v.applied.WithLabelValues(name), last: v.last.WithLabelValues(name),
+		flushes:    v.flushes.WithLabelValues(name),
+		snapshotOK: v.snapshots.WithLabelValues(name, "ok"), snapshotFailed: v.snapshots.WithLabelValues(name, "failed"),
+		rejected: v.outcomes.WithLabelValues(name, Rejected.String()), unknown: v.outcomes.WithLabelValues(name, Unknown.String()),
+	}
+}
+
+// drop removes the gauges of a closed group, so that nothing looks alive that is not.
+func (v *metricVecs) drop(g stanza.Group) {
+	for _, vec := range []*prometheus.GaugeVec{v.leader, v.term, v.applied, v.last} {
+		vec.DeleteLabelValues(g.String())
+	}
+}

@@ -1,0 +1,138 @@
+package shard
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"path"
+	"sync"
+
+	"github.com/cockroachdb/pebble"
+	"github.com/cockroachdb/pebble/bloom"
+	"github.com/cockroachdb/pebble/vfs"
+)
+
+// formatVersion is the newest format of the pinned Pebble; its own default is the oldest.
+const formatVersion = pebble.FormatNewest
+
+func (h *Host) baseOptions(name string, cache *pebble.Cache) *pebble.Options {
+	return &pebble.Options{
+		FS:                          h.cfg.FS,
+		Cache:                       cache,
+		FormatMajorVersion:          formatVersion,
+		ErrorIfNotExists:            !h.cfg.Bootstrap,
+		MemTableStopWritesThreshold: 4,
+		L0CompactionThreshold:       4,
+		L0StopWritesThreshold:       40, // entries are truncated or overwritten soon: rather a deep L0 than a stalled commit
+		MaxConcurrentCompactions:    func() int { return 1 },
+		Logger:                      pebbleLogger{h: h, log: h.cfg.Logger.With("db", name)},
+		EventListener:               &pebble.EventListener{BackgroundError: h.backgroundError},
+	}
+}
+
+func (h *Host) logOptions(cache *pebble.Cache) *pebble.Options {
+	o := h.baseOptions("log", cache)
+	o.MemTableSize = uint64(h.cfg.LogMemTable)
+	return o
+}
+
+func (h *Host) stateOptions(cache *pebble.Cache) *pebble.Options {
+	o := h.baseOptions("state", cache)
+	o.MemTableSize = uint64(h.cfg.StateMemTable)
+	o.DisableWAL = true // the raft log is the WAL
+	o.Levels = []pebble.LevelOptions{{FilterPolicy: bloom.FilterPolicy(10), FilterType: pebble.TableFilter}}
+	return o
+}
+
+// backgroundError stops the host: a flush that fails would let the log be truncated only in theory, but nothing says it will
+// ever succeed, and an operator must know.
+func (h *Host) backgroundError(err error) {
+	if errors.Is(err, pebble.ErrCancelledCompaction) {
+		return // Pebble retries it by design
+	}
+	h.fail(fmt.Errorf("shard: storage below %s: %w", h.cfg.Dir, err))
+}
+
+// pebbleLogger passes Pebble's messages on at debug level.
+type pebbleLogger struct {
+	h   *Host
+	log *slog.Logger
+}
+
+// Infof implements pebble.Logger.
+func (l pebbleLogger) Infof(format string, args ...any) {
+	if l.log.Enabled(nil, slog.LevelDebug) { //nolint:staticcheck // no context exists here
+		l.log.Debug(fmt.Sprintf(format, args...))
+	}
+}
+
+// Fatalf implements pebble.Logger. Pebble must not go on behind it, for its caller would take a failed write for a durable one;
+// so the goroutine ends its life here and the process is told to exit.
+func (l pebbleLogger) Fatalf(format string, args ...any) {
+	l.h.fail(fmt.Errorf("shard: storage below %s: %w", l.h.cfg.Dir, fmt.Errorf(format, args...)))
+	select {}
+}
+
+// makeDir creates dir and its missing parents so that they survive a power loss.
+func makeDir(fs vfs.FS, dir string) error {
+	if _, err := fs.Stat(dir); err == nil {
+		return nil
+	}
+	parent := path.Dir(dir)
+	if parent != dir {
+		if err := makeDir(fs, parent); err != nil {
+			return err
+		}
+	}
+	if err := fs.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	d, err := fs.OpenDir(parent)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// flusher lets callers that want the state database flushed share one flush: a call is served by a flush that starts after it.
+type flusher struct {
+	flush func() error
+
+	mu      sync.Mutex
+	running chan struct{} // closed when the flush in progress ends; nil: none
+	next    *flushRun     // collects callers while one runs
+}
+
+type flushRun struct {
+	done chan struct{}
+	err  error
+}
+
+func (h *Host) flushState() error { return h.flushes.do() }
+
+func (f *flusher) do() error {
+	f.mu.Lock()
+	if run := f.next; run != nil { // someone leads the next flush already
+		f.mu.Unlock()
+		<-run.done
+		return run.err
+	}
+	run := &flushRun{done: make(chan struct{})}
+	f.next = run
+	for f.running != nil {
+		wait := f.running
+		f.mu.Unlock()
+		<-wait
+		f.mu.Lock()
+	}
+	f.next, f.running = nil, run.done
+	f.mu.Unlock()
+
+	run.err = f.flush()
+
+	f.mu.Lock()
+	f.running = nil
+	f.mu.Unlock()
+	close(run.done)
+	return run.err
+}
