@@ -172,7 +172,7 @@ func TestDecodeFrame(t *testing.T) {
 		}
 	}
 	stop := errors.New("stop")
-	if err := DecodeFrame([]byte{0, 5, 0, 5, 0}, func(View) error { return stop }); err != stop {
+	if err := DecodeFrame([]byte{0, 5, 0, 5, 0}, func(View) error { return stop }); !errors.Is(err, stop) {
 		t.Errorf("error of each: %v", err)
 	}
 }
