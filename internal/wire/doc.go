@@ -9,8 +9,8 @@
 // direction, with the number of the frame in that direction (from 0) as nonce and no associated data.
 //
 // The handshake is Noise_XX_25519_ChaChaPoly_SHA256. Its prologue is every byte of the connection from the preamble on, both
-// directions in the order in which the protocol makes them alternate, length prefixes included, up to the first Noise message: what an attacker changes before the handshake
-// makes it fail. After a use-XX answer the prologue therefore holds the failed resume as well.
+// directions in the order in which the protocol makes them alternate, length prefixes included, up to the first Noise message: what
+// somebody changes before the handshake makes it fail. After a use-XX answer the prologue therefore holds the failed resume as well.
 //
 // Nothing here reads a clock, opens a connection or logs: times and randomness are passed in. Functions are safe for concurrent use;
 // a Responder, an Initiator and a Sealer belong to one goroutine at a time. Handshake objects are garbage after use, and the key
