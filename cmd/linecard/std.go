@@ -20,14 +20,14 @@ type exitError struct {
 	err  error
 }
 
-func (e *exitError) Error() string {
+func (e exitError) Error() string {
 	if e.err == nil {
 		return ""
 	}
 	return e.err.Error()
 }
 
-func (e *exitError) Unwrap() error { return e.err }
+func (e exitError) Unwrap() error { return e.err }
 
 // usageError is an exitError of the code for wrong usage.
-func usageError(err error) error { return &exitError{code: exitUsage, err: err} }
+func usageError(err error) error { return exitError{code: exitUsage, err: err} }
