@@ -1,0 +1,135 @@
+package gateway
+
+import (
+	"hash/maphash"
+	"math"
+	"net"
+	"net/netip"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// source is where a connection comes from, as the limits see it: hashes of its host prefix (IPv4 /32, IPv6 /56) and of its network
+// (/24, /48). Never 0; hosts are odd, networks even.
+type source struct{ host, network uint64 }
+
+// netFactor is how much more a network may do than one of its hosts.
+const netFactor = 4
+
+var sourceSeed = maphash.MakeSeed()
+
+// sourceOf returns the source of a remote address; an address that is none of IP counts as one source.
+func sourceOf(a net.Addr) source {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return source{1, 2}
+	}
+	ip, _ := netip.AddrFromSlice(tcp.IP)
+	ip = ip.Unmap()
+	host, network := 56, 48
+	if ip.Is4() {
+		host, network = 32, 24
+	}
+	return source{prefixHash(ip, host) | 1, max(prefixHash(ip, network)&^1, 2)}
+}
+
+func prefixHash(ip netip.Addr, bits int) uint64 {
+	p, _ := ip.Prefix(bits) // clears the rest; an invalid ip gives the zero prefix
+	return maphash.Comparable(sourceSeed, p)
+}
+
+// sourceTable limits how often each source may do something: token buckets in a table of fixed size and without pointers. When the
+// places for a source are taken, the bucket nearest to full is given up, which forgives the least. Safe for concurrent use.
+type sourceTable struct {
+	rate  float64 // per second
+	burst float64
+
+	mu      sync.Mutex
+	buckets []bucket
+}
+
+// bucket is the state of one source, 16 bytes.
+type bucket struct {
+	key   uint64  // 0: free
+	level float32 // tokens at the time
+	at    uint32  // tick
+}
+
+const bucketWays = 4
+
+func newSourceTable(entries int, rate float64, burst int) *sourceTable {
+	return &sourceTable{rate: rate, burst: float64(burst), buckets: make([]bucket, entries/bucketWays*bucketWays)}
+}
+
+// allow takes a token of the source's host and one of its network; false, and nothing is taken, when either has none.
+func (t *sourceTable) allow(s source, tick uint64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	host := t.find(s.host, uint32(tick))
+	if host.level < 1 {
+		return false
+	}
+	host.level--
+	network := t.find(s.network, uint32(tick))
+	if network.level < 1 {
+		if host.key == s.host { // the network's bucket may have taken its place
+			host.level++
+		}
+		return false
+	}
+	network.level--
+	return true
+}
+
+// find returns the bucket of key, filled up to now.
+func (t *sourceTable) find(key uint64, now uint32) *bucket {
+	at := int(key/2%uint64(len(t.buckets)/bucketWays)) * bucketWays
+	best, most := &t.buckets[at], -1.0
+	for i := at; i < at+bucketWays; i++ {
+		b := &t.buckets[i]
+		if b.key == key {
+			b.level, b.at = float32(t.level(b, now)), now
+			return b
+		}
+		full := math.Inf(1) // a free one is best
+		if b.key != 0 {
+			full = t.level(b, now) / t.most(b.key)
+		}
+		if full > most {
+			best, most = b, full
+		}
+	}
+	*best = bucket{key: key, level: float32(t.most(key)), at: now}
+	return best
+}
+
+// most is the burst of a source; keys of networks are even.
+func (t *sourceTable) most(key uint64) float64 {
+	if key&1 == 0 {
+		return t.burst * netFactor
+	}
+	return t.burst
+}
+
+// level is what b holds at now.
+func (t *sourceTable) level(b *bucket, now uint32) float64 {
+	most := t.most(b.key)
+	return min(most, float64(b.level)+float64(now-b.at)/float64(ticksPerSecond)*t.rate*most/t.burst)
+}
+
+// fdReserve is how many file descriptors the session cap leaves to everything else: an accept that fails for want of one stops gnet.
+const fdReserve = 256
+
+// sessionCap returns how many connections the process may hold: the configured number (0: any), but within its limit of files.
+func sessionCap(configured int) int {
+	limit := math.MaxInt32
+	var r unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &r) == nil && uint64(r.Cur) < math.MaxInt32 {
+		limit = max(int(r.Cur)-fdReserve, 1)
+	}
+	if configured > 0 && configured < limit {
+		return configured
+	}
+	return limit
+}

@@ -1,0 +1,193 @@
+package gateway
+
+import (
+	"linecard.example/internal/link"
+	"linecard.example/internal/stanza"
+	"linecard.example/internal/wire"
+)
+
+// request is what message 3 asks for.
+type request struct {
+	kind     link.Kind // bind or register
+	group    stanza.Group
+	account  stanza.Account
+	device   stanza.Device
+	id       uint64
+	interval uint32
+	invite   []byte
+	raw      []byte // the stanza
+}
+
+// claim is a registration that waits for its invite to be redeemed; in Loop.claims, at most until the handshake's deadline.
+type claim struct {
+	group  stanza.Group
+	static [wire.KeySize]byte
+	id     uint64
+	raw    []byte
+}
+
+// parseRequest reads the payload of message 3: exactly one stanza, bind or register.
+func (g *Gateway) parseRequest(payload []byte) (r request, reason stanza.Reason) {
+	v, rest, err := stanza.Decode(payload)
+	if err != nil || len(rest) != 0 {
+		return r, stanza.ReasonBadStanza
+	}
+	switch v.Tag {
+	case stanza.TagBind:
+		b, err := stanza.ParseBind(v)
+		if err != nil {
+			return r, stanza.ReasonBadStanza
+		}
+		return request{kind: link.KindBind, group: g.dirOf(b.Account), account: b.Account, device: b.Device, id: b.ID, interval: b.Interval}, 0
+	case stanza.TagRegister:
+		b, err := stanza.ParseRegister(v)
+		if err != nil {
+			return r, stanza.ReasonBadStanza
+		}
+		handle, err := stanza.FoldHandle(b.Handle)
+		if err != nil {
+			return r, stanza.ReasonBadHandle
+		}
+		group := stanza.DirGroup(stanza.HandleShard(handle, g.shards))
+		return request{kind: link.KindRegister, group: group, id: b.ID, interval: b.Interval, invite: b.Invite, raw: v.Raw()}, 0
+	}
+	return r, stanza.ReasonBadStanza
+}
+
+// admit makes a session of a finished handshake and asks a router to bind it.
+func (l *loop) admit(h *handshake, f *wire.Finish) {
+	r, reason := l.g.parseRequest(f.Payload)
+	slow := false
+	switch {
+	case reason != 0:
+	case h.conn.InboundBuffered() > 0:
+		reason = stanza.ReasonEarlyData
+	case l.g.draining.Load():
+		reason, slow = stanza.ReasonDraining, true
+	case r.kind == link.KindRegister && !l.g.sources.registrations.allow(h.source, l.g.tickNow()):
+		reason, slow = stanza.ReasonBusy, true
+	}
+	if reason != 0 {
+		l.turnAwaySealed(h, f, reason, slow)
+		return
+	}
+	s, gen := l.newSession(h, f, &r)
+	if s == nil {
+		l.turnAwaySealed(h, f, stanza.ReasonWorkerFull, false)
+		return
+	}
+	l.ask(s, gen, f.Static, &r)
+}
+
+// newSession moves a connection from its handshake to a slot; nil when there is none.
+func (l *loop) newSession(h *handshake, f *wire.Finish, r *request) (*session, uint32) {
+	slot, gen, s, ok := l.slots.Alloc()
+	if !ok {
+		return nil, 0
+	}
+	s.rx, s.tx = f.RX, f.TX
+	s.self = l.idx<<slotBits | slot
+	s.state = stateBinding
+	s.account, s.device = r.account, uint16(r.device)
+	s.base = uint32(r.group)
+	s.send, s.lookups, s.tokenTime = uint16(l.g.cfg.SendBurst), uint8(l.g.cfg.LookupBurst), uint16(l.tick)
+	s.lastSeen = l.sec16()
+	s.setInterval(uint64(r.interval), l.g.cfg.DefaultPing.D())
+	l.setConn(slot, h.conn)
+	h.unlink()
+	h.gone.Store(true)
+	h.conn.SetContext(s)
+	left := int64(l.g.handshakeTicks) - int64(l.tick-h.opened)
+	s.flags |= flagBusy
+	l.busy.Arm(slot, gen, int(max(left/int64(ticksPerSecond), 1)))
+	return s, gen
+}
+
+// ask sends the request to the leader of its group, an invite before its registration.
+func (l *loop) ask(s *session, gen uint32, static [wire.KeySize]byte, r *request) {
+	e := link.Envelope{Kind: r.kind, Group: r.group, Slot: s.self, Gen: gen, ID: r.id, Account: r.account, Device: r.device}
+	e.Payload = append(static[:len(static):len(static)], r.raw...)
+	if r.kind == link.KindRegister && r.invite != nil && l.g.cfg.Registration == RegistrationInvite {
+		l.claims[s.slot()] = &claim{group: r.group, static: static, id: r.id, raw: append([]byte(nil), r.raw...)}
+		e = link.Envelope{Kind: link.KindRedeem, Group: stanza.DirGroup(stanza.HandleShard(string(r.invite), l.g.shards)), Slot: s.self, Gen: gen}
+		e.Payload = append(static[:len(static):len(static)], r.invite...)
+	}
+	l.askRouter(s, &e)
+}
+
+// askRouter sends a binding session's request; a session whose request cannot be sent is closed.
+func (l *loop) askRouter(s *session, e *link.Envelope) {
+	if r := l.g.routeOf(e.Group); r != nil {
+		if stream := r.stream.Load(); stream != nil {
+			s.written = uint32(stream.ID())
+		}
+	}
+	if reason := l.g.sendHard(e); reason != 0 {
+		l.closeRetry(s, reason)
+	}
+}
+
+// redeemed goes on with a registration whose invite was looked at.
+func (l *loop) redeemed(s *session, e *link.Envelope) {
+	c := l.claims[s.slot()]
+	if c == nil || s.state != stateBinding {
+		return
+	}
+	delete(l.claims, s.slot())
+	if e.Reason != 0 {
+		l.closeSession(s, e.Reason, e.RetryAfter)
+		return
+	}
+	l.askRouter(s, &link.Envelope{
+		Kind: link.KindRegister, Flags: link.FlagInvited, Group: c.group, Slot: s.self, Gen: e.Gen, ID: c.id,
+		Payload: append(c.static[:len(c.static):len(c.static)], c.raw...),
+	})
+}
+
+// bound establishes the session: from here on the client may send.
+func (l *loop) bound(s *session, e *link.Envelope) {
+	if s.state != stateBinding {
+		s.serial = max(s.serial, e.Serial) // asked twice: the newer claim is the one that counts
+		return
+	}
+	s.state = stateBound
+	s.account, s.device, s.serial = e.Account, uint16(e.Device), e.Serial
+	s.noted = uint16(e.ID >> noteShift)
+	s.base, s.written = 0, 0
+	s.lastSeen = l.sec16()
+	l.g.metrics.sessions.Inc()
+	l.g.metrics.handshakesOK.Inc()
+	l.relay(s, e.Payload, stanza.TagBound)
+	l.armIdle(s, e.Gen)
+	if s.epoch != 0 { // a delivery overtook this
+		l.sendExpect(s, 1)
+	}
+}
+
+// turnAwaySealed ends a connection that has keys but no slot.
+func (l *loop) turnAwaySealed(h *handshake, f *wire.Finish, reason stanza.Reason, slow bool) {
+	c := stanza.Close{Reason: reason}
+	if slow {
+		c.RetryAfter = jitter(l.g.cfg.RetryAfter.D())
+	}
+	h.unlink()
+	h.gone.Store(true)
+	l.g.metrics.closes.Inc(reason)
+	l.g.metrics.handshake(reason)
+	l.scratch = c.Append(append(l.scratch[:0], 0)) // flags, close
+	l.out = l.sealer.AppendSealedFrame(l.out[:0], &f.TX, 0, l.scratch)
+	if _, err := h.conn.Write(l.out); err == nil {
+		l.closeConn(h.conn)
+	}
+}
+
+// handshakeClosed forgets a connection that has ended before message 3.
+func (l *loop) handshakeClosed(h *handshake) {
+	if h.gone.Load() {
+		return
+	}
+	h.unlink()
+	h.gone.Store(true)
+	l.g.metrics.closes.Inc(stanza.ReasonPeerClosed)
+	l.g.metrics.handshake(stanza.ReasonPeerClosed)
+}

@@ -1,0 +1,186 @@
+package gateway
+
+import (
+	"math"
+	"net"
+	"strconv"
+	"time"
+
+	"linecard.example/internal/config"
+)
+
+// The registration modes.
+const (
+	RegistrationOpen   = "open"   // register stanzas go to the router as they are
+	RegistrationInvite = "invite" // an invite in a register stanza is redeemed first
+)
+
+// Config is the gateway's part of a daemon's configuration. The zero Config is not valid; start from DefaultConfig.
+type Config struct {
+	// Listen is where clients connect, HOST:PORT. Default 127.0.0.1:7400. An empty host listens on all addresses of both
+	// families, port 0 on a free port.
+	Listen string `toml:"listen"`
+	// Loops is the number of event loops, 0-255, default 0: one per core. More than cores only adds switching.
+	Loops int `toml:"loops"`
+	// MaxSessions bounds connections, 0-16777215 per loop, default 0: 256 file descriptors under the process's limit, which is
+	// also the ceiling of any other value. A connection above it is refused worker_full.
+	MaxSessions int `toml:"max_sessions"`
+	// Registration must be what the routers have: "open" (default) or "invite".
+	Registration string `toml:"registration"`
+
+	// HandshakeWorkers is the number of threads for Diffie-Hellman, 0-256, default 0: one per core, one core less where threads
+	// have no priority of their own. More than cores adds nothing.
+	HandshakeWorkers int `toml:"handshake_workers"`
+	// HandshakeQueue is how many handshakes may wait for a thread, 1-1048576, default 4096. Above it connections are refused
+	// overload. Raising it lengthens the wait in a reconnect storm; keep it under handshake_timeout x handshakes per second.
+	HandshakeQueue int `toml:"handshake_queue"`
+	// SetProcs lets Run raise GOMAXPROCS to loops + handshake workers, so that the kernel and not the Go scheduler lets loops run
+	// first. Default true.
+	SetProcs bool `toml:"set_procs"`
+	// HandshakeTimeout is how long a connection may take to be bound, 1s-1m, default 10s.
+	HandshakeTimeout config.Duration `toml:"handshake_timeout"`
+	// PartialTimeout is how long an unfinished frame may stay unfinished, 1s-10m, default 10s.
+	PartialTimeout config.Duration `toml:"partial_timeout"`
+	// PartialBytes bounds the bytes of unfinished frames per loop, 1MiB-16GiB, default 64MiB; the oldest is closed first.
+	PartialBytes config.Size `toml:"partial_bytes"`
+
+	// HandshakeRate is how many full handshakes per second one source (IPv4 address, IPv6 /56) may start, above 0 to 1e9, default 200; its
+	// network (IPv4 /24, IPv6 /48) may start four times as many. Above it a connection is refused busy.
+	HandshakeRate float64 `toml:"handshake_rate"`
+	// HandshakeBurst is how many at once, 1-1e6, default 4000. Raise it where many devices share an address.
+	HandshakeBurst int `toml:"handshake_burst"`
+	// RegisterRate and RegisterBurst are the same for registrations, default 5 and 2000. Above them a session is closed busy.
+	RegisterRate  float64 `toml:"register_rate"`
+	RegisterBurst int     `toml:"register_burst"`
+	// SourceEntries is the size of the table behind each of these limits, 256-16777216 entries of 16 bytes, default 65536.
+	// When it is full the source that is nearest to its full burst is forgotten.
+	SourceEntries int `toml:"source_entries"`
+
+	// SendRate is how many messages per second a session may send, 1-60000, default 5000. Above it messages are refused busy.
+	SendRate int `toml:"send_rate"`
+	// SendBurst is how many at once, 1-65535, default 10000.
+	SendBurst int `toml:"send_burst"`
+	// LookupRate is how many queries per second a session may make, 1-250, default 20. Above it they are refused busy.
+	LookupRate int `toml:"lookup_rate"`
+	// LookupBurst is how many at once, 1-255, default 100.
+	LookupBurst int `toml:"lookup_burst"`
+	// WindowIDs is how many unanswered messages a client may have, 1-100, default 32, as the routers tell it in bound; twice that
+	// is enforced here.
+	WindowIDs int `toml:"window_ids"`
+	// WindowBytes is the same in bytes, 64KiB-504KiB, default 256KiB.
+	WindowBytes config.Size `toml:"window_bytes"`
+	// MaxMessage is the longest message stanza, 1KiB-65000B, default 60KiB. A longer one is refused too_large.
+	MaxMessage config.Size `toml:"max_message"`
+	// AnswerTimeout is how long a session may have unanswered messages without any answer before they are given up and the
+	// client is told to send them again, 1s-1m, default 10s.
+	AnswerTimeout config.Duration `toml:"answer_timeout"`
+
+	// OutboundCap bounds the bytes waiting for a client that does not read, 64KiB-64MiB, default 256KiB. Above it the session is
+	// closed slow_consumer.
+	OutboundCap config.Size `toml:"outbound_cap"`
+	// AckTimeout closes a session that leaves deliveries unacknowledged without progress (unresponsive), 5s-3m, default 45s.
+	AckTimeout config.Duration `toml:"ack_timeout"`
+	// DefaultPing is the ping interval of clients that announce none, 1m-15m, default 1m.
+	DefaultPing config.Duration `toml:"default_ping"`
+
+	// RetryAfter is what refusals and closes with a retry-after tell, 100ms-10m, default 1s; jittered to half up to one and a half.
+	RetryAfter config.Duration `toml:"retry_after"`
+	// DrainRetryAfter is the same for draining, 100ms-10m, default 5s. Raise it with the number of sessions that come back at once.
+	DrainRetryAfter config.Duration `toml:"drain_retry_after"`
+	// DrainTimeout bounds the flush of the last bytes to clients at the end, 100ms-5m, default 5s.
+	DrainTimeout config.Duration `toml:"drain_timeout"`
+	// RebindPage is how many sessions a loop looks at in one turn while it re-sends bindings, 16-65536, default 1000. Raising it
+	// finishes sooner and delays messages longer.
+	RebindPage int `toml:"rebind_page"`
+	// LinkCredit bounds the bytes on their way from one peer for one group, 256KiB-1GiB, default 4MiB.
+	LinkCredit config.Size `toml:"link_credit"`
+}
+
+// DefaultConfig returns the configuration that `up` runs with.
+func DefaultConfig() Config {
+	return Config{
+		Listen: "127.0.0.1:7400", Registration: RegistrationOpen,
+		HandshakeQueue: 4096, SetProcs: true,
+		HandshakeTimeout: config.Duration(10 * time.Second),
+		PartialTimeout:   config.Duration(10 * time.Second), PartialBytes: 64 << 20,
+		HandshakeRate: 200, HandshakeBurst: 4000, RegisterRate: 5, RegisterBurst: 2000, SourceEntries: 65536,
+		SendRate: 5000, SendBurst: 10000, LookupRate: 20, LookupBurst: 100,
+		WindowIDs: 32, WindowBytes: 256 << 10, MaxMessage: 60 << 10,
+		AnswerTimeout: config.Duration(10 * time.Second),
+		OutboundCap:   256 << 10,
+		AckTimeout:    config.Duration(45 * time.Second), DefaultPing: config.Duration(time.Minute),
+		RetryAfter: config.Duration(time.Second), DrainRetryAfter: config.Duration(5 * time.Second),
+		DrainTimeout: config.Duration(5 * time.Second),
+		RebindPage:   1000, LinkCredit: 4 << 20,
+	}
+}
+
+// Validate returns every fault of c, nil when there is none.
+func (c Config) Validate() []error {
+	f := faults{config.NewFaults("gateway.")}
+	_, err := splitListen(c.Listen)
+	f.Check(err == nil, "listen", "%q: want HOST:PORT", c.Listen)
+	f.count("loops", c.Loops, 0, maxLoops)
+	f.count("max_sessions", c.MaxSessions, 0, math.MaxInt32)
+	f.Check(c.Registration == RegistrationOpen || c.Registration == RegistrationInvite, "registration", "%q: want %q or %q",
+		c.Registration, RegistrationOpen, RegistrationInvite)
+	f.count("handshake_workers", c.HandshakeWorkers, 0, 256)
+	f.count("handshake_queue", c.HandshakeQueue, 1, 1<<20)
+	f.duration("handshake_timeout", c.HandshakeTimeout, time.Second, time.Minute)
+	f.duration("partial_timeout", c.PartialTimeout, time.Second, 10*time.Minute)
+	f.size("partial_bytes", c.PartialBytes, 1<<20, 16<<30)
+	f.rate("handshake_rate", c.HandshakeRate)
+	f.count("handshake_burst", c.HandshakeBurst, 1, 1e6)
+	f.rate("register_rate", c.RegisterRate)
+	f.count("register_burst", c.RegisterBurst, 1, 1e6)
+	f.count("source_entries", c.SourceEntries, 256, 1<<24)
+	f.count("send_rate", c.SendRate, 1, 60000)
+	f.count("send_burst", c.SendBurst, 1, math.MaxUint16)
+	f.count("lookup_rate", c.LookupRate, 1, 250)
+	f.count("lookup_burst", c.LookupBurst, 1, math.MaxUint8)
+	f.count("window_ids", c.WindowIDs, 1, 100)
+	f.size("window_bytes", c.WindowBytes, 64<<10, 504<<10)
+	f.size("max_message", c.MaxMessage, 1<<10, 65000)
+	f.duration("answer_timeout", c.AnswerTimeout, time.Second, time.Minute)
+	f.size("outbound_cap", c.OutboundCap, 64<<10, 64<<20)
+	f.duration("ack_timeout", c.AckTimeout, 5*time.Second, 3*time.Minute)
+	f.duration("default_ping", c.DefaultPing, minPing, maxPing)
+	f.duration("retry_after", c.RetryAfter, 100*time.Millisecond, 10*time.Minute)
+	f.duration("drain_retry_after", c.DrainRetryAfter, 100*time.Millisecond, 10*time.Minute)
+	f.duration("drain_timeout", c.DrainTimeout, 100*time.Millisecond, 5*time.Minute)
+	f.count("rebind_page", c.RebindPage, 16, 65536)
+	f.size("link_credit", c.LinkCredit, 256<<10, 1<<30)
+	return f.List()
+}
+
+type faults struct{ config.Faults }
+
+func (f faults) count(name string, v, low, high int) {
+	f.Check(v >= low && v <= high, name, "%d: want %d to %d", v, low, high)
+}
+
+func (f faults) size(name string, v, low, high config.Size) {
+	f.Check(v >= low && v <= high, name, "%v: want %v to %v", v, low, high)
+}
+
+func (f faults) rate(name string, v float64) {
+	f.Check(v > 0 && v <= 1e9, name, "%v: want above 0 and at most 1e9 per second", v)
+}
+
+func (f faults) duration(name string, v config.Duration, low, high time.Duration) {
+	f.Check(v.D() >= low && v.D() <= high, name, "%v: want %v to %v", v, low, high)
+}
+
+// splitListen takes HOST:PORT apart; the port is a number.
+func splitListen(addr string) (hp struct {
+	host string
+	port int
+}, err error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return hp, err
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	hp.host, hp.port = host, int(n)
+	return hp, err
+}

@@ -1,0 +1,29 @@
+// Package gateway is the daemon that clients connect to: it accepts TCP, runs the Noise handshake, keeps one session per device,
+// forwards what clients send to routers and offlines as envelopes, and writes deliveries. It never blocks and never stores.
+//
+// # Threads
+//
+// Each gnet event loop owns its connections, its slab of sessions, its outboxes and its timing wheels; nothing of that is
+// touched by another goroutine and there is no lock around it. Everybody else posts: a link's reader puts envelopes into the
+// loop's inbox, the handshake pool and the uplink put notices into its mailbox, the ticker (gnet's OnTick, one goroutine) asks
+// for a turn. A loop drains all of it in one task of its own and then writes: one write for each session that got something.
+// Diffie-Hellman runs only on the handshake pool. What loops share is atomic (routes, counters) or a short mutex on the path of
+// a handshake (source tables).
+//
+// # What a session costs
+//
+// A session is one pointer-free slot of 128 bytes outside the heap, a gnet connection, two table entries, and one timer of 16
+// bytes. It borrows nothing while it is idle: buffers, outboxes and handshake objects belong to the loop or to the handshake.
+//
+// # Files
+//
+//	gateway.go   New, Run, health            config.go    Config                   listen.go    addresses, reserving the port
+//	events.go    gnet's callbacks            loop.go      a loop's state, its turn mailbox.go   notices and envelopes for a loop
+//	handshake.go before message 3            pool.go      Diffie-Hellman           admission.go limits on strangers, session cap
+//	binding.go   message 3 to bound          session.go   the slot                 closing.go   how a session ends
+//	inbound.go   frames from a client        dispatch.go  stanzas from a client    query.go     queries
+//	window.go    what is unanswered          limits.go    token arithmetic         partial.go   unfinished frames
+//	uplink.go    routes, envelopes out       downlink.go  envelopes in             rebind.go    sweeps over all sessions
+//	outbox.go    packing, sealing, writing   keepalive.go timers                   drain.go     going down in order
+//	metrics.go   what is counted             logger.go    gnet's log and ours
+package gateway

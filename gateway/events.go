@@ -1,0 +1,163 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+	"golang.org/x/sys/unix"
+
+	"linecard.example/internal/stanza"
+	"linecard.example/internal/wire"
+)
+
+// events is what gnet calls. OnOpen, OnTraffic and OnClose run on the connection's loop, OnBoot before the loops exist, OnTick on one
+// goroutine of its own: it must never touch a session.
+//
+// A connection's context says what it is: *handshake until message 3, then *session (a pointer into the slab, invisible to the
+// collector), nil for one that was refused at once, probe for our own.
+type events struct {
+	gnet.BuiltinEventEngine
+	g      *Gateway
+	engine gnet.Engine
+	once   sync.Once
+}
+
+// probe marks the connections by which the loops are found out: gnet shows a loop only through a connection of it.
+type probe struct{}
+
+func (e *events) OnBoot(engine gnet.Engine) gnet.Action {
+	e.engine = engine
+	return gnet.None
+}
+
+func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
+	g := e.g
+	if _, ok := c.Context().(probe); ok {
+		if _, err := g.attach(c.EventLoop()); err != nil {
+			g.fail(err)
+		}
+		return nil, gnet.Close
+	}
+	l, err := g.attach(c.EventLoop())
+	if err != nil {
+		return nil, gnet.Close
+	}
+	if reason, wait := g.unwelcome(); reason != 0 {
+		g.metrics.closes.Inc(reason)
+		g.metrics.handshake(reason)
+		return wire.AppendRefused(nil, reason, time.Duration(wait)*time.Millisecond), gnet.Close
+	}
+	g.open.Add(1)
+	g.metrics.connections.Inc()
+	h := &handshake{conn: c, source: sourceOf(c.RemoteAddr()), opened: l.tick}
+	l.early.add(h)
+	c.SetContext(h)
+	return nil, gnet.None
+}
+
+// unwelcome returns why no new connection can be taken, 0 when it can, and the retry-after in milliseconds.
+func (g *Gateway) unwelcome() (stanza.Reason, uint32) {
+	switch {
+	case g.draining.Load():
+		return stanza.ReasonDraining, jitter(g.cfg.DrainRetryAfter.D())
+	case g.open.Load() >= int64(g.maxSessions):
+		return stanza.ReasonWorkerFull, 0
+	case g.pool.full():
+		return stanza.ReasonOverload, jitter(g.cfg.RetryAfter.D())
+	}
+	return 0, 0
+}
+
+func (e *events) OnTraffic(c gnet.Conn) gnet.Action {
+	switch x := c.Context().(type) {
+	case *session:
+		l := e.g.loops[x.self>>slotBits]
+		action := l.onSession(x, c)
+		if l.dirty > 0 {
+			l.wake() // one task writes for all connections of this pass
+		}
+		return action
+	case *handshake:
+		l, err := e.g.attach(c.EventLoop())
+		if err != nil {
+			return gnet.Close
+		}
+		return l.onHandshake(x, c)
+	}
+	return gnet.Close
+}
+
+func (e *events) OnClose(c gnet.Conn, _ error) gnet.Action {
+	g := e.g
+	switch x := c.Context().(type) {
+	case *session:
+		g.loops[x.self>>slotBits].connClosed(x)
+	case *handshake:
+		if l, err := g.attach(c.EventLoop()); err == nil {
+			l.handshakeClosed(x)
+		}
+	default:
+		return gnet.None
+	}
+	c.SetContext(nil)
+	g.open.Add(-1)
+	g.metrics.connections.Dec()
+	return gnet.None
+}
+
+// OnTick asks every loop for a turn, ten times a second. Its first call comes when all loops run.
+func (e *events) OnTick() (time.Duration, gnet.Action) {
+	e.once.Do(func() {
+		if err := e.findLoops(); err != nil {
+			e.g.fail(fmt.Errorf("finding the event loops: %w", err))
+			return
+		}
+		e.g.listening()
+	})
+	now := e.g.clock().UnixNano()
+	for _, l := range e.g.loops {
+		l.asked.CompareAndSwap(0, now)
+		l.wake()
+	}
+	return tickLength, gnet.None
+}
+
+// findLoops registers one connection of our own with each loop, in gnet's round, and has OnOpen see the loop.
+func (e *events) findLoops() error {
+	for range e.g.loops {
+		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+		if err != nil {
+			return os.NewSyscallError("socketpair", err)
+		}
+		err = e.registerProbe(pair[0])
+		_ = unix.Close(pair[1])
+		if err != nil {
+			return err
+		}
+	}
+	if n := e.g.attached.Load(); int(n) != len(e.g.loops) {
+		return fmt.Errorf("saw %d of %d", n, len(e.g.loops))
+	}
+	return nil
+}
+
+func (e *events) registerProbe(fd int) error {
+	f := os.NewFile(uintptr(fd), "probe")
+	c, err := net.FileConn(f)
+	_ = f.Close()
+	if err != nil {
+		return err
+	}
+	ctx := gnet.NewNetConnContext(gnet.NewContext(context.Background(), probe{}), c)
+	result, err := e.engine.Register(ctx)
+	if err != nil {
+		return errors.Join(err, c.Close())
+	}
+	return (<-result).Err
+}

@@ -1,0 +1,279 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/flynn/noise"
+	"github.com/panjf2000/gnet/v2"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"linecard.example/internal/link"
+)
+
+// Deps is what a gateway needs from its process.
+type Deps struct {
+	Node        uint64 // durable id of the node
+	Incarnation uint64 // random per start
+	Shards      int    // of the cluster
+	Cluster     string
+	Logger      *slog.Logger          // nil: nothing is logged
+	Registerer  prometheus.Registerer // nil: a registry of its own
+	Clock       func() time.Time      // nil: time.Now
+	Static      noise.DHKey           // what clients are shown, retained
+	Cert        []byte                // certificate of Static, retained
+}
+
+// Turn is when a loop last did something.
+type Turn struct {
+	Name string
+	At   time.Time
+}
+
+// Gateway is the daemon: New, then Run once. Everything else is safe for concurrent use.
+type Gateway struct {
+	cfg    Config
+	deps   Deps
+	log    *slog.Logger
+	clock  func() time.Time
+	start  time.Time
+	shards int
+
+	// Resolved from the configuration; read only.
+	maxSessions    int
+	windowUnits    int // twice the byte window, in chargeUnit
+	outboundCap    int
+	maxMessage     int
+	partialBytes   int
+	partialTicks   uint64
+	handshakeTicks uint64
+	ackSeconds     uint8
+	answerSeconds  uint8
+
+	metrics  *metrics
+	endpoint *link.Endpoint
+	pool     *pool
+	loops    []*loop
+	sources  struct{ handshakes, registrations *sourceTable }
+
+	// Any goroutine.
+	draining atomic.Bool
+	open     atomic.Int64 // connections, but for refused ones
+	attached atomic.Int32 // loops that gnet has shown
+	addr     atomic.Pointer[net.TCPAddr]
+	ready    chan struct{} // closed when listening
+	failed   chan error
+
+	attachMu sync.Mutex
+
+	// Under routeMu for writing; streams are read without.
+	routeMu sync.Mutex
+	dirs    []route
+	queues  []route
+}
+
+// New returns a gateway for a valid configuration. It listens to nothing yet; its endpoint may be connected at once.
+func New(cfg Config, deps Deps) (*Gateway, error) {
+	if faults := cfg.Validate(); len(faults) > 0 {
+		return nil, errors.Join(faults...)
+	}
+	if deps.Shards < 1 {
+		return nil, errors.New("gateway: no shards")
+	}
+	g := &Gateway{
+		cfg: cfg, deps: deps, log: deps.Logger, clock: deps.Clock, shards: deps.Shards,
+		ready: make(chan struct{}), failed: make(chan error, 1),
+		dirs: make([]route, deps.Shards), queues: make([]route, deps.Shards),
+	}
+	if g.log == nil {
+		g.log = slog.New(slog.DiscardHandler)
+	}
+	if g.clock == nil {
+		g.clock = time.Now
+	}
+	if g.deps.Registerer == nil {
+		g.deps.Registerer = prometheus.NewRegistry()
+	}
+	g.start = g.clock()
+	g.resolve()
+	loops := cfg.Loops
+	if loops == 0 {
+		loops = min(runtime.NumCPU(), maxLoops)
+	}
+	g.metrics = newMetrics(g.deps.Registerer, loops, g)
+	for i := range loops {
+		l, err := newLoop(g, i)
+		if err != nil {
+			return nil, fmt.Errorf("gateway: %w", err)
+		}
+		g.loops = append(g.loops, l)
+	}
+	g.pool = newPool(cfg.HandshakeQueue)
+	info := link.Info{Role: link.RoleGateway, Node: deps.Node, Incarnation: deps.Incarnation, Shards: deps.Shards, Cluster: deps.Cluster}
+	g.endpoint = link.NewEndpoint(info, g, link.Options{Credits: cfg.LinkCredit.Int(), Logger: g.log, Registerer: g.deps.Registerer})
+	return g, nil
+}
+
+// resolve turns the configuration into the units of the loops.
+func (g *Gateway) resolve() {
+	cfg := &g.cfg
+	g.maxSessions = sessionCap(cfg.MaxSessions)
+	g.windowUnits = 2 * cfg.WindowBytes.Int() / chargeUnit
+	g.outboundCap, g.maxMessage, g.partialBytes = cfg.OutboundCap.Int(), cfg.MaxMessage.Int(), cfg.PartialBytes.Int()
+	g.partialTicks = uint64(cfg.PartialTimeout.D() / tickLength)
+	g.handshakeTicks = uint64(cfg.HandshakeTimeout.D() / tickLength)
+	g.ackSeconds = uint8(cfg.AckTimeout.D() / time.Second)
+	g.answerSeconds = uint8(cfg.AnswerTimeout.D() / time.Second)
+	g.sources.handshakes = newSourceTable(cfg.SourceEntries, cfg.HandshakeRate, cfg.HandshakeBurst)
+	g.sources.registrations = newSourceTable(cfg.SourceEntries, cfg.RegisterRate, cfg.RegisterBurst)
+}
+
+// Endpoint is where routers and offlines are connected.
+func (g *Gateway) Endpoint() *link.Endpoint { return g.endpoint }
+
+// Addr is where clients connect, nil before Run listens. With an empty host it is the IPv4 side.
+func (g *Gateway) Addr() net.Addr {
+	if a := g.addr.Load(); a != nil {
+		return a
+	}
+	return nil
+}
+
+// Turned returns when each loop last turned; loops turn ten times a second.
+func (g *Gateway) Turned() []Turn {
+	turns := make([]Turn, len(g.loops))
+	for i, l := range g.loops {
+		turns[i] = Turn{Name: fmt.Sprintf("loop/%d", i), At: time.Unix(0, l.turned.Load())}
+	}
+	return turns
+}
+
+// Ready reports whether clients can be served, and if not, why.
+func (g *Gateway) Ready() (ok bool, why string) {
+	select {
+	case <-g.ready:
+	default:
+		return false, "not listening"
+	}
+	if g.draining.Load() {
+		return false, "draining"
+	}
+	if group, ok := g.leaderless(); ok {
+		return false, "no leader known for " + group.String()
+	}
+	return true, ""
+}
+
+// Run serves until ctx ends, then drains and returns nil. It returns an error when it cannot listen, and when the engine stops by itself:
+// gnet does that on an accept error, and the sessions are lost then.
+func (g *Gateway) Run(ctx context.Context) error {
+	addrs, release, err := g.reserve()
+	if err != nil {
+		return fmt.Errorf("gateway: %w", err)
+	}
+	g.pool.start(g.cfg.HandshakeWorkers)
+	defer g.pool.close()
+	if want := len(g.loops) + g.pool.size; g.cfg.SetProcs && runtime.GOMAXPROCS(0) < want {
+		runtime.GOMAXPROCS(want)
+	}
+	ev := &events{g: g}
+	ended := make(chan error, 1)
+	go func() {
+		ended <- gnet.Rotate(ev, addrs, gnet.WithNumEventLoop(len(g.loops)), gnet.WithReusePort(true), gnet.WithReuseAddr(true),
+			gnet.WithReadBufferCap(64<<10), gnet.WithTicker(true), gnet.WithLogger(engineLog{g.log}))
+	}()
+	err = g.serve(ctx, ended, release)
+	if ev.engine.Validate() == nil {
+		if stopErr := stopEngine(ev.engine, ended); err == nil {
+			err = stopErr
+		}
+	}
+	return err
+}
+
+// serve waits for the listeners, then for the end.
+func (g *Gateway) serve(ctx context.Context, ended chan error, release func()) error {
+	defer release()
+	select {
+	case <-g.ready:
+		release() // the engine's own sockets have the port now
+		g.log.Info("listening", "addr", g.Addr().String(), "loops", len(g.loops), "handshake_workers", g.pool.size, "max_sessions", g.maxSessions)
+	case err := <-ended:
+		return g.engineEnded(ended, err)
+	case err := <-g.failed:
+		return fmt.Errorf("gateway: %w", err)
+	}
+	select {
+	case <-ctx.Done():
+		g.shutdown()
+		return nil
+	case err := <-ended:
+		return g.engineEnded(ended, err)
+	case err := <-g.failed:
+		return fmt.Errorf("gateway: %w", err)
+	}
+}
+
+func (g *Gateway) engineEnded(ended chan error, err error) error {
+	ended <- err // for whoever waits for the end
+	if err == nil {
+		err = errors.New("its log has the reason")
+	}
+	return fmt.Errorf("gateway: the engine ended by itself: %w", err)
+}
+
+// stopEngine stops gnet and waits until its loops have ended.
+func stopEngine(engine gnet.Engine, ended chan error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := engine.Stop(ctx); err != nil {
+		return fmt.Errorf("gateway: stopping the engine: %w", err)
+	}
+	<-ended
+	return nil
+}
+
+// listening is called once, when all loops run.
+func (g *Gateway) listening() { close(g.ready) }
+
+// fail ends Run with an error.
+func (g *Gateway) fail(err error) {
+	select {
+	case g.failed <- err:
+	default:
+	}
+}
+
+// attach returns the state of a gnet loop, and gives the loop one when it is seen for the first time.
+func (g *Gateway) attach(el gnet.EventLoop) (*loop, error) {
+	for _, l := range g.loops[:g.attached.Load()] {
+		if x := l.el.Load(); x != nil && *x == executor(el) {
+			return l, nil
+		}
+	}
+	g.attachMu.Lock()
+	defer g.attachMu.Unlock()
+	n := int(g.attached.Load())
+	for _, l := range g.loops[:n] {
+		if *l.el.Load() == executor(el) {
+			return l, nil
+		}
+	}
+	if n == len(g.loops) {
+		return nil, errors.New("gateway: more event loops than asked for")
+	}
+	x := executor(el)
+	g.loops[n].el.Store(&x)
+	g.attached.Add(1)
+	return g.loops[n], nil
+}
+
+// tickNow is the present in ticks, for what loops share.
+func (g *Gateway) tickNow() uint64 { return uint64(max(g.clock().Sub(g.start), 0) / tickLength) }

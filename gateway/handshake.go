@@ -1,0 +1,219 @@
+package gateway
+
+import (
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+
+	"linecard.example/internal/stanza"
+	"linecard.example/internal/wire"
+)
+
+// stage is what a connection before message 3 waits for.
+type stage uint8
+
+const (
+	stagePreamble  stage = iota
+	stageHello           // message 1, or one resume frame before it
+	stageHelloJob        // the pool reads message 1 and writes message 2
+	stageFinish          // message 3
+	stageFinishJob       // the pool reads message 3; the client must be silent until bound
+)
+
+// maxEarly is how many bytes a connection may have buffered before it is bound.
+const maxEarly = 1024
+
+// handshake is a connection before it has a slot: the only state of ours on the heap for a single connection, gone with message
+// 3. Loop only, but for the two fields that say otherwise.
+type handshake struct {
+	conn       gnet.Conn
+	source     source
+	stage      stage
+	resumed    bool   // one resume frame was answered use-XX
+	opened     uint64 // tick
+	transcript []byte // every byte both ways before message 1, the handshake's prologue
+	prev, next *handshake
+
+	responder *wire.Responder // the pool's while a job runs, the loop's otherwise
+	gone      atomic.Bool     // the connection has ended: written by the loop, read by the pool to skip work
+}
+
+// handshakeList is the connections before message 3, oldest first: all have the same deadline.
+type handshakeList struct{ root handshake }
+
+func (h *handshakeList) init() { h.root.prev, h.root.next = &h.root, &h.root }
+
+func (h *handshakeList) add(n *handshake) {
+	n.prev, n.next = h.root.prev, &h.root
+	n.prev.next, n.next.prev = n, n
+}
+
+func (h *handshake) unlink() {
+	if h.prev != nil {
+		h.prev.next, h.next.prev = h.next, h.prev
+		h.prev, h.next = nil, nil
+	}
+}
+
+// expire closes the connections that have been at it for too long.
+func (h *handshakeList) expire(l *loop) {
+	for n := h.root.next; n != &h.root && l.tick-n.opened >= l.g.handshakeTicks; n = h.root.next {
+		l.refuseNow(n, stanza.ReasonHandshakeTimeout, 0)
+	}
+}
+
+func (h *handshakeList) refuseAll(l *loop, reason stanza.Reason, retryAfter time.Duration) {
+	for n := h.root.next; n != &h.root; n = h.root.next {
+		l.refuseNow(n, reason, time.Duration(jitter(retryAfter))*time.Millisecond)
+	}
+}
+
+// turnAway writes the reason, unauthenticated as it is, and has gnet close the connection: the result is for OnTraffic to return.
+func (l *loop) turnAway(h *handshake, reason stanza.Reason, retryAfter time.Duration) gnet.Action {
+	h.unlink() // counted here; the end of the connection has nothing to add
+	h.gone.Store(true)
+	l.g.metrics.closes.Inc(reason)
+	l.g.metrics.handshake(reason)
+	l.scratch = wire.AppendRefused(l.scratch[:0], reason, retryAfter)
+	_, _ = h.conn.Write(l.scratch) // an error has closed the connection already
+	return gnet.Close
+}
+
+// refuseNow is turnAway for callers outside of gnet's callbacks.
+func (l *loop) refuseNow(h *handshake, reason stanza.Reason, retryAfter time.Duration) {
+	l.turnAway(h, reason, retryAfter)
+	l.closeConn(h.conn)
+}
+
+// onHandshake goes on with a connection before message 3 as far as its buffered bytes allow.
+func (l *loop) onHandshake(h *handshake, c gnet.Conn) gnet.Action {
+	for !h.gone.Load() {
+		n := c.InboundBuffered()
+		switch {
+		case n == 0:
+			return gnet.None
+		case h.stage == stageFinishJob, h.stage == stageHelloJob && n > maxEarly:
+			return l.turnAway(h, stanza.ReasonEarlyData, 0)
+		case h.stage == stageHelloJob:
+			return gnet.None // looked at when the job is done: no event will come for what is here already
+		case h.stage == stagePreamble:
+			if n < wire.PreambleSize {
+				return gnet.None
+			}
+			if reason := l.readPreamble(h, c); reason != 0 {
+				return l.turnAway(h, reason, 0)
+			}
+		default:
+			whole, action := l.readHandshakeFrame(h, c, n)
+			if !whole || action != gnet.None {
+				return action
+			}
+		}
+	}
+	return gnet.None
+}
+
+func (l *loop) readPreamble(h *handshake, c gnet.Conn) stanza.Reason {
+	b, _ := c.Peek(wire.PreambleSize)
+	if err := wire.CheckPreamble(b); err != nil {
+		if errors.Is(err, wire.ErrVersion) {
+			return stanza.ReasonVersion
+		}
+		return stanza.ReasonBadPreamble
+	}
+	h.transcript = append(h.transcript, b...)
+	h.stage = stageHello
+	_, _ = c.Discard(wire.PreambleSize)
+	return 0
+}
+
+// readHandshakeFrame takes one frame of the handshake, if it is whole.
+func (l *loop) readHandshakeFrame(h *handshake, c gnet.Conn, n int) (whole bool, action gnet.Action) {
+	if n < wire.LenSize {
+		return false, gnet.None
+	}
+	head, _ := c.Peek(wire.LenSize)
+	size, _ := wire.FrameLen(head)
+	if size > maxEarly {
+		return false, l.turnAway(h, stanza.ReasonEarlyData, 0)
+	}
+	if n < wire.LenSize+size {
+		return false, gnet.None
+	}
+	frame, _ := c.Peek(wire.LenSize + size)
+	action = l.handshakeFrame(h, frame)
+	if !h.gone.Load() {
+		_, _ = c.Discard(wire.LenSize + size)
+	}
+	return true, action
+}
+
+// handshakeFrame handles one whole frame, length prefix included. Borrows it.
+func (l *loop) handshakeFrame(h *handshake, frame []byte) gnet.Action {
+	body := frame[wire.LenSize:]
+	if h.stage == stageFinish {
+		return l.submit(h, body, stageFinishJob)
+	}
+	kind, err := wire.FrameKind(body)
+	switch {
+	case err == nil && kind == wire.KindXX:
+		if !l.g.sources.handshakes.allow(h.source, l.g.tickNow()) {
+			return l.turnAway(h, stanza.ReasonBusy, time.Duration(jitter(l.g.cfg.RetryAfter.D()))*time.Millisecond)
+		}
+		h.responder = wire.NewResponder(l.g.deps.Static, l.g.deps.Cert, nil)
+		return l.submit(h, body, stageHelloJob)
+	case err == nil && kind == wire.KindResume && !h.resumed:
+		if _, _, err := wire.ParseResume(body); err != nil {
+			return l.turnAway(h, stanza.ReasonBadFrame, 0)
+		}
+		return l.useXX(h, frame)
+	}
+	return l.turnAway(h, stanza.ReasonBadFrame, 0)
+}
+
+// useXX sends a resume back to XX on the same connection; both frames stay in the transcript. No ticket is known here yet.
+func (l *loop) useXX(h *handshake, frame []byte) gnet.Action {
+	h.resumed = true
+	h.transcript = append(h.transcript, frame...)
+	at := len(h.transcript)
+	h.transcript = wire.AppendUseXX(h.transcript)
+	l.g.metrics.useXX.Inc()
+	_, _ = h.conn.Write(h.transcript[at:])
+	return gnet.None
+}
+
+// submit hands a frame to the pool.
+func (l *loop) submit(h *handshake, body []byte, next stage) gnet.Action {
+	j := &job{h: h, loop: l, finish: next == stageFinishJob, frame: append([]byte(nil), body...)}
+	if !l.g.pool.submit(j) {
+		return l.turnAway(h, stanza.ReasonOverload, time.Duration(jitter(l.g.cfg.RetryAfter.D()))*time.Millisecond)
+	}
+	h.stage = next
+	return gnet.None
+}
+
+// jobDone takes up a handshake where the pool left it.
+func (l *loop) jobDone(j *job) {
+	h := j.h
+	defer j.wipe()
+	if h.gone.Load() {
+		return
+	}
+	if j.err != nil {
+		l.refuseNow(h, stanza.ReasonHandshakeFailed, 0)
+		return
+	}
+	if j.finish {
+		l.admit(h, &j.result)
+		return
+	}
+	h.stage, h.transcript = stageFinish, nil
+	if _, err := h.conn.Write(j.out); err != nil {
+		return // closed already
+	}
+	if l.onHandshake(h, h.conn) == gnet.Close {
+		l.closeConn(h.conn)
+	}
+}

@@ -1,0 +1,161 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// reserve resolves the configured address to what gnet shall listen on, and holds the ports with bound sockets that do not
+// listen until release (safe to call more than once). Event loops share a port with SO_REUSEPORT, under which a second process of the
+// same user would silently take half of the connections: that the port is free is checked without it first.
+func (g *Gateway) reserve() (addrs []string, release func(), err error) {
+	hp, err := splitListen(g.cfg.Listen)
+	if err != nil {
+		return nil, nil, err
+	}
+	ips, err := resolve(hp.host)
+	if err != nil {
+		return nil, nil, err
+	}
+	var held []int
+	var once sync.Once
+	release = func() {
+		once.Do(func() {
+			for _, fd := range held {
+				_ = unix.Close(fd)
+			}
+		})
+	}
+	port := uint16(hp.port)
+	for _, ip := range ips {
+		fd, at, err := hold(netip.AddrPortFrom(ip, port))
+		if err != nil {
+			release()
+			return nil, nil, fmt.Errorf("listen %s: %w", g.cfg.Listen, err)
+		}
+		held = append(held, fd)
+		port = at.Port() // both families on the same
+		network := "tcp4"
+		if ip.Is6() {
+			network = "tcp6"
+		}
+		addrs = append(addrs, network+"://"+at.String())
+		if len(held) == 1 {
+			g.addr.Store(net.TCPAddrFromAddrPort(at))
+		}
+	}
+	return addrs, release, nil
+}
+
+// resolve returns the addresses for a host: one, or the unspecified one of each family this machine has for an empty host.
+func resolve(host string) ([]netip.Addr, error) {
+	if host == "" {
+		ips := []netip.Addr{netip.IPv4Unspecified()}
+		if ln, err := net.Listen("tcp6", "[::]:0"); err == nil {
+			_ = ln.Close()
+			ips = append(ips, netip.IPv6Unspecified())
+		}
+		return ips, nil
+	}
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{ip.Unmap()}, nil
+	}
+	ips, err := net.DefaultResolver.LookupNetIP(context.Background(), "ip", host)
+	if err != nil {
+		return nil, err
+	}
+	for _, ip := range ips {
+		if ip.Unmap().Is4() {
+			return []netip.Addr{ip.Unmap()}, nil
+		}
+	}
+	return ips[:1], nil
+}
+
+// hold checks that nobody listens at the address, and then binds a socket there.
+func hold(at netip.AddrPort) (int, netip.AddrPort, error) {
+	fd, free, err := bind(at, unix.SO_REUSEADDR)
+	if err != nil {
+		return -1, at, err
+	}
+	if err := unix.Listen(fd, 1); err != nil { // binding alone may be allowed beside a listener
+		_ = unix.Close(fd)
+		return -1, at, os.NewSyscallError("listen", err)
+	}
+	if err := unix.Close(fd); err != nil {
+		return -1, at, os.NewSyscallError("close", err)
+	}
+	return bind(free, unix.SO_REUSEADDR, reusePort)
+}
+
+// bind returns a bound stream socket with the given socket options set, and where it is bound.
+func bind(at netip.AddrPort, options ...int) (fd int, got netip.AddrPort, err error) {
+	family, sa := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Port: int(at.Port()), Addr: as4(at.Addr())})
+	if at.Addr().Is6() {
+		family, sa = unix.AF_INET6, &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16(), ZoneId: zone(at.Addr())}
+		options = append(options, -1)
+	}
+	syscall.ForkLock.RLock()
+	fd, err = unix.Socket(family, unix.SOCK_STREAM, 0)
+	if err == nil {
+		unix.CloseOnExec(fd)
+	}
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		return -1, at, os.NewSyscallError("socket", err)
+	}
+	for _, o := range options {
+		if o == -1 {
+			err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
+		} else {
+			err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, o, 1)
+		}
+		if err != nil {
+			_ = unix.Close(fd)
+			return -1, at, os.NewSyscallError("setsockopt", err)
+		}
+	}
+	if err = unix.Bind(fd, sa); err != nil {
+		_ = unix.Close(fd)
+		return -1, at, os.NewSyscallError("bind", err)
+	}
+	bound, err := unix.Getsockname(fd)
+	if err != nil {
+		_ = unix.Close(fd)
+		return -1, at, os.NewSyscallError("getsockname", err)
+	}
+	port := at.Port()
+	switch sa := bound.(type) {
+	case *unix.SockaddrInet4:
+		port = uint16(sa.Port)
+	case *unix.SockaddrInet6:
+		port = uint16(sa.Port)
+	}
+	return fd, netip.AddrPortFrom(at.Addr(), port), nil
+}
+
+func as4(a netip.Addr) (b [4]byte) {
+	if a.Is4() {
+		b = a.As4()
+	}
+	return b
+}
+
+// zone returns the number of an address's interface.
+func zone(a netip.Addr) uint32 {
+	if a.Zone() == "" {
+		return 0
+	}
+	i, err := net.InterfaceByName(a.Zone())
+	if err != nil {
+		return 0
+	}
+	return uint32(i.Index)
+}

@@ -1,0 +1,84 @@
+package gateway
+
+import (
+	"linecard.example/internal/link"
+)
+
+// notice is what a goroutine of this process tells a loop. Exactly one field is set.
+type notice struct {
+	job   *job   // a handshake job has ended
+	sweep *sweep // look at all sessions
+	drain bool   // close everything
+}
+
+// post gives the loop a notice. Safe for concurrent use. Notices are bounded by what causes them: handshake jobs by the pool's queue,
+// sweeps by changes of leaders and links.
+func (l *loop) post(n notice) {
+	l.mu.Lock()
+	l.notices = append(l.notices, n)
+	l.mu.Unlock()
+	l.wake()
+}
+
+func (l *loop) drainNotices() {
+	l.mu.Lock()
+	notices := l.notices
+	l.notices = l.spare[:0]
+	l.mu.Unlock()
+	for i := range notices {
+		switch n := &notices[i]; {
+		case n.job != nil:
+			l.jobDone(n.job)
+		case n.sweep != nil:
+			l.addSweep(n.sweep)
+		case n.drain:
+			l.drain()
+		}
+	}
+	clear(notices)
+	l.spare = notices
+}
+
+// drainInbox handles the envelopes that came on links, and then gives their credits back: a loop that does not keep up stops its
+// peers, group by group.
+func (l *loop) drainInbox() {
+	items := l.inbox.Drain()
+	for i := range items {
+		l.receive(items[i].From, &items[i].Env)
+	}
+	l.inbox.Done(items)
+}
+
+// Receive implements link.Handler: it hands a batch to the loops, in runs of the same loop.
+func (g *Gateway) Receive(s *link.Stream, batch []link.Envelope) {
+	for i := 0; i < len(batch); {
+		e := &batch[i]
+		if e.Kind == link.KindHello {
+			g.hello(s, e)
+			s.Done(e.Group, e.Size())
+			i++
+			continue
+		}
+		at := e.Slot >> slotBits
+		end := i + 1
+		for end < len(batch) && batch[end].Kind != link.KindHello && batch[end].Slot>>slotBits == at {
+			end++
+		}
+		if int(at) < len(g.loops) {
+			g.loops[at].inbox.Push(s, batch[i:end]...)
+		} else {
+			g.strays(s, batch[i:end])
+		}
+		i = end
+	}
+}
+
+// strays answers envelopes for loops that this gateway does not have.
+func (g *Gateway) strays(s *link.Stream, batch []link.Envelope) {
+	for i := range batch {
+		e := &batch[i]
+		size := e.Size()
+		g.gone(s, e)
+		s.Done(e.Group, size)
+	}
+}

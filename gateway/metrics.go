@@ -1,0 +1,100 @@
+package gateway
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	reasons "linecard.example/internal/metrics"
+	"linecard.example/internal/stanza"
+)
+
+// metrics is what a gateway counts, every child resolved beforehand. Safe for concurrent use.
+type metrics struct {
+	sessions, connections   prometheus.Gauge
+	closes, refusals, drops *reasons.Reasons
+	up, down                [tagMask + 1]prometheus.Counter // by tag; unknown ones share a counter
+	framesUp, framesDown    prometheus.Counter
+	bytesUp, bytesDown      prometheus.Counter
+	handshakesOK, useXX     prometheus.Counter
+	handshakesBad           []prometheus.Counter  // by reason
+	lag                     []prometheus.Observer // by loop
+}
+
+func newMetrics(reg prometheus.Registerer, loops int, g *Gateway) *metrics {
+	m := &metrics{
+		sessions:    gauge(reg, "linecard_gateway_sessions", "Bound sessions."),
+		connections: gauge(reg, "linecard_gateway_connections", "Open connections, bound or not."),
+		closes:      reasons.NewReasons(reg, "linecard_gateway_closes_total", "Connections ended, by reason."),
+		refusals:    reasons.NewReasons(reg, "linecard_gateway_refusals_total", "Messages and queries refused to clients, by reason."),
+		drops:       reasons.NewReasons(reg, "linecard_gateway_drops_total", "Envelopes dropped, by reason; all are recovered by resending."),
+	}
+	m.stanzas(reg)
+	m.traffic(reg)
+	m.handshakes(reg)
+	lag := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "linecard_gateway_loop_lag_seconds", Help: "From asking a loop for a turn to the turn, ten times a second.",
+		Buckets: []float64{.0001, .0005, .001, .005, .01, .05, .1, .5, 1, 5},
+	}, []string{"loop"})
+	reg.MustRegister(lag)
+	for i := range loops {
+		m.lag = append(m.lag, lag.WithLabelValues(strconv.Itoa(i)))
+	}
+	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "linecard_gateway_handshake_queue", Help: "Handshake steps waiting for a thread.",
+	}, func() float64 { return float64(g.pool.waiting()) }))
+	return m
+}
+
+func (m *metrics) stanzas(reg prometheus.Registerer) {
+	vec := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "linecard_gateway_stanzas_total", Help: "Stanzas from and to clients, by kind.",
+	}, []string{"kind", "direction"})
+	reg.MustRegister(vec)
+	for tag := range m.up {
+		name := stanza.Tag(tag).String()
+		m.up[tag], m.down[tag] = vec.WithLabelValues(name, "up"), vec.WithLabelValues(name, "down")
+	}
+}
+
+func (m *metrics) traffic(reg prometheus.Registerer) {
+	frames := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "linecard_gateway_frames_total", Help: "Sealed frames from and to clients.",
+	}, []string{"direction"})
+	bytes := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "linecard_gateway_bytes_total", Help: "Bytes of sealed frames from and to clients.",
+	}, []string{"direction"})
+	reg.MustRegister(frames, bytes)
+	m.framesUp, m.framesDown = frames.WithLabelValues("up"), frames.WithLabelValues("down")
+	m.bytesUp, m.bytesDown = bytes.WithLabelValues("up"), bytes.WithLabelValues("down")
+}
+
+func (m *metrics) handshakes(reg prometheus.Registerer) {
+	vec := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "linecard_gateway_handshakes_total", Help: "Connections by how they came to be bound, or not: ok, use_xx (a resume sent back), or the reason.",
+	}, []string{"result"})
+	reg.MustRegister(vec)
+	m.handshakesOK, m.useXX = vec.WithLabelValues("ok"), vec.WithLabelValues("use_xx")
+	for _, r := range stanza.Reasons {
+		for len(m.handshakesBad) <= int(r) {
+			m.handshakesBad = append(m.handshakesBad, nil)
+		}
+		if r.Closes() {
+			m.handshakesBad[r] = vec.WithLabelValues(r.String())
+		}
+	}
+}
+
+// handshake counts a connection that ended before it was bound.
+func (m *metrics) handshake(r stanza.Reason) {
+	if int(r) >= len(m.handshakesBad) || m.handshakesBad[r] == nil {
+		r = stanza.ReasonInternal
+	}
+	m.handshakesBad[r].Inc()
+}
+
+func gauge(reg prometheus.Registerer, name, help string) prometheus.Gauge {
+	g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+	reg.MustRegister(g)
+	return g
+}

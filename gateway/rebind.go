@@ -1,0 +1,143 @@
+package gateway
+
+import (
+	"errors"
+	"sync/atomic"
+
+	"linecard.example/internal/link"
+	"linecard.example/internal/stanza"
+)
+
+// rebindRun re-sends the bindings of one directory shard to its leader. Every loop does its part; the last one says done. Parts and done
+// go on one stream, which keeps their order.
+type rebindRun struct {
+	group  stanza.Group
+	term   uint64
+	stream *link.Stream
+	left   atomic.Int32 // loops that are not through
+}
+
+// sweep is one look at all sessions of a loop, a page in each turn, so that messages pass in between. Loop only.
+type sweep struct {
+	reset  bool   // give up what is unanswered
+	lost   uint32 // low bits of the id of a lost stream: close the sessions that it was to bind; 0: none
+	drain  bool   // close everything
+	stream *link.Stream
+	runs   []*rebindRun // all on stream
+
+	cursor  uint32
+	started bool
+	blocked bool // no credit: wait for the next tick
+}
+
+// addSweep queues a sweep, or joins it with one that has not begun: a router that comes up says hello for all its groups at once.
+func (l *loop) addSweep(n *sweep) {
+	if n.drain {
+		clear(l.sweeps)
+		l.sweeps = append(l.sweeps[:0], n) // the others look after sessions that end now
+		return
+	}
+	if len(n.runs) > 0 {
+		l.contacts.forget()
+	}
+	for _, s := range l.sweeps {
+		if s.started {
+			continue
+		}
+		if n.reset && s.reset && (s.lost == n.lost || n.lost == 0) {
+			return
+		}
+		if len(n.runs) > 0 && s.stream == n.stream {
+			s.runs = append(s.runs, n.runs...)
+			return
+		}
+	}
+	l.sweeps = append(l.sweeps, n)
+}
+
+// sweepPage looks at one page of sessions for the sweep whose turn it is.
+func (l *loop) sweepPage() {
+	if len(l.sweeps) == 0 || l.sweeps[0].blocked {
+		return
+	}
+	s := l.sweeps[0]
+	s.started = true
+	from, stopped := s.cursor, false
+	next := l.slots.Scan(from, l.g.cfg.RebindPage, func(slot, gen uint32, t *session) {
+		if !stopped && !l.sweepOne(s, gen, t) {
+			stopped = true
+			from = slot
+		}
+	})
+	switch {
+	case stopped:
+		s.cursor, s.blocked = from, true
+	case next != 0:
+		s.cursor = next
+		l.wake()
+	default:
+		l.sweeps = append(l.sweeps[:0], l.sweeps[1:]...)
+		l.sweepDone(s)
+		if len(l.sweeps) > 0 {
+			l.wake()
+		}
+	}
+}
+
+// sweepOne does what the sweep does with one session; false: there was no credit, come again.
+func (l *loop) sweepOne(s *sweep, gen uint32, t *session) bool {
+	switch {
+	case t.state == stateClosing:
+		return true
+	case s.drain:
+		l.closeSession(t, stanza.ReasonDraining, jitter(l.g.cfg.DrainRetryAfter.D()))
+		return true
+	case t.state == stateBinding:
+		if s.lost != 0 && t.written == s.lost {
+			l.closeRetry(t, stanza.ReasonUnavailable)
+		}
+		return true
+	}
+	if s.reset {
+		l.giveUp(t)
+	}
+	if len(s.runs) == 0 {
+		return true
+	}
+	group := l.g.dirOf(t.account)
+	for _, run := range s.runs {
+		if run.group != group {
+			continue
+		}
+		l.env = link.Envelope{
+			Kind: link.KindRebind, Group: group, Account: t.account, Device: t.dev(), Slot: t.self, Gen: gen, Serial: t.serial,
+		}
+		if err := s.stream.Send(&l.env); errors.Is(err, link.ErrNoCredit) {
+			return false
+		}
+		break
+	}
+	return true
+}
+
+func (l *loop) sweepDone(s *sweep) {
+	for _, run := range s.runs {
+		if run.left.Add(-1) == 0 {
+			l.unsent = append(l.unsent, run)
+		}
+	}
+	l.retryRebindDone()
+}
+
+// retryRebindDone says done for the runs that are; without credit it is said at a later tick.
+func (l *loop) retryRebindDone() {
+	kept := l.unsent[:0]
+	for _, run := range l.unsent {
+		l.env = link.Envelope{Kind: link.KindRebindDone, Group: run.group, Term: run.term}
+		if err := run.stream.Send(&l.env); errors.Is(err, link.ErrNoCredit) {
+			kept = append(kept, run)
+		}
+	}
+	clear(l.unsent[len(kept):])
+	l.unsent = kept
+}
