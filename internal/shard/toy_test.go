@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -211,3 +212,9 @@ func hashOf(t testing.TB, g *toyGroup, m *toy) (h uint64) {
 	onShard(t, g, func() { h = m.Hash() })
 	return h
 }
+
+// toggle is a switch that tests throw from another goroutine.
+type toggle struct{ v atomic.Bool }
+
+func (s *toggle) set()     { s.v.Store(true) }
+func (s *toggle) on() bool { return s.v.Load() }
