@@ -182,6 +182,14 @@ func signal(ch chan struct{}) {
 	}
 }
 
+// drain takes the token out of ch, if there is one.
+func drain(ch chan struct{}) {
+	select {
+	case <-ch:
+	default:
+	}
+}
+
 // changed has the Home synced, and then the writer look at what became durable.
 func (c *Client) changed() {
 	if c.home.dir == "" {
@@ -242,7 +250,7 @@ func (c *Client) run() {
 	defer c.wg.Done()
 	plans := schedule{jitter: c.opt.jitter}
 	for c.ctx.Err() == nil {
-		lived, err := c.connectOnce(&plans)
+		lived, err := c.connectOnce()
 		if c.ctx.Err() != nil {
 			break
 		}

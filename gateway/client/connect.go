@@ -16,7 +16,7 @@ const (
 )
 
 // connectOnce makes one connection and serves it until it ends. lived is how long it was bound.
-func (c *Client) connectOnce(plans *schedule) (lived time.Duration, err error) {
+func (c *Client) connectOnce() (lived time.Duration, err error) {
 	dialCtx, cancel := context.WithTimeout(c.ctx, dialTimeout)
 	nc, err := c.opt.Dial(dialCtx, "tcp", c.opt.Address)
 	cancel()
@@ -24,7 +24,7 @@ func (c *Client) connectOnce(plans *schedule) (lived time.Duration, err error) {
 		return 0, err
 	}
 	defer nc.Close()
-	stop := context.AfterFunc(c.ctx, func() { nc.SetReadDeadline(time.Unix(1, 0)) }) // ends a handshake; a session says good-bye first
+	stop := context.AfterFunc(c.ctx, func() { nc.SetDeadline(time.Unix(1, 0)) }) // ends a handshake; a session says good-bye first
 	defer stop()
 	nc.SetDeadline(time.Now().Add(handshakeTimeout))
 	f, err := c.handshake(nc)
@@ -43,7 +43,7 @@ func (c *Client) connectOnce(plans *schedule) (lived time.Duration, err error) {
 		c.lost(s)
 		return 0, c.ctx.Err()
 	}
-	plans.nows = 0
+	drain(c.hurry) // was about the time before
 	c.log.Info("bound", "account", uint64(s.as.Account), "device", uint32(s.as.Device))
 	begin := time.Now()
 	c.flushNotices()

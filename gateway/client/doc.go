@@ -14,9 +14,9 @@
 // # Threading
 //
 // All methods of Client, Home and Message are safe for concurrent use. A Client owns up to four goroutines, all gone when Close
-// returns: run (connects, one attempt after the other), per connection a reader and a writer, and one that syncs the Home. Client.mu
-// guards everything that they share; a Home has its own lock, taken after it. Nothing is written to the network or synced to disk under
-// Client.mu.
+// returns: run (connects, one attempt after the other, and is the writer of a bound session), a reader per connection, one that syncs a
+// Home on disk, and one that waits for these. Client.mu guards everything that they share; a Home has its own lock, taken after it.
+// Nothing is written to the network or synced to disk under Client.mu.
 //
 // # Files
 //
@@ -25,7 +25,7 @@
 //	connect.go conn.go     dial, handshake, certificate; sealed frames
 //	session.go writer.go   what is done with each stanza that arrives; what is written when
 //	outbox.go stream.go    unacked messages: order, window, resends (pure, no clock, no I/O)
-//	send.go answer.go      Send, copies, MarkRead; acks and refusals
+//	send.go answer.go      Send, copies, MarkRead; encoding, acks and refusals
 //	inbox.go               deliveries: the id rule, Receive, Done, cumulative acks
 //	query.go names.go      queries: look-up, device lists, link and unlink; names of accounts
 //	home.go store.go journal.go record.go state.go   the Home: files, durability, what it remembers

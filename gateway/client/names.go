@@ -75,7 +75,7 @@ func (c *Client) Sender(ctx context.Context, m *Message) (name string, verified 
 	return claimed, false
 }
 
-// requestList has the outbox's stream to a wait for the device list of a. Caller holds mu.
+// requestList asks for the device list of a, once at a time; the stream to a goes on when it is there. Caller holds mu.
 func (c *Client) requestList(a Account) {
 	if c.asked.lists[a] {
 		return
@@ -89,19 +89,30 @@ func (c *Client) requestList(a Account) {
 		if err == nil {
 			err = c.home.putList(a, ans.list)
 		}
-		st := c.out.streams[a]
-		if st == nil {
-			return
+		if err != nil {
+			c.log.Warn("device list", "account", uint64(a), "err", err)
 		}
-		st.needList = false
-		c.out.activate(st)
-		var refused *RefusedError
-		if errors.As(err, &refused) {
-			for _, m := range slices.Clone(st.msgs) {
-				c.drop(m, &RefusedError{ID: m.rec.id, Reason: refused.Reason})
-			}
-		}
+		c.listCame(a, err)
 	})
+}
+
+// listCame lets what waited for the device list of a go on, or fail with it. Caller holds mu.
+func (c *Client) listCame(a Account, err error) {
+	if a == c.self.Account {
+		c.becomeReady()
+	}
+	st := c.out.streams[a]
+	if st == nil {
+		return
+	}
+	st.needList = false
+	c.out.activate(st)
+	var refused *RefusedError
+	if errors.As(err, &refused) {
+		for _, m := range slices.Clone(st.msgs) {
+			c.drop(m, &RefusedError{ID: m.rec.id, Reason: refused.Reason})
+		}
+	}
 }
 
 // learnOwnDevices makes sure that the own device list is the one of version, and the client ready then. Caller holds mu.
@@ -119,7 +130,7 @@ func (c *Client) learnOwnDevices(version uint64) error {
 		c.becomeReady()
 		return nil
 	}
-	c.refreshOwnDevices()
+	c.requestList(c.self.Account)
 	return nil
 }
 
@@ -128,34 +139,11 @@ func (c *Client) becomeReady() {
 	c.announce()
 }
 
-// refreshOwnDevices asks for the own device list. Caller holds mu.
-func (c *Client) refreshOwnDevices() {
-	a := c.self.Account
-	if c.asked.lists[a] {
-		return
-	}
-	c.asked.lists[a] = true
-	c.asked.add(stanza.Query{Op: stanza.OpDeviceList, Account: a}, func(ans *answer, err error) {
-		delete(c.asked.lists, a)
-		if err == nil {
-			err = c.home.putList(a, ans.list)
-		}
-		if err != nil {
-			c.log.Warn("own device list", "err", err)
-		}
-		if st := c.out.streams[a]; st != nil {
-			st.needList = false
-			c.out.activate(st)
-		}
-		c.becomeReady()
-	})
-}
-
 // meetOwnDevice looks at the list again when a device of the own account writes that is not in it. Caller holds mu.
 func (c *Client) meetOwnDevice(d Device) {
 	l, ok := c.home.list(c.self.Account)
 	if !ok || !slices.ContainsFunc(l.devices, func(k stanza.DeviceKey) bool { return k.Device == d }) {
-		c.refreshOwnDevices()
+		c.requestList(c.self.Account)
 	}
 }
 

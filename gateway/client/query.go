@@ -175,9 +175,11 @@ func (c *Client) ask(ctx context.Context, q stanza.Query) (*answer, error) {
 		return nil, err
 	}
 	id := c.asked.add(q, func(a *answer, err error) { got <- outcome{a, err} })
+	if c.sess == nil {
+		signal(c.hurry)
+	}
 	c.mu.Unlock()
 	signal(c.wake)
-	signal(c.hurry)
 	select {
 	case o := <-got:
 		return o.a, o.err

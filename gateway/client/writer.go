@@ -13,7 +13,7 @@ import (
 const (
 	pongWait   = 15 * time.Second       // from a ping to giving the connection up
 	frameFill  = 32 << 10               // a frame is sent when its stanzas reach this: large enough to batch, small enough not to delay
-	frameCount = stanza.MaxStanzas - 8  // stanzas of a frame
+	frameCount = 192                    // messages of a frame: acks, a ping and queries beside them stay within stanza.MaxStanzas
 	byeWait    = 300 * time.Millisecond // for the server to close its side
 	byeWrite   = time.Second
 	drainWait  = time.Second // after a failed write: perhaps the server said why
