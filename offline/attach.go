@@ -1,0 +1,257 @@
+package offline
+
+import (
+	"linecard.example/internal/link"
+	"linecard.example/internal/shard"
+	"linecard.example/internal/stanza"
+)
+
+// attachment is a device's session as this leader knows it. It lives as long as the leadership, the session, or until a newer
+// one: nothing in it is durable, and a client sees the loss of it as repeats that it knows by their ids.
+type attachment struct {
+	q         *queue
+	gw        *gateway
+	slot, gen uint32
+	serial    link.Fence
+	epoch     link.Fence
+
+	cursor   uint64 // the sequence to push next
+	acked    uint64 // attachment numbers up to here are acked
+	sent     []sent // numbers from acked+1: pushed and not acked
+	bytes    int    // of sent
+	ackTo    uint64 // the sequence up to which the device has everything
+	proposed uint64 // ackTo of the last proposal
+
+	progress int64  // ms: when something was acked, or pushed into an empty window
+	due      int64  // ms: when sent goes again
+	step     uint8  // of the resends' backoff
+	expected uint64 // the number that was last resent because the gateway expected it
+	timed    bool   // in the group's timers
+	acking   bool   // in the group's acking
+}
+
+type sent struct {
+	seq  uint64
+	size uint32
+}
+
+func (a *attachment) is(env *link.Envelope) bool { return a.slot == env.Slot && a.gen == env.Gen }
+
+// handleAttach attaches a session to its queue. The same session again keeps its epoch, a newer serial replaces it, an older one is
+// late.
+func (m *group) handleAttach(env *link.Envelope) {
+	if env.Account == 0 || env.Device == 0 || env.Account > stanza.MaxAccount || env.Device > stanza.MaxDevice {
+		return
+	}
+	q := m.queue(keyOf(env.Account, env.Device))
+	gw := m.peers.gateway(env.Gateway)
+	if q.tomb != 0 {
+		m.close(gw, env.Slot, env.Gen, stanza.ReasonUnlinked)
+		return
+	}
+	a := q.att
+	switch {
+	case a != nil && a.gw == gw && a.is(env):
+		a.serial = max(a.serial, env.Serial)
+		m.touch(q)
+		return
+	case a != nil && env.Serial < a.serial:
+		return
+	}
+	if a == nil {
+		m.attached++
+	}
+	m.epochs++
+	q.att = &attachment{
+		q: q, gw: gw, slot: env.Slot, gen: env.Gen, serial: env.Serial,
+		epoch: link.MakeFence(m.term, m.epochs), cursor: q.head,
+	}
+	m.touch(q)
+}
+
+func (m *group) handleDetach(env *link.Envelope) {
+	q := m.queues[keyOf(env.Account, env.Device)]
+	if q != nil && q.att != nil && q.att.gw.id == env.Gateway && q.att.is(env) {
+		m.detach(q)
+	}
+}
+
+// handleGone forgets a session that its gateway does not have any more.
+func (m *group) handleGone(it *link.Item) {
+	q := m.queues[keyOf(it.Env.Account, it.Env.Device)]
+	if q != nil && q.att != nil && q.att.is(&it.Env) && q.att.gw.stream.Load() == it.From {
+		m.detach(q)
+	}
+}
+
+func (m *group) detach(q *queue) {
+	q.att, q.front = nil, nil
+	m.attached--
+}
+
+// close tells a gateway to close a session.
+func (m *group) close(gw *gateway, slot, gen uint32, reason stanza.Reason) {
+	m.count.closed.Inc(reason)
+	m.env = link.Envelope{Kind: link.KindClose, Group: m.id, Slot: slot, Gen: gen, Reason: reason}
+	m.answer(gw)
+}
+
+// of returns the attachment that an envelope of a gateway is about, nil if it was replaced.
+func (m *group) of(env *link.Envelope) *attachment {
+	q := m.queues[keyOf(env.Account, env.Device)]
+	if q == nil || q.att == nil || q.att.epoch != env.Epoch || !q.att.is(env) {
+		m.count.dropped.Inc(stanza.ReasonStaleEpoch)
+		return nil
+	}
+	return q.att
+}
+
+// handleDeliveryAck moves the window and notes what to propose. The window moves before the ack is committed: if it never is, the
+// entries come again under another epoch.
+func (m *group) handleDeliveryAck(env *link.Envelope) {
+	a := m.of(env)
+	if a == nil || env.ID <= a.acked {
+		return
+	}
+	n := env.ID - a.acked
+	if n > uint64(len(a.sent)) {
+		m.count.dropped.Inc(stanza.ReasonOutOfTurn)
+		return
+	}
+	for _, s := range a.sent[:n] {
+		a.bytes -= int(s.size)
+	}
+	a.ackTo = a.sent[n-1].seq
+	a.acked = env.ID
+	a.sent = a.sent[:copy(a.sent, a.sent[n:])]
+	a.progress, a.step, a.expected = m.now, 0, 0
+	a.due = m.now + firstResend
+	m.noteAck(a)
+	m.touch(a.q)
+}
+
+func (m *group) noteAck(a *attachment) {
+	if !a.acking {
+		a.acking = true
+		m.acking = append(m.acking, a)
+	}
+}
+
+// proposeAcks proposes one ack for each attachment that has something new; what is not taken waits for the next turn.
+func (m *group) proposeAcks() {
+	left := m.acking[:0]
+	for _, a := range m.acking {
+		q := a.q
+		a.acking = false
+		if q.att != a || a.ackTo < q.head || a.ackTo <= a.proposed {
+			continue
+		}
+		c := command{op: opAck, account: q.key.account(), device: q.key.device(), upTo: a.ackTo}
+		m.cmdOut = appendCommand(m.cmdOut[:0], &c)
+		if !m.raft.ProposeLazy(m.cmdOut, proposal{purpose: forAck, account: c.account, device: c.device}) {
+			a.acking = true
+			left = append(left, a)
+			continue
+		}
+		a.proposed = a.ackTo
+	}
+	clear(m.acking[len(left):])
+	m.acking = left
+}
+
+// pushReady pushes from every queue that something happened to.
+func (m *group) pushReady() {
+	for i := 0; i < len(m.ready); i++ {
+		q := m.ready[i]
+		q.ready = false
+		m.push(q)
+	}
+	clear(m.ready)
+	m.ready = m.ready[:0]
+}
+
+// push sends deliveries from the cursor while the window has room. It is the only way out of a queue.
+func (m *group) push(q *queue) {
+	a := q.att
+	if a == nil {
+		return
+	}
+	s := a.gw.stream.Load()
+	if s == nil {
+		return // the stream's return is an event
+	}
+	a.cursor = max(a.cursor, q.head) // expiry may have overtaken it
+	for a.cursor < q.next && len(a.sent) < m.cfg.WindowEntries {
+		if !m.encodeDown(q, a.cursor) {
+			a.cursor++
+			continue
+		}
+		if size := len(m.out); len(a.sent) > 0 && a.bytes+size > m.cfg.WindowBytes.Int() {
+			return
+		}
+		if err := m.deliver(s, a, a.acked+uint64(len(a.sent))+1); err != nil {
+			m.count.dropped.Inc(dropReason(err))
+			m.blocked = append(m.blocked, q)
+			return
+		}
+		m.pushed(a)
+	}
+}
+
+// pushed books the delivery in m.out.
+func (m *group) pushed(a *attachment) {
+	if len(a.sent) == 0 {
+		a.progress, a.step, a.expected = m.now, 0, 0
+		a.due = m.now + firstResend
+	}
+	if !a.timed {
+		a.timed = true
+		m.timers.arm(a.due, a)
+	}
+	a.sent = append(a.sent, sent{seq: a.cursor, size: uint32(len(m.out))})
+	a.bytes += len(m.out)
+	a.cursor++
+	m.count.pushed.Inc()
+	m.count.pushedBytes.Add(float64(len(m.out)))
+}
+
+// encodeDown puts the stanza of an entry into m.out; false if the entry is damaged.
+func (m *group) encodeDown(q *queue, seq uint64) bool {
+	var r record
+	if !m.read(q, seq, &r) {
+		return false
+	}
+	switch r.kind {
+	case recordMessage:
+		s := stanza.MessageDown{ID: r.id, From: r.from, FromDevice: r.fromDevice, SentAt: r.stamp, Body: r.body}
+		m.out = s.Append(m.out[:0])
+	default:
+		s := stanza.ReceiptDown{Tag: stanza.TagDelivered, From: r.from, IDs: r.body}
+		if r.kind == recordRead {
+			s.Tag = stanza.TagRead
+		}
+		m.out = s.Append(m.out[:0])
+	}
+	return true
+}
+
+// deliver sends m.out under an attachment number. Account and Device are for a gateway that has to answer gone.
+func (m *group) deliver(s *link.Stream, a *attachment, number uint64) error {
+	m.env = link.Envelope{
+		Kind: link.KindDeliver, Group: m.id, Slot: a.slot, Gen: a.gen, Epoch: a.epoch, ID: number,
+		Account: a.q.key.account(), Device: a.q.key.device(), Payload: m.out,
+	}
+	return s.Send(&m.env)
+}
+
+// ackDone takes up an ack that was not committed.
+func (m *group) ackDone(p *proposal, o shard.Outcome, r result) {
+	m.count.acked.Add(float64(r.count))
+	if o == shard.Committed || !m.leading {
+		return
+	}
+	if q := m.queues[keyOf(p.account, p.device)]; q != nil && q.att != nil {
+		q.att.proposed = 0
+		m.noteAck(q.att)
+	}
+}

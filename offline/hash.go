@@ -1,0 +1,81 @@
+package offline
+
+import (
+	"encoding/binary"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// hash returns a hash of the logical state: the sum of the hashes of its parts, so that the order of walking does not matter. It
+// reads everything, tables included: for tests and administration.
+func (s *state) hash() uint64 {
+	sum := uint64(0)
+	s.eachQueue(func(q *queue) { sum += s.hashQueue(q) })
+	s.eachStream([]byte{tableStream}, []byte{tableStream + 1}, func(k streamKey, v streamState) {
+		sum += part(tableStream, uint64(k.to), uint64(k.from), v.last, uint64(v.stamp))
+	})
+	for k, p := range s.pending {
+		sum += part(tableReceipt, uint64(k.to), uint64(k.from), xxhash.Sum64(appendPending(nil, p)))
+	}
+	return sum + part(tableTotals, uint64(s.entries), uint64(s.bytes))
+}
+
+func part(table byte, values ...uint64) uint64 { return xxhash.Sum64(appendKey(nil, table, values...)) }
+
+func (s *state) hashQueue(q *queue) uint64 {
+	var d xxhash.Digest
+	d.Reset()
+	b := appendKey(nil, tableQueue, uint64(q.key), q.head, q.next, uint64(q.bytes), uint64(q.tomb))
+	for _, sp := range q.raised {
+		b = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, sp.lo), sp.hi)
+	}
+	d.Write(b)
+	for seq := q.head; seq < q.next; seq++ {
+		rec := s.encoded(q, seq)
+		d.Write(binary.BigEndian.AppendUint64(b[:0], uint64(len(rec))))
+		d.Write(rec)
+	}
+	q.front = nil
+	return d.Sum64()
+}
+
+// eachQueue visits every queue of the logical state once, those not in the cache as passing objects.
+func (s *state) eachQueue(f func(*queue)) {
+	var others []*queue
+	s.check(s.t.Scan([]byte{tableQueue}, []byte{tableQueue + 1}, func(k, v []byte) bool {
+		key := queueKey(keyPart(k, 0))
+		if s.queues[key] == nil {
+			if q := newQueue(key); decodeQueue(v, q) {
+				others = append(others, q)
+			}
+		}
+		return true
+	}))
+	for _, q := range others {
+		f(q)
+	}
+	for _, q := range s.queues {
+		if q.exists() {
+			f(q)
+		}
+	}
+}
+
+// eachStream visits every stream whose key is in [lo, hi).
+func (s *state) eachStream(lo, hi []byte, f func(streamKey, streamState)) {
+	s.check(s.t.Scan(lo, hi, func(k, v []byte) bool {
+		key := streamKeyOf(k)
+		if _, ok := s.streams.dirty[key]; !ok {
+			if st, ok := decodeStream(v); ok {
+				f(key, st)
+			}
+		}
+		return true
+	}))
+	for k, v := range s.streams.dirty {
+		key := string(appendKey(nil, tableStream, uint64(k.to), uint64(k.from)))
+		if v.stamp != 0 && key >= string(lo) && key < string(hi) {
+			f(k, v)
+		}
+	}
+}

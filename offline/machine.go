@@ -1,0 +1,245 @@
+package offline
+
+import (
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"linecard.example/internal/link"
+	"linecard.example/internal/shard"
+	"linecard.example/internal/stanza"
+)
+
+// proposer is what a group needs of its raft group.
+type proposer interface {
+	Propose(cmd []byte, p proposal) bool
+	ProposeLazy(cmd []byte, p proposal) bool
+	Stamp() int64
+	Wake()
+}
+
+// purpose says what a proposal was for.
+type purpose uint8
+
+const (
+	forStore        purpose = iota + 1 // gw, slot, gen, id, charge: whom to answer; account: the recipient
+	forAck                             // account, device: the queue
+	forReceipt                         // from: whom to confirm; account, device, id: the sender's device, our peer's account; payload
+	forLocalReceipt                    // account, device, id: as above; both ends are this group
+	forConfirm
+	forDrop // from, account, device
+	forSweep
+	forReceiptSweep
+)
+
+// proposal is what Done gets back with the outcome.
+type proposal struct {
+	purpose           purpose
+	slot, gen, charge uint32
+	device            stanza.Device
+	account           stanza.Account
+	id                uint64
+	gw                *gateway
+	from              *link.Stream
+	sweep             *sweep
+	payload           []byte // borrowed from a received envelope, which is immutable
+}
+
+// group is one queue/N: the fold and, while this process leads it, the soft state around it. It is the group's shard.Machine. Shard
+// goroutine only, but for inbox and waker.
+type group struct {
+	*state
+	cfg    Config
+	id     stanza.Group
+	shards int
+	peers  *peers
+	count  *counters
+	gauges groupGauges
+	log    *slog.Logger
+	inbox  *link.Inbox
+	waker  atomic.Pointer[proposer]
+
+	raft proposer // nil until bound
+	now  int64    // ms, of the last tick
+
+	// Leader.
+	term     uint64
+	epochs   uint64 // counter of attachment epochs in this term
+	attached int
+	greet    []*link.Stream // to say hello to
+	acking   []*attachment  // with acks to propose
+	blocked  []*queue       // to push from again at the next tick
+	timers   timers[*attachment]
+	retries  timers[*pending]
+	sweeps   [2]sweep
+	idle     map[queueKey]int64 // when an unlink was asked for
+	synced   bool               // the router has re-sent its attachments
+
+	published int64
+
+	// Scratch.
+	env    link.Envelope
+	out    []byte
+	cmdOut []byte
+}
+
+func newGroup(cfg Config, id stanza.Group, shards int, p *peers, c *counters, log *slog.Logger) *group {
+	m := &group{
+		state: newState(log, cfg.StreamCache),
+		cfg:   cfg, id: id, shards: shards, peers: p, count: c, gauges: c.group(id), log: log,
+		idle: map[queueKey]int64{},
+	}
+	m.sweeps[0] = sweep{op: opExpireQueues, every: cfg.Sweep.D().Milliseconds()}
+	m.sweeps[1] = sweep{op: opExpireStreams, every: cfg.StreamSweep.D().Milliseconds()}
+	m.inbox = link.NewInbox(func() {
+		if w := m.waker.Load(); w != nil {
+			(*w).Wake()
+		}
+	})
+	return m
+}
+
+// bind gives the group its raft group, on the shard goroutine. What came before it waits in the inbox.
+func (m *group) bind(r proposer) {
+	m.raft = r
+	m.waker.Store(&r)
+	m.Turn()
+}
+
+// Load implements shard.Machine.
+func (m *group) Load(t shard.Tables, _ uint64) error { return m.loadFrom(shardTables{t}) }
+
+func (m *group) loadFrom(t tables) error {
+	m.state = newState(m.log, m.cfg.StreamCache)
+	return m.state.load(t)
+}
+
+// Apply implements shard.Machine.
+func (m *group) Apply(e shard.Entry) result { return m.apply(e) }
+
+// Flush implements shard.Machine.
+func (m *group) Flush(b *shard.Batch) error {
+	m.flush(b)
+	return nil
+}
+
+// Dirty implements shard.Machine.
+func (m *group) Dirty() int { return m.dirty() }
+
+// Hash implements shard.Machine.
+func (m *group) Hash() uint64 { return m.hash() }
+
+// Lead implements shard.Machine: say hello, so that routers re-send attachments, and take up the pending receipts.
+func (m *group) Lead(term uint64) {
+	m.term, m.epochs, m.leading, m.synced = term, 0, true, false
+	m.greet = append(m.greet[:0], m.peers.all()...)
+	for _, p := range m.pending {
+		p.send = sending{again: true} // an earlier leader may have sent it
+		m.list(p)
+	}
+	for i := range m.sweeps {
+		m.sweeps[i].start(m.now)
+	}
+	m.log.Info("leading", "term", term, "entries", m.entries, "receipts", len(m.pending))
+}
+
+// Follow implements shard.Machine: everything soft goes.
+func (m *group) Follow() {
+	m.log.Info("following", "term", m.term)
+	m.leading, m.synced = false, false
+	for _, q := range m.queues {
+		q.att, q.ready = nil, false
+	}
+	for _, p := range m.pending {
+		p.send = sending{}
+	}
+	m.attached = 0
+	m.greet, m.acking, m.blocked = nil, nil, nil
+	m.timers, m.retries = nil, nil
+	m.ready, m.raised = nil, nil
+	clear(m.idle)
+}
+
+// Turn implements shard.Machine.
+func (m *group) Turn() {
+	if m.raft == nil {
+		return
+	}
+	items := m.inbox.Drain()
+	for i := range items {
+		m.handle(&items[i])
+	}
+	m.inbox.Done(items)
+	if m.leading {
+		m.proposeAcks()
+		m.pushReady()
+		m.sendRaised()
+		m.sayHello()
+	}
+	m.count.aheadBytes.Add(float64(m.relieve(int64(m.cfg.Cache))))
+}
+
+// Bounds of a tick's background work.
+const (
+	aheadPerTick = 4 << 20
+	publishEvery = 1000 // ms
+)
+
+// Tick implements shard.Machine.
+func (m *group) Tick(now time.Time) {
+	m.now = now.UnixMilli()
+	m.turn = m.now
+	m.count.aheadBytes.Add(float64(m.writeAged(m.now-m.cfg.WriteAheadAge.D().Milliseconds(), aheadPerTick)))
+	m.evictQueues(m.cfg.QueueCache)
+	if m.leading && m.raft != nil {
+		for _, q := range m.blocked {
+			m.touch(q)
+		}
+		clear(m.blocked)
+		m.blocked = m.blocked[:0]
+		m.checkAttachments()
+		m.retryReceipts()
+		m.sweepTick()
+	}
+	if m.now-m.published >= publishEvery {
+		m.published = m.now
+		m.publish()
+	}
+}
+
+// Done implements shard.Machine.
+func (m *group) Done(p proposal, o shard.Outcome, r result) {
+	switch p.purpose {
+	case forStore:
+		m.answerStore(&p, o, &r)
+	case forAck:
+		m.ackDone(&p, o, r)
+	case forReceipt:
+		m.receiptDone(&p, o, r)
+	case forLocalReceipt:
+		m.localReceiptDone(&p, o, r)
+	case forConfirm:
+		m.count.receiptsDone.Add(float64(r.count))
+	case forDrop:
+		if o == shard.Committed {
+			m.queueDropped(&p)
+		}
+	case forSweep, forReceiptSweep:
+		m.sweepDone(&p, o, r)
+	}
+}
+
+// sayHello tells peers that this process leads the group; those without credit are told at a later turn.
+func (m *group) sayHello() {
+	if len(m.greet) == 0 {
+		return
+	}
+	left := m.greet[:0]
+	for _, s := range m.greet {
+		m.env = link.Envelope{Kind: link.KindHello, Group: m.id, Term: m.term}
+		if err := s.Send(&m.env); err == link.ErrNoCredit {
+			left = append(left, s)
+		}
+	}
+	m.greet = left
+}

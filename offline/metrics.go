@@ -1,0 +1,95 @@
+package offline
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"linecard.example/internal/metrics"
+	"linecard.example/internal/stanza"
+)
+
+// counters are the daemon's metrics; all groups share them but for the gauges, which have the label group.
+type counters struct {
+	refused *metrics.Reasons
+	dropped *metrics.Reasons
+	closed  *metrics.Reasons
+
+	admitted, duplicates                      prometheus.Counter
+	acked, expired                            prometheus.Counter
+	pushed, pushedBytes, resent               prometheus.Counter
+	receiptsSent, receiptsDone, receiptsIn    prometheus.Counter
+	hits, misses, aheadBytes                  prometheus.Counter
+	entries, bytes, resident, cached, pending *prometheus.GaugeVec
+	attachments, streams                      *prometheus.GaugeVec
+}
+
+func newCounters(reg prometheus.Registerer) *counters {
+	if reg == nil {
+		reg = prometheus.NewRegistry()
+	}
+	c := &counters{
+		refused: metrics.NewReasons(reg, "linecard_offline_refused_total", "Messages refused, by reason."),
+		dropped: metrics.NewReasons(reg, "linecard_offline_dropped_total", "Entries, answers and acks dropped, by reason."),
+		closed:  metrics.NewReasons(reg, "linecard_offline_closed_total", "Sessions told to close, by reason."),
+	}
+	count := func(name, help string) prometheus.Counter {
+		m := prometheus.NewCounter(prometheus.CounterOpts{Name: "linecard_offline_" + name, Help: help})
+		reg.MustRegister(m)
+		return m
+	}
+	gauge := func(name, help string) *prometheus.GaugeVec {
+		m := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "linecard_offline_" + name, Help: help}, []string{"group"})
+		reg.MustRegister(m)
+		return m
+	}
+	c.admitted = count("admitted_total", "Messages and read receipts admitted.")
+	c.duplicates = count("duplicates_total", "Messages acked again.")
+	c.acked = count("acked_entries_total", "Entries that their device has.")
+	c.expired = count("expired_entries_total", "Entries that no device fetched in time.")
+	c.pushed = count("pushed_total", "Deliveries sent to gateways, resends not counted.")
+	c.pushedBytes = count("pushed_bytes_total", "Bytes of those deliveries.")
+	c.resent = count("resent_total", "Deliveries sent again.")
+	c.receiptsSent = count("receipts_sent_total", "Receipt envelopes sent to the senders' shards, repeats counted.")
+	c.receiptsDone = count("receipts_confirmed_total", "Delivered receipts that the senders' shards confirmed.")
+	c.receiptsIn = count("receipts_stored_total", "Delivered receipt entries stored for senders.")
+	c.hits = count("cache_hits_total", "Entries read from memory.")
+	c.misses = count("cache_misses_total", "Entries read from tables.")
+	c.aheadBytes = count("written_ahead_bytes_total", "Bytes of messages written ahead of a flush.")
+	c.entries = gauge("queue_entries", "Entries waiting.")
+	c.bytes = gauge("queue_bytes", "Bytes waiting, as queue limits count them.")
+	c.resident = gauge("cache_bytes", "Bytes of waiting entries in memory.")
+	c.cached = gauge("cached_queues", "Queues whose state is in memory.")
+	c.pending = gauge("pending_receipts", "Pairs of device and account with receipts to hand over.")
+	c.attachments = gauge("attachments", "Devices attached.")
+	c.streams = gauge("changed_streams", "Streams changed since the last flush.")
+	return c
+}
+
+// groupGauges are the gauges of one group, resolved.
+type groupGauges struct {
+	entries, bytes, resident, cached, pending, attachments, streams prometheus.Gauge
+}
+
+func (c *counters) group(g stanza.Group) groupGauges {
+	name := g.String()
+	return groupGauges{
+		entries: c.entries.WithLabelValues(name), bytes: c.bytes.WithLabelValues(name),
+		resident: c.resident.WithLabelValues(name), cached: c.cached.WithLabelValues(name),
+		pending: c.pending.WithLabelValues(name), attachments: c.attachments.WithLabelValues(name),
+		streams: c.streams.WithLabelValues(name),
+	}
+}
+
+// publish shows the group's sizes and adds what was counted since the last time without atomics.
+func (m *group) publish() {
+	g := &m.gauges
+	g.entries.Set(float64(m.entries))
+	g.bytes.Set(float64(m.bytes))
+	g.resident.Set(float64(m.resident))
+	g.cached.Set(float64(len(m.queues)))
+	g.pending.Set(float64(len(m.pending)))
+	g.attachments.Set(float64(m.attached))
+	g.streams.Set(float64(len(m.state.streams.dirty)))
+	m.count.hits.Add(float64(m.hits))
+	m.count.misses.Add(float64(m.misses))
+	m.hits, m.misses = 0, 0
+}

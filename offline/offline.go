@@ -1,0 +1,213 @@
+package offline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"linecard.example/internal/link"
+	"linecard.example/internal/shard"
+	"linecard.example/internal/stanza"
+)
+
+// Deps is what an offline daemon gets from its process.
+type Deps struct {
+	Node        uint64 // durable id of the node
+	Incarnation uint64 // random per start
+	Shards      int    // of the cluster
+	Cluster     string
+	Logger      *slog.Logger          // nil: discards
+	Registerer  prometheus.Registerer // nil: no metrics
+	Clock       func() time.Time      // nil: time.Now
+	Host        *shard.Host           // of this daemon alone; the process closes it after Run
+	Groups      []int                 // the shard numbers that this process holds
+}
+
+// Offline is the daemon: the queue groups of this process and their end of the links. Its methods are safe for concurrent use.
+type Offline struct {
+	deps   Deps
+	log    *slog.Logger
+	peers  *peers
+	groups map[stanza.Group]*served // fixed after New
+	order  []*served
+	ep     *link.Endpoint
+}
+
+// served is a group and its raft group.
+type served struct {
+	*group
+	raft *shard.Group[proposal, result]
+}
+
+// Turn is when a shard goroutine last turned.
+type Turn struct {
+	Name string
+	At   time.Time
+}
+
+// New opens the groups and returns the daemon. The groups take part in raft from now on; links come through Endpoint. If New fails
+// everything it opened is closed again.
+func New(cfg Config, deps Deps) (*Offline, error) {
+	if faults := cfg.Validate(); len(faults) > 0 {
+		return nil, errors.Join(faults...)
+	}
+	if deps.Host == nil || deps.Shards < 1 {
+		return nil, errors.New("offline: want a host and at least one shard")
+	}
+	if deps.Logger == nil {
+		deps.Logger = slog.New(slog.DiscardHandler)
+	}
+	o := &Offline{deps: deps, log: deps.Logger, peers: newPeers(), groups: map[stanza.Group]*served{}}
+	count := newCounters(deps.Registerer)
+	for _, n := range deps.Groups {
+		if n < 0 || n >= deps.Shards {
+			return nil, fmt.Errorf("offline: shard %d of %d", n, deps.Shards)
+		}
+		id := stanza.QueueGroup(n)
+		s := &served{group: newGroup(cfg, id, deps.Shards, o.peers, count, o.log.With("group", id.String()))}
+		o.groups[id] = s
+		o.order = append(o.order, s)
+	}
+	if err := o.open(); err != nil {
+		return nil, errors.Join(err, o.close())
+	}
+	info := link.Info{
+		Role: link.RoleOffline, Node: deps.Node, Incarnation: deps.Incarnation, Shards: deps.Shards, Cluster: deps.Cluster,
+	}
+	o.ep = link.NewEndpoint(info, o, link.Options{Logger: o.log, Registerer: deps.Registerer})
+	return o, nil
+}
+
+// open opens the groups side by side: each reads its whole log.
+func (o *Offline) open() error {
+	return o.each(func(s *served) error {
+		g, err := shard.Open(o.deps.Host, s.id, s.group)
+		if err != nil {
+			return fmt.Errorf("offline: opening %s: %w", s.id, err)
+		}
+		s.raft = g
+		return g.Call(context.Background(), func() { s.bind(g) })
+	})
+}
+
+func (o *Offline) close() error {
+	return o.each(func(s *served) error {
+		if s.raft == nil {
+			return nil
+		}
+		return s.raft.Close()
+	})
+}
+
+// each runs f for all groups at once and joins the errors.
+func (o *Offline) each(f func(*served) error) error {
+	errs := make([]error, len(o.order))
+	var wg sync.WaitGroup
+	for i, s := range o.order {
+		wg.Go(func() { errs[i] = f(s) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// Run serves until ctx ends, then flushes and closes the groups. Proposals under way are answered as their outcome is; stop the links
+// after Run has returned.
+func (o *Offline) Run(ctx context.Context) error {
+	<-ctx.Done()
+	return o.close()
+}
+
+// Endpoint returns the daemon's end of the links.
+func (o *Offline) Endpoint() *link.Endpoint { return o.ep }
+
+// Turned returns when each shard goroutine last turned.
+func (o *Offline) Turned() []Turn {
+	all := make([]Turn, 0, len(o.order))
+	for _, s := range o.order {
+		all = append(all, Turn{Name: s.id.String(), At: s.raft.Turned()})
+	}
+	return all
+}
+
+// Ready reports whether every group here knows its leader, and if not, why.
+func (o *Offline) Ready() (ok bool, why string) {
+	known := 0
+	for _, st := range o.deps.Host.Status() {
+		if o.groups[st.Group] == nil {
+			continue
+		}
+		if !st.Leading && st.LeaderID == "" {
+			return false, st.Group.String() + " knows no leader"
+		}
+		known++
+	}
+	if known < len(o.order) {
+		return false, "not all groups are open"
+	}
+	return true, ""
+}
+
+// Up implements link.Handler: leaders say hello on the new stream.
+func (o *Offline) Up(s *link.Stream) {
+	o.peers.up(s)
+	for _, g := range o.order {
+		g.inbox.Push(s, link.Envelope{Kind: link.KindHello})
+	}
+}
+
+// Down implements link.Handler.
+func (o *Offline) Down(s *link.Stream, _ error) { o.peers.down(s) }
+
+// Receive implements link.Handler: it sorts envelopes into the groups' inboxes. What concerns leaders of other groups is noted here.
+func (o *Offline) Receive(s *link.Stream, batch []link.Envelope) {
+	for i := 0; i < len(batch); {
+		env := &batch[i]
+		switch env.Kind {
+		case link.KindHello:
+			o.hello(s, env)
+			i++
+			continue
+		case link.KindNotLeader:
+			o.peers.notLeader(env.Group, s)
+			s.Done(env.Group, env.Size())
+			i++
+			continue
+		}
+		end := i + 1
+		for end < len(batch) && batch[end].Group == env.Group && batch[end].Kind != link.KindHello && batch[end].Kind != link.KindNotLeader {
+			end++
+		}
+		o.pass(s, batch[i:end])
+		i = end
+	}
+}
+
+// pass hands envelopes of one group to it.
+func (o *Offline) pass(s *link.Stream, envs []link.Envelope) {
+	g := o.groups[envs[0].Group]
+	if g != nil {
+		g.inbox.Push(s, envs...)
+		return
+	}
+	for i := range envs {
+		answerNotLeader(s, &envs[i])
+		s.Done(envs[i].Group, envs[i].Size())
+	}
+}
+
+// hello notes a leader, and tells our groups, whose receipts may be waiting for it.
+func (o *Offline) hello(s *link.Stream, env *link.Envelope) {
+	if !o.peers.hello(env.Group, env.Term, s) || !env.Group.IsQueue() {
+		return
+	}
+	for _, g := range o.order {
+		if g.id != env.Group {
+			g.inbox.Push(s, link.Envelope{Kind: link.KindHello, Group: env.Group, Term: env.Term})
+		}
+	}
+}

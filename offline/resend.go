@@ -1,0 +1,108 @@
+package offline
+
+import (
+	"linecard.example/internal/link"
+	"linecard.example/internal/stanza"
+)
+
+// Resends of what was pushed and not acked: after 1, 2, 4, 8, 16 s.
+const (
+	firstResend = 1000 // ms
+	maxStep     = 4
+)
+
+// handleExpect resends from the number that the gateway wants to write next. A gateway asks once for each delivery that it dropped, so
+// only the first of a row of equal questions counts, until the resend timer has run.
+func (m *group) handleExpect(env *link.Envelope) {
+	a := m.of(env)
+	if a == nil {
+		return
+	}
+	n := max(env.ID, a.acked+1)
+	i := n - a.acked - 1
+	if i >= uint64(len(a.sent)) || a.expected == n {
+		return
+	}
+	a.expected = n
+	m.resend(a, int(i))
+}
+
+// resend sends everything from index i of what is unacked again.
+func (m *group) resend(a *attachment, i int) {
+	s := a.gw.stream.Load()
+	if s == nil {
+		return
+	}
+	for ; i < len(a.sent); i++ {
+		seq := a.sent[i].seq
+		if seq < a.q.head || !m.encodeDown(a.q, seq) {
+			// It expired on its way: the numbers cannot be made whole, a new session can.
+			m.unresponsive(a)
+			return
+		}
+		if err := m.deliver(s, a, a.acked+uint64(i)+1); err != nil {
+			m.count.dropped.Inc(dropReason(err))
+			return
+		}
+		m.count.resent.Inc()
+	}
+}
+
+func (m *group) unresponsive(a *attachment) {
+	m.close(a.gw, a.slot, a.gen, stanza.ReasonUnresponsive)
+	m.detach(a.q)
+}
+
+// checkAttachments resends what is due and gives up sessions without progress.
+func (m *group) checkAttachments() {
+	for {
+		a, ok := m.timers.due(m.now)
+		if !ok {
+			return
+		}
+		a.timed = false
+		if a.q.att != a || len(a.sent) == 0 {
+			continue
+		}
+		m.checkAttachment(a)
+		if a.q.att == a {
+			a.timed = true
+			m.timers.arm(a.due, a)
+		}
+	}
+}
+
+// checkAttachment looks at an attachment with unacked deliveries, and leaves its next time in due.
+func (m *group) checkAttachment(a *attachment) {
+	if a.due > m.now {
+		return
+	}
+	if a.gw.stream.Load() == nil {
+		// Not the device's fault: time stands still until the gateway is back.
+		a.progress, a.due = m.now, m.now+firstResend
+		return
+	}
+	limit := m.cfg.Unresponsive.D().Milliseconds()
+	if m.now-a.progress >= limit {
+		m.unresponsive(a)
+		return
+	}
+	a.expected = 0
+	a.step = min(a.step+1, maxStep)
+	a.due = min(m.now+firstResend<<a.step, a.progress+limit)
+	m.resend(a, 0)
+}
+
+// gatewayUp resumes the attachments of a gateway whose stream is up: what was on the way may be lost.
+func (m *group) gatewayUp(s *link.Stream) {
+	for _, q := range m.queues {
+		a := q.att
+		if a == nil || a.gw.stream.Load() != s {
+			continue
+		}
+		a.progress, a.step, a.expected = m.now, 0, 0
+		a.due = m.now + firstResend
+		m.resend(a, 0)
+		m.touch(q)
+	}
+}
