@@ -141,7 +141,7 @@ func (m *dirShard) allowed(gw *gateway, e *link.Envelope, to stanza.Account) boo
 	if to == e.Account || m.contacts.has(to, e.Account) {
 		return true
 	}
-	wait, ok := m.strangers.take(uint64(e.Account), uint64(to), m.ms)
+	wait, ok := m.strangers.take(uint64(e.Account), uint64(to), m.clock)
 	if !ok {
 		m.refuseFor(gw, e, stanza.ReasonBusy, uint32(wait/time.Millisecond))
 	}

@@ -16,8 +16,10 @@
 //	config.go      Config, its defaults and Validate
 //	router.go      Router: New, Run, health; envelopes to inboxes
 //	events.go      streams that came and went, for a shard goroutine
-//	dirshard.go    dirShard: one group, the hooks of shard.Machine, dispatch of envelopes
+//	dirshard.go    dirShard: one group, the hooks of shard.Machine
+//	dispatch.go    envelopes to the functions that handle them, answers of those that do not lead
 //	directory.go   the replicated state machine: what each command does to the records
+//	invite.go      the same for invites
 //	command.go     codec of the commands in the log
 //	record.go      codec of the records in the tables, the cache of decoded accounts
 //	pending.go     what waits for a commit or for verified leadership, and who is told

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"math"
 	"time"
 
 	"linecard.example/internal/stanza"
@@ -8,57 +9,67 @@ import (
 
 // Both tables below are soft: fixed in size, free of pointers, made when a group starts to lead and forgotten when it stops. An
 // entry is named by a 64-bit hash under a random seed, so that nobody can choose pairs that collide. A set that is full forgets
-// its oldest entry; that errs towards letting a message pass, never towards refusing one.
+// the entry that matters least; that errs towards letting a message pass, never towards refusing one.
 const ways = 4
 
-// bucketTable holds token buckets. Shard goroutine only.
+// bucketTable holds token buckets, each as the time at which it will be full again: a token costs one interval of that time, and a
+// bucket that is full in the past is full. Shard goroutine only.
 type bucketTable struct {
-	sets  [][ways]bucket
-	seed  uint64
-	burst float32
-	rate  float32 // per millisecond
+	sets     [][ways]bucket
+	seed     uint64
+	interval time.Duration // one token
+	room     time.Duration // how far ahead full may lie for one more token to be there
 }
 
-// bucket is 16 bytes; at is a time in ms that wraps after 49 days, which at worst refills a bucket late once.
+// bucket is 16 bytes.
 type bucket struct {
-	key    uint64 // 0 = free
-	tokens float32
-	at     uint32
+	key  uint64 // 0 = free
+	full time.Duration
 }
+
+const (
+	maxInterval = 24 * time.Hour
+	maxWait     = 10 * time.Minute // no client is told to wait longer
+)
 
 func newBucketTable(entries, burst int, perSecond float64, seed uint64) *bucketTable {
-	return &bucketTable{sets: make([][ways]bucket, setsFor(entries)), seed: seed, burst: float32(burst), rate: float32(perSecond / 1000)}
-}
-
-// take takes one token from the bucket named by (a, b) at now (ms). It reports whether there was one, else how long until there is.
-func (t *bucketTable) take(a, b uint64, now uint32) (wait time.Duration, ok bool) {
-	key := pairHash(a, b, t.seed)
-	e := t.entry(key, now)
-	e.tokens = min(t.burst, e.tokens+float32(now-e.at)*t.rate)
-	e.at = now
-	if e.tokens >= 1 {
-		e.tokens--
-		return 0, true
+	interval := time.Duration(min(float64(time.Second)/perSecond, float64(maxInterval)))
+	interval = max(interval, 1)
+	room := math.MaxInt64 / 4 / interval * interval
+	if int64(burst-1) < int64(room/interval) {
+		room = time.Duration(burst-1) * interval
 	}
-	ms := min((1-e.tokens)/t.rate, 600_000)
-	return max(time.Duration(ms)*time.Millisecond, time.Millisecond), false
+	return &bucketTable{sets: make([][ways]bucket, setsFor(entries)), seed: seed, interval: interval, room: room}
 }
 
-// entry finds key's bucket, or replaces the free or oldest one of its set by a full one.
-func (t *bucketTable) entry(key uint64, now uint32) *bucket {
+// take takes one token from the bucket named by (a, b) at now, a time since some start. It reports whether there was one, else how
+// long until there is, in whole milliseconds.
+func (t *bucketTable) take(a, b uint64, now time.Duration) (wait time.Duration, ok bool) {
+	e := t.entry(pairHash(a, b, t.seed))
+	full := max(e.full, now)
+	if full-now > t.room {
+		wait = full - now - t.room
+		return min((wait + time.Millisecond - 1).Truncate(time.Millisecond), maxWait), false
+	}
+	e.full = full + t.interval
+	return 0, true
+}
+
+// entry finds key's bucket, or puts a full one in the place of the one of its set that is nearest to full.
+func (t *bucketTable) entry(key uint64) *bucket {
 	set := &t.sets[key&uint64(len(t.sets)-1)]
-	oldest := &set[0]
+	least := &set[0]
 	for i := range set {
 		e := &set[i]
 		if e.key == key {
 			return e
 		}
-		if oldest.key != 0 && (e.key == 0 || now-e.at > now-oldest.at) {
-			oldest = e
+		if least.key != 0 && (e.key == 0 || e.full < least.full) {
+			least = e
 		}
 	}
-	*oldest = bucket{key: key, tokens: t.burst, at: now}
-	return oldest
+	*least = bucket{key: key}
+	return least
 }
 
 // contactTable remembers which account has written to which other one. Shard goroutine only.

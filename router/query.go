@@ -99,7 +99,7 @@ func (m *dirShard) lookedUpAccount(p *pending) (*accountRecord, error) {
 
 // mayAsk takes one of the asker's look-ups of this shard.
 func (m *dirShard) mayAsk(p *pending) bool {
-	wait, ok := m.lookups.take(uint64(p.account), 0, m.ms)
+	wait, ok := m.lookups.take(uint64(p.account), 0, m.clock)
 	if !ok {
 		m.queryError(p, stanza.ReasonBusy, uint32(wait/time.Millisecond))
 	}
@@ -111,7 +111,7 @@ func (m *dirShard) mayBeAsked(p *pending) bool {
 	if p.about == p.account {
 		return true
 	}
-	wait, ok := m.lookedUp.take(uint64(p.about), 0, m.ms)
+	wait, ok := m.lookedUp.take(uint64(p.about), 0, m.clock)
 	if !ok {
 		m.queryError(p, stanza.ReasonBusy, uint32(wait/time.Millisecond))
 	}

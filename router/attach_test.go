@@ -1,0 +1,118 @@
+package router
+
+import (
+	"testing"
+	"time"
+
+	"linecard.example/internal/link"
+	"linecard.example/internal/stanza"
+)
+
+// fill binds n devices of n accounts without a stream in the way.
+func (h *harness) fill(s *fakeStream, n int) {
+	gw := h.m.peers[s].gw
+	for i := range n {
+		a := stanza.Account((i+1)*testShards + testShard)
+		h.m.bindings.set(keyOf(a, 1), binding{serial: link.Fence(i + 1), gateway: gw.index, slot: uint32(i), gen: 1})
+	}
+}
+
+func TestAttachmentsInPages(t *testing.T) {
+	h := newHarness(t, nil)
+	s := h.gateway(1, 1)
+	h.send(s, link.Envelope{Kind: link.KindRebindDone, Term: h.m.term})
+	h.fill(s, 3*attachPage)
+	q := h.up(link.RoleOffline, 9, 1)
+	q.take(t, link.KindHello)
+	h.m.receive(q, &link.Envelope{Kind: link.KindHello, Group: h.m.queue, Term: 5})
+	seen := map[stanza.Account]bool{}
+	for turn := 0; len(seen) < 3*attachPage; turn++ {
+		h.m.finishTurn()
+		if turn == 1 { // no credit: nothing is lost, and nothing is tried again before the tick
+			q.err = link.ErrNoCredit
+			h.m.finishTurn()
+			q.err = nil
+			n := len(q.got)
+			h.m.finishTurn()
+			if len(q.got) != n {
+				t.Fatal("sent before the tick")
+			}
+			h.tick(50 * time.Millisecond)
+		}
+		if len(q.got) > 2*attachPage {
+			t.Fatalf("%d attachments in a turn", len(q.got))
+		}
+		for _, e := range q.got {
+			if e.Kind != link.KindAttach || seen[e.Account] || e.Slot != uint32(e.Account/testShards-1) {
+				t.Fatalf("%v %+v", e.Kind, e)
+			}
+			seen[e.Account] = true
+		}
+		q.got = nil
+		if turn > 10 {
+			t.Fatalf("%d of %d after %d turns", len(seen), 3*attachPage, turn)
+		}
+	}
+	h.m.finishTurn()
+	if e := q.take(t, link.KindAttachDone); e.Term != 5 || e.Group != h.m.queue {
+		t.Errorf("%+v", e)
+	}
+	h.m.finishTurn()
+	q.nothing(t)
+
+	// A newer leader elsewhere gets them all; a hello of an older term changes nothing.
+	r := h.up(link.RoleOffline, 10, 1)
+	r.take(t, link.KindHello)
+	h.send(r, link.Envelope{Kind: link.KindHello, Group: h.m.queue, Term: 4})
+	r.nothing(t)
+	h.send(r, link.Envelope{Kind: link.KindHello, Group: h.m.queue, Term: 6})
+	for range 10 {
+		h.m.finishTurn()
+	}
+	if len(r.got) != 3*attachPage+1 || r.got[len(r.got)-1].Kind != link.KindAttachDone {
+		t.Errorf("%d envelopes", len(r.got))
+	}
+	q.nothing(t)
+}
+
+func TestOwedOverflow(t *testing.T) {
+	h := newHarness(t, nil)
+	s := h.gateway(1, 1)
+	h.send(s, link.Envelope{Kind: link.KindRebindDone, Term: h.m.term})
+	q := h.offline(1)
+	q.got = nil
+	h.fill(s, 10)
+	q.err = link.ErrNoCredit
+	for range maxOwed/10 + 1 {
+		for k := range h.m.bindings.byDevice {
+			h.m.attach(k)
+		}
+	}
+	if len(h.m.attaches.owed) > maxOwed {
+		t.Fatalf("%d owed", len(h.m.attaches.owed))
+	}
+	q.err = nil
+	h.tick(50 * time.Millisecond)
+	seen := map[stanza.Account]bool{}
+	for range 10 {
+		h.m.finishTurn()
+		for _, e := range q.got {
+			seen[e.Account] = true
+		}
+		q.got = nil
+	}
+	if len(seen) != 10 || len(h.m.attaches.owed) != 0 {
+		t.Errorf("%d devices attached, %d owed", len(seen), len(h.m.attaches.owed))
+	}
+}
+
+func TestAttachDoneWithoutGateways(t *testing.T) {
+	h := newHarness(t, nil)
+	q := h.offline(1)
+	h.tick(9 * time.Second)
+	q.nothing(t)
+	h.tick(time.Second)
+	q.take(t, link.KindAttachDone)
+	h.tick(time.Second)
+	q.nothing(t)
+}

@@ -1,0 +1,108 @@
+package router
+
+import (
+	"bytes"
+	"reflect"
+	"testing"
+
+	"linecard.example/internal/stanza"
+)
+
+var sampleCommands = []command{
+	{op: opFacts, shards: 16, text: []byte("cluster")},
+	{op: opRegister, text: []byte("ann"), key: key(1), create: true, id: 300},
+	{op: opRegister, text: bytes.Repeat([]byte("x"), maxHandle), key: key(2), id: maxUint},
+	{op: opLink, account: maxAccount, by: maxDevice, key: key(3)},
+	{op: opUnlink, account: 17, by: 1, device: 2},
+	{op: opDropDone, account: 17, device: 2},
+	{op: opNote, account: 17, device: 2, id: 1024},
+	{op: opInviteCreate, digest: [16]byte{1, 2}, until: 1_700_000_000_000},
+	{op: opInviteRedeem, digest: [16]byte{1, 2}, key: key(4)},
+	{op: opInviteExpire, until: 1_700_000_000_000},
+}
+
+func TestCommandCodec(t *testing.T) {
+	for _, c := range sampleCommands {
+		b := c.append(nil)
+		if len(b) > maxCommand {
+			t.Errorf("operation %d has %d bytes", c.op, len(b))
+		}
+		got, err := decodeCommand(b)
+		if err != nil || !reflect.DeepEqual(got, c) {
+			t.Errorf("operation %d: %+v, %v", c.op, got, err)
+		}
+		for n := range b {
+			if _, err := decodeCommand(b[:n]); err == nil {
+				t.Errorf("operation %d decodes from %d of %d bytes", c.op, n, len(b))
+			}
+		}
+		if _, err := decodeCommand(append(b, 0)); err == nil {
+			t.Errorf("operation %d decodes with a byte too many", c.op)
+		}
+	}
+	for _, b := range [][]byte{{2, 1, 1, 1, 'x'}, {1, 0}, {1, 99}, {1, 6, 0x80, 0, 1, 1}, {1, 1, 1, 0}, {1, 1, 1, 65}} {
+		if c, err := decodeCommand(b); err == nil {
+			t.Errorf("% x decodes to %+v", b, c)
+		}
+	}
+}
+
+func TestRecordCodec(t *testing.T) {
+	a := &accountRecord{version: 9, next: 5, handle: "ann", devices: []deviceRecord{{number: 1, noted: 5000, key: key(1)}, {number: 4, key: key(4)}}}
+	empty := &accountRecord{version: 10, next: 5, handle: "ann", revive: key(4)}
+	for _, want := range []*accountRecord{a, empty} {
+		b := want.append(nil)
+		got, err := decodeAccount(b)
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%+v, %v", got, err)
+		}
+		for n := range b {
+			if _, err := decodeAccount(b[:n]); err == nil {
+				t.Errorf("decodes from %d of %d bytes", n, len(b))
+			}
+		}
+	}
+	if n := len((&accountRecord{version: 1, next: 2, handle: "someone", devices: []deviceRecord{{number: 1, noted: 300, key: key(1)}}}).append(nil)); n > 47 {
+		t.Errorf("an account with one device takes %d bytes", n)
+	}
+	for _, want := range []inviteRecord{{until: 77}, {until: 1 << 50, redeemed: true, key: key(1)}} {
+		if got, err := decodeInvite(want.append(nil)); err != nil || got != want {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
+}
+
+func TestAccountCache(t *testing.T) {
+	c := newAccountCache(8)
+	for i := range stanza.Account(100) {
+		c.put(i+1, &accountRecord{version: uint64(i)})
+		if c.get(1) == nil && i < 4 {
+			t.Fatal("a used record is forgotten at once")
+		}
+		if len(c.young)+len(c.old) > 8 {
+			t.Fatalf("%d records", len(c.young)+len(c.old))
+		}
+	}
+	if c.get(100) == nil || c.get(50) != nil {
+		t.Error("not the old ones are forgotten")
+	}
+}
+
+// FuzzCommand: what decodes has exactly one encoding, and a fold of any bytes keeps the directory sound.
+func FuzzCommand(f *testing.F) {
+	for _, c := range sampleCommands {
+		f.Add(c.append(nil))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := decodeCommand(b)
+		if err == nil && !bytes.Equal(c.append(nil), b) {
+			t.Fatalf("% x encodes as % x", b, c.append(nil))
+		}
+		d := newTestDirectory(memRecords{})
+		for _, c := range sampleCommands {
+			d.apply(1, c.append(nil))
+		}
+		d.apply(2, b)
+		checkDirectory(t, d)
+	})
+}

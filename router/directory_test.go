@@ -1,0 +1,142 @@
+package router
+
+import (
+	"testing"
+
+	"linecard.example/internal/stanza"
+)
+
+func newTestDirectory(r records) *directory {
+	return &directory{shard: testShard, shards: testShards, cluster: "test", records: r, cache: newAccountCache(16)}
+}
+
+// checkDirectory checks what must hold after any fold: records decode, handles and accounts name each other, numbers are dense,
+// the cache says what the records say.
+func checkDirectory(t *testing.T, d *directory) {
+	t.Helper()
+	handles := 0
+	err := d.records.Scan([]byte{prefixHandle}, []byte{prefixHandle + 1}, func(k, _ []byte) bool {
+		handles++
+		owner, err := d.owner(string(k[1:]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := d.account(owner)
+		if err != nil || a == nil || a.handle != string(k[1:]) {
+			t.Fatalf("handle %q of account %d: %+v, %v", k[1:], owner, a, err)
+		}
+		return true
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if uint64(handles) != d.accounts {
+		t.Fatalf("%d handles, %d accounts", handles, d.accounts)
+	}
+	for n := range d.accounts {
+		number := stanza.Account((n+1)*testShards + testShard)
+		v, ok, _ := d.records.Get(accountKey(number))
+		stored, err := decodeAccount(v)
+		if !ok || err != nil {
+			t.Fatalf("account %d: %v", number, err)
+		}
+		if cached := d.cache.get(number); cached != nil && string(cached.append(nil)) != string(stored.append(nil)) {
+			t.Fatalf("account %d: cached %+v, stored %+v", number, cached, stored)
+		}
+		last := stanza.Device(0)
+		for _, dev := range stored.devices {
+			if dev.number <= last || dev.number >= stored.next {
+				t.Fatalf("account %d: devices %+v", number, stored.devices)
+			}
+			last = dev.number
+		}
+	}
+}
+
+func TestDirectory(t *testing.T) {
+	d := newTestDirectory(memRecords{})
+	ann, bob := stanza.Account(testShards+testShard), stanza.Account(2*testShards+testShard)
+	do := func(name string, stamp int64, c command, want result) {
+		t.Helper()
+		if got := d.apply(stamp, c.append(nil)); got != want {
+			t.Errorf("%s: %+v, want %+v", name, got, want)
+		}
+		checkDirectory(t, d)
+	}
+	bad := func(r stanza.Reason) result { return result{reason: r} }
+	handle := func(s string) []byte { return []byte(s) }
+
+	do("closed", 1, command{op: opRegister, text: handle("ann"), key: key(1)}, bad(stanza.ReasonRegistrationClosed))
+	do("new", 1, command{op: opRegister, text: handle("ann"), key: key(1), create: true, id: 7}, result{account: ann, device: 1, version: 1})
+	do("again, no invite", 1, command{op: opRegister, text: handle("ann"), key: key(1), id: 3}, result{account: ann, device: 1, version: 1, noted: 7})
+	do("taken", 1, command{op: opRegister, text: handle("ann"), key: key(2), create: true}, bad(stanza.ReasonHandleTaken))
+	do("second", 1, command{op: opRegister, text: handle("bob"), key: key(1), create: true}, result{account: bob, device: 1, version: 1})
+
+	do("link", 1, command{op: opLink, account: ann, by: 1, key: key(2)}, result{account: ann, device: 2, version: 2})
+	do("link again", 1, command{op: opLink, account: ann, by: 2, key: key(2)}, result{account: ann, device: 2, version: 2})
+	do("link by nobody", 1, command{op: opLink, account: ann, by: 9, key: key(3)}, bad(stanza.ReasonForbidden))
+	do("link to nobody", 1, command{op: opLink, account: 999, by: 1, key: key(3)}, bad(stanza.ReasonUnknownAccount))
+	do("linked key registers", 1, command{op: opRegister, text: handle("ann"), key: key(2)}, result{account: ann, device: 2, version: 2})
+
+	do("note", 1, command{op: opNote, account: ann, device: 2, id: 1024}, result{account: ann, device: 2, version: 2})
+	do("note less", 1, command{op: opNote, account: ann, device: 2, id: 24}, result{account: ann, device: 2, version: 2, noted: 1024})
+	do("note too much", 1, command{op: opNote, account: ann, device: 2, id: maxUint}, result{account: ann, device: 2, version: 2, noted: 1024})
+	do("note of none", 1, command{op: opNote, account: ann, device: 3, id: 24}, bad(stanza.ReasonUnlinked))
+
+	do("unlink by an unlinked one", 1, command{op: opUnlink, account: ann, by: 3, device: 1}, bad(stanza.ReasonForbidden))
+	do("unlink", 1, command{op: opUnlink, account: ann, by: 1, device: 1}, result{account: ann, device: 1, version: 3, changed: true})
+	do("unlink again", 1, command{op: opUnlink, account: ann, by: 2, device: 1}, result{account: ann, device: 1, version: 3})
+	do("unlink what never was", 1, command{op: opUnlink, account: ann, by: 2, device: 3}, bad(stanza.ReasonForbidden))
+	do("unlinked key registers", 1, command{op: opRegister, text: handle("ann"), key: key(1), create: true}, bad(stanza.ReasonHandleTaken))
+	do("numbers go on", 1, command{op: opLink, account: ann, by: 2, key: key(1)}, result{account: ann, device: 3, version: 4})
+
+	var drops []stanza.Device
+	if more, err := d.drops(9, func(_ stanza.Account, dev stanza.Device) { drops = append(drops, dev) }); more || err != nil || len(drops) != 1 || drops[0] != 1 {
+		t.Errorf("drops %v, more %v, %v", drops, more, err)
+	}
+	do("drop done", 1, command{op: opDropDone, account: ann, device: 1}, result{})
+	do("drop done again", 1, command{op: opDropDone, account: ann, device: 1}, result{})
+
+	digest := inviteDigest("code")
+	do("invite", 100, command{op: opInviteCreate, digest: digest, until: 200}, result{})
+	do("invite twice", 100, command{op: opInviteCreate, digest: digest, until: 900}, bad(stanza.ReasonBadInvite))
+	do("redeem late", 200, command{op: opInviteRedeem, digest: digest, key: key(5)}, bad(stanza.ReasonBadInvite))
+	do("redeem", 199, command{op: opInviteRedeem, digest: digest, key: key(5)}, result{})
+	do("redeem again, late", 300, command{op: opInviteRedeem, digest: digest, key: key(5)}, result{})
+	do("redeem by another", 150, command{op: opInviteRedeem, digest: digest, key: key(6)}, bad(stanza.ReasonBadInvite))
+	do("expire too early", 1, command{op: opInviteExpire, until: 199}, result{})
+	do("still there", 150, command{op: opInviteRedeem, digest: digest, key: key(5)}, result{})
+	do("expire", 1, command{op: opInviteExpire, until: 200}, result{})
+	do("forgotten", 150, command{op: opInviteRedeem, digest: digest, key: key(5)}, bad(stanza.ReasonBadInvite))
+
+	if got := d.apply(1, []byte("nonsense")); got != bad(stanza.ReasonInternal) {
+		t.Errorf("nonsense: %+v", got)
+	}
+}
+
+func TestDirectoryFacts(t *testing.T) {
+	r := memRecords{}
+	d := newTestDirectory(r)
+	d.apply(1, (&command{op: opFacts, shards: testShards, text: []byte("test")}).append(nil))
+	if d.fault != nil || !d.factsKnown {
+		t.Fatalf("fault %v", d.fault)
+	}
+	if err := newTestDirectory(r).load(); err != nil {
+		t.Errorf("the same cluster: %v", err)
+	}
+	for _, other := range []*directory{
+		{shards: testShards * 2, cluster: "test", records: r, cache: newAccountCache(4)},
+		{shards: testShards, cluster: "other", records: r, cache: newAccountCache(4)},
+	} {
+		if err := other.load(); err == nil {
+			t.Errorf("cluster %q with %d shards opens data of another", other.cluster, other.shards)
+		}
+		// The same when the facts are still in the log.
+		replay := *other
+		replay.records = memRecords{}
+		replay.apply(1, (&command{op: opFacts, shards: testShards, text: []byte("test")}).append(nil))
+		if replay.fault == nil {
+			t.Errorf("cluster %q with %d shards replays the log of another", other.cluster, other.shards)
+		}
+	}
+}
