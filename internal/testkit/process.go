@@ -131,3 +131,15 @@ func (p *Process) ExitCode() int {
 	}
 	return p.cmd.ProcessState.ExitCode()
 }
+
+// Run runs the binary with args to its end and returns its trimmed standard output and exit code.
+func (s *System) Run(args ...string) (string, int) {
+	s.t.Helper()
+	var out bytes.Buffer
+	cmd := exec.Command(Binary(s.t), args...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = s.Dir, &out, testWriter{s.t}
+	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+		s.t.Fatal(err)
+	}
+	return string(bytes.TrimSpace(out.Bytes())), cmd.ProcessState.ExitCode()
+}
