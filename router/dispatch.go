@@ -8,7 +8,8 @@ import (
 // receive handles one envelope from a stream. e is not changed; its payload may be kept.
 func (m *dirShard) receive(from sender, e *link.Envelope) {
 	p := m.peers[from]
-	if p == nil {
+	if p == nil || e.Account > stanza.MaxAccount || e.Device > stanza.MaxDevice || e.ID > stanza.MaxID {
+		m.metrics.drops.Inc(stanza.ReasonInternal) // a peer that is broken; keys are packed from these numbers
 		return
 	}
 	if e.Kind == link.KindHello {
