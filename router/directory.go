@@ -296,13 +296,13 @@ func (d *directory) drops(limit int, f func(stanza.Account, stanza.Device)) (mor
 // hash is a hash of every record in the order of keys: equal for equal logs.
 func (d *directory) hash() (uint64, error) {
 	h := xxhash.New()
-	var n [8]byte
+	var buf []byte
 	err := d.records.Scan([]byte{0}, []byte{0xff}, func(k, v []byte) bool {
-		binary.BigEndian.PutUint32(n[:4], uint32(len(k)))
-		binary.BigEndian.PutUint32(n[4:], uint32(len(v)))
-		h.Write(n[:])
-		h.Write(k)
-		h.Write(v)
+		buf = binary.AppendUvarint(buf[:0], uint64(len(k)))
+		buf = append(buf, k...)
+		buf = binary.AppendUvarint(buf, uint64(len(v)))
+		buf = append(buf, v...)
+		_, _ = h.Write(buf) // never fails
 		return true
 	})
 	return h.Sum64(), err

@@ -33,13 +33,9 @@ const (
 )
 
 func newBucketTable(entries, burst int, perSecond float64, seed uint64) *bucketTable {
-	interval := time.Duration(min(float64(time.Second)/perSecond, float64(maxInterval)))
-	interval = max(interval, 1)
-	room := math.MaxInt64 / 4 / interval * interval
-	if int64(burst-1) < int64(room/interval) {
-		room = time.Duration(burst-1) * interval
-	}
-	return &bucketTable{sets: make([][ways]bucket, setsFor(entries)), seed: seed, interval: interval, room: room}
+	interval := int64(max(1, min(float64(time.Second)/perSecond, float64(maxInterval))))
+	room := min(int64(burst-1), math.MaxInt64/4/interval) * interval
+	return &bucketTable{sets: make([][ways]bucket, setsFor(entries)), seed: seed, interval: time.Duration(interval), room: time.Duration(room)}
 }
 
 // take takes one token from the bucket named by (a, b) at now, a time since some start. It reports whether there was one, else how

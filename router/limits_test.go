@@ -12,13 +12,13 @@ func TestBucketTable(t *testing.T) {
 	b := newBucketTable(256, 2, 10, 7)
 	now := time.Hour
 	for i, step := range []struct {
-		after time.Duration // ms
+		after int64 // ms
 		ok    bool
-		wait  time.Duration
+		wait  int64 // ms
 	}{{0, true, 0}, {0, true, 0}, {0, false, 100}, {60, false, 40}, {40, true, 0}, {10_000, true, 0}, {0, true, 0}, {0, false, 100}} {
-		now += step.after * time.Millisecond
-		if wait, ok := b.take(1, 2, now); ok != step.ok || wait != step.wait*time.Millisecond {
-			t.Errorf("step %d: %v after %v, want %v after %v", i, ok, wait, step.ok, step.wait*time.Millisecond)
+		now += time.Duration(step.after) * time.Millisecond
+		if wait, ok := b.take(1, 2, now); ok != step.ok || wait.Milliseconds() != step.wait {
+			t.Errorf("step %d: %v after %v, want %v after %d ms", i, ok, wait, step.ok, step.wait)
 		}
 	}
 	if _, ok := b.take(2, 1, now); !ok {

@@ -100,8 +100,7 @@ func (r *Router) openGroups(metrics *routerMetrics) error {
 	}
 	wg.Wait()
 	if err := errors.Join(errs...); err != nil {
-		r.closeGroups()
-		return err
+		return errors.Join(err, r.closeGroups())
 	}
 	for _, h := range r.hosted {
 		r.byShard[h.number] = h
