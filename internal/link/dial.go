@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -78,7 +79,7 @@ type dialer struct {
 	since  time.Time // when logged was empty
 }
 
-// A reason is logged once, and again after logAgain. maxReasons bounds them, because some texts hold a port that changes each time.
+// A reason is logged once, and again after logAgain; at most maxReasons of them.
 const (
 	maxReasons = 4
 	logAgain   = 10 * time.Minute
@@ -93,7 +94,7 @@ func (d *dialer) note(wasUp bool, err error) {
 		return // Down had the reason
 	}
 	d.ep.metrics.refused(err)
-	if text := err.Error(); len(d.logged) < maxReasons && !slices.Contains(d.logged, text) {
+	if text := strings.Map(noDigits, err.Error()); len(d.logged) < maxReasons && !slices.Contains(d.logged, text) {
 		d.logged = append(d.logged, text)
 		d.ep.log.Warn("cannot connect", "addr", d.addr, "peer", d.role.String(), "err", err)
 	}
@@ -149,6 +150,14 @@ func (d *dialer) meet(ctx context.Context, cc *grpc.ClientConn) (grpc.ClientStre
 		err = theirs.check(d.ep.info, d.role)
 	}
 	return st, theirs, err
+}
+
+// noDigits makes texts the same that differ in a port.
+func noDigits(r rune) rune {
+	if r >= '0' && r <= '9' {
+		return -1
+	}
+	return r
 }
 
 func (d *dialer) options() []grpc.DialOption {

@@ -183,9 +183,9 @@ func DecodeEnvelope(b []byte, e *Envelope) (rest []byte, err error) {
 		return nil, errKind
 	}
 	*e = Envelope{Kind: k}
-	r := reader{b: b[3:]}
+	r := reader{b: b, i: 3}
 	decodeFields(&r, e, uint16(b[1])<<8|uint16(b[2]))
-	return r.b, r.err
+	return b[r.i:], r.err
 }
 
 func decodeFields(r *reader, e *Envelope, m uint16) {
@@ -239,9 +239,11 @@ func decodeFields(r *reader, e *Envelope, m uint16) {
 	}
 }
 
-// reader takes fields off the front of b; after the first fault it returns zeros.
+// reader takes fields off b from i on; after the first fault it returns zeros. It moves an index instead of cutting b, because
+// storing a slice costs a write barrier while the collector runs.
 type reader struct {
 	b   []byte
+	i   int
 	err error
 }
 
@@ -249,23 +251,23 @@ func (r *reader) fail(err error) uint64 {
 	if r.err == nil {
 		r.err = err
 	}
-	r.b = nil
+	r.i = len(r.b)
 	return 0
 }
 
 // fixed reads n bytes, big-endian; zero is not canonical, because a zero field is left out.
 func (r *reader) fixed(n int) (v uint64) {
-	if len(r.b) < n {
+	if len(r.b)-r.i < n {
 		return r.fail(errTruncated)
 	}
 	if n == 8 {
-		v = binary.BigEndian.Uint64(r.b)
+		v = binary.BigEndian.Uint64(r.b[r.i:])
 	} else {
-		for _, c := range r.b[:n] {
+		for _, c := range r.b[r.i : r.i+n] {
 			v = v<<8 | uint64(c)
 		}
 	}
-	r.b = r.b[n:]
+	r.i += n
 	if v == 0 {
 		return r.fail(errCanonical)
 	}
@@ -274,23 +276,23 @@ func (r *reader) fixed(n int) (v uint64) {
 
 // varint reads a minimal uvarint of at most width bits that is not zero.
 func (r *reader) varint(width int) uint64 {
-	if len(r.b) > 0 && r.b[0] < 0x80 && r.b[0] > 0 {
-		v := uint64(r.b[0])
-		r.b = r.b[1:]
+	if r.i < len(r.b) && r.b[r.i]-1 < 0x7f { // 1..127, the usual case
+		v := uint64(r.b[r.i])
+		r.i++
 		return v
 	}
-	v, n := binary.Uvarint(r.b)
+	v, n := binary.Uvarint(r.b[r.i:])
 	switch {
 	case n == 0:
 		return r.fail(errTruncated)
 	case n < 0:
 		return r.fail(errRange)
-	case v == 0 || r.b[n-1] == 0:
+	case v == 0 || r.b[r.i+n-1] == 0:
 		return r.fail(errCanonical)
 	case bits.Len64(v) > width:
 		return r.fail(errRange)
 	}
-	r.b = r.b[n:]
+	r.i += n
 	return v
 }
 
@@ -302,11 +304,10 @@ func (r *reader) payload() []byte {
 	case n > MaxPayload:
 		r.fail(errPayload)
 		return nil
-	case n > uint64(len(r.b)):
+	case n > uint64(len(r.b)-r.i):
 		r.fail(errTruncated)
 		return nil
 	}
-	p := r.b[:n:n]
-	r.b = r.b[n:]
-	return p
+	r.i += int(n)
+	return r.b[r.i-int(n) : r.i : r.i]
 }

@@ -12,9 +12,10 @@ const (
 	maxBatchBytes = 256 << 10 // bytes
 	// FreePending bounds the encoded bytes of uncharged envelopes that wait for the sender goroutine.
 	FreePending = 64 << 10
-	// keepSpare is how many emptied buffers a stream keeps. Two circulate in steady state (one filling, one being sent).
-	keepSpare = 4
-	// firstBuffer is the size of a new buffer; larger than the 1 KiB below which gRPC does not give buffers back.
+	// keepSpare bounds the bytes of emptied buffers that a stream keeps: enough for a burst of usual batches, so that it allocates
+	// nothing, and little beside the credits.
+	keepSpare = 512 << 10
+	// firstBuffer is the least size of a buffer; larger than the 1 KiB below which gRPC does not give buffers back.
 	firstBuffer = 4 << 10
 )
 
@@ -50,6 +51,8 @@ type outbox struct {
 	pending []*batch // from head on, oldest first; the last may still be filled
 	head    int
 	spare   []*batch
+	spared  int // bytes of spare
+	usual   int // size of the last batch taken, a guess for a new buffer
 }
 
 func (o *outbox) init(groups, credit int) {
@@ -101,8 +104,9 @@ func (o *outbox) next() *batch {
 	var b *batch
 	if n := len(o.spare); n > 0 {
 		b, o.spare = o.spare[n-1], o.spare[:n-1]
+		o.spared -= cap(b.buf)
 	} else {
-		b = &batch{box: o, buf: make([]byte, 0, firstBuffer)}
+		b = &batch{box: o, buf: make([]byte, 0, max(firstBuffer, o.usual))}
 	}
 	if len(o.pending) == cap(o.pending) && o.head > len(o.pending)/2 { // use the room at the front before growing
 		n := copy(o.pending, o.pending[o.head:])
@@ -152,6 +156,7 @@ func (o *outbox) pop() *batch {
 		o.pending, o.head = o.pending[:0], 0
 	}
 	o.free -= b.free
+	o.usual = len(b.buf)
 	o.beat = false
 	return b
 }
@@ -159,8 +164,9 @@ func (o *outbox) pop() *batch {
 // recycle takes a batch back when nothing reads its bytes any more. Any goroutine.
 func (o *outbox) recycle(b *batch) {
 	o.mu.Lock()
-	if len(o.spare) < keepSpare && o.state != outboxClosed {
+	if o.spared+cap(b.buf) <= keepSpare && o.state != outboxClosed {
 		b.buf, b.n, b.free = b.buf[:0], 0, 0
+		o.spared += cap(b.buf)
 		o.spare = append(o.spare, b)
 	}
 	o.mu.Unlock()
@@ -206,7 +212,7 @@ func (o *outbox) close() (dropped int) {
 	for _, b := range o.pending[o.head:] {
 		dropped += b.n
 	}
-	o.pending, o.head, o.spare = nil, 0, nil
+	o.pending, o.head, o.spare, o.spared = nil, 0, nil, 0
 	return dropped
 }
 

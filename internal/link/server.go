@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -64,7 +65,8 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	a := &acceptor{srv: s, ctx: ctx}
-	g := grpc.NewServer(serverOptions(conf)...)
+	creds := &tellingCreds{credentials.NewTLS(conf), s}
+	g := grpc.NewServer(serverOptions(creds)...)
 	g.RegisterService(&serviceDesc, a)
 	var stopper sync.WaitGroup
 	stopper.Go(func() {
@@ -84,9 +86,9 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	return err
 }
 
-func serverOptions(conf *tls.Config) []grpc.ServerOption {
+func serverOptions(creds credentials.TransportCredentials) []grpc.ServerOption {
 	return []grpc.ServerOption{
-		grpc.Creds(credentials.NewTLS(conf)),
+		grpc.Creds(creds),
 		grpc.ForceServerCodecV2(rawCodec{}),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxConcurrentStreams(8), // a dialler uses one per connection
@@ -168,16 +170,8 @@ func (a *acceptor) introduction(st grpc.ServerStream) ([]byte, error) {
 
 // refuse answers, logs and counts a refusal: at ep, or at every endpoint when nobody knows whom the dialler wants.
 func (a *acceptor) refuse(st grpc.ServerStream, ep *Endpoint, theirs intro, err error) error {
-	from := "unknown"
 	if p, ok := peer.FromContext(st.Context()); ok {
-		if from, _, _ = net.SplitHostPort(p.Addr.String()); from == "" {
-			from = p.Addr.String()
-		}
-	}
-	for _, x := range a.srv.all() {
-		if ep == nil || x == ep {
-			x.refused(from, err)
-		}
+		a.srv.refused(p.Addr, ep, err)
 	}
 	if ep != nil {
 		mine := ep.intro(theirs.info.Role)
@@ -187,6 +181,38 @@ func (a *acceptor) refuse(st grpc.ServerStream, ep *Endpoint, theirs intro, err 
 		}
 	}
 	return status.Error(codes.FailedPrecondition, err.Error())
+}
+
+// refused logs and counts a refusal at ep, or at every endpoint when ep is nil.
+func (s *Server) refused(from net.Addr, ep *Endpoint, err error) {
+	host, _, splitErr := net.SplitHostPort(from.String())
+	if splitErr != nil {
+		host = from.String()
+	}
+	for _, x := range s.all() {
+		if ep == nil || x == ep {
+			x.refused(host, err)
+		}
+	}
+}
+
+// tellingCreds reports failed handshakes, which gRPC keeps to itself: a client whose certificate was refused often sees no more
+// than a broken pipe.
+type tellingCreds struct {
+	credentials.TransportCredentials
+	srv *Server
+}
+
+func (c *tellingCreds) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	conn, auth, err := c.TransportCredentials.ServerHandshake(raw)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) { // a probe that only connects is no news
+		c.srv.refused(raw.RemoteAddr(), nil, err)
+	}
+	return conn, auth, err
+}
+
+func (c *tellingCreds) Clone() credentials.TransportCredentials {
+	return &tellingCreds{c.TransportCredentials.Clone(), c.srv}
 }
 
 func (s *Server) endpoint(r Role) *Endpoint {
