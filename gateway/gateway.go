@@ -190,12 +190,10 @@ func (g *Gateway) Run(ctx context.Context) error {
 			gnet.WithReadBufferCap(64<<10), gnet.WithTicker(true), gnet.WithLogger(engineLog{g.log}))
 	}()
 	err = g.serve(ctx, ended, release)
-	if ev.engine.Validate() == nil {
-		if stopErr := stopEngine(ev.engine, ended); err == nil {
-			err = stopErr
-		}
+	if ev.engine.Validate() != nil {
+		return err // ended already, or never begun
 	}
-	return err
+	return errors.Join(err, stopEngine(ev.engine, ended))
 }
 
 // serve waits for the listeners, then for the end.
@@ -229,15 +227,30 @@ func (g *Gateway) engineEnded(ended chan error, err error) error {
 	return fmt.Errorf("gateway: the engine ended by itself: %w", err)
 }
 
-// stopEngine stops gnet and waits until its loops have ended.
+// stopLimit is how long gnet may take to close its connections and loops.
+const stopLimit = 10 * time.Second
+
+// stopEngine stops gnet and waits until its loops have ended. Stop itself looks for the end only twice a second.
 func stopEngine(engine gnet.Engine, ended chan error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	if err := engine.Stop(ctx); err != nil {
-		return fmt.Errorf("gateway: stopping the engine: %w", err)
+	ctx, cancel := context.WithTimeout(context.Background(), stopLimit)
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		_ = engine.Stop(ctx)
+	}()
+	defer func() {
+		cancel()
+		<-stopped
+	}()
+	select {
+	case err := <-ended:
+		if err != nil {
+			return fmt.Errorf("gateway: stopping the engine: %w", err)
+		}
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("gateway: the engine did not stop within %v", stopLimit)
 	}
-	<-ended
-	return nil
 }
 
 // listening is called once, when all loops run.

@@ -33,6 +33,9 @@ func (j *job) run() {
 
 // wipe forgets the keys of a finished handshake. What flynn's objects hold stays on the heap until it is collected.
 func (j *job) wipe() {
+	if !j.finish {
+		return
+	}
 	clear(j.result.RX[:])
 	clear(j.result.TX[:])
 	clear(j.result.Payload)

@@ -1,0 +1,300 @@
+package gateway
+
+import (
+	"net"
+	"testing"
+	"time"
+
+	"linecard.example/internal/config"
+	"linecard.example/internal/link"
+	"linecard.example/internal/stanza"
+	"linecard.example/internal/wire"
+)
+
+func TestEarlyBytes(t *testing.T) {
+	h := start(t, nil)
+	for name, test := range map[string]struct {
+		send   func(c *raw)
+		reason stanza.Reason
+	}{
+		"another protocol": {func(c *raw) { c.write([]byte("GET / HTTP/1.1\r\n\r\n")) }, stanza.ReasonBadPreamble},
+		"another version":  {func(c *raw) { c.write([]byte{'L', 'C', 9, 0}) }, stanza.ReasonVersion},
+		"long header":      {func(c *raw) { c.preamble(); c.write([]byte{4, 1}) }, stanza.ReasonEarlyData},
+		"no kind":          {func(c *raw) { c.preamble(); c.write([]byte{0, 0}) }, stanza.ReasonBadFrame},
+		"unknown kind":     {func(c *raw) { c.preamble(); c.write([]byte{0, 1, 77}) }, stanza.ReasonBadFrame},
+		"refused upwards":  {func(c *raw) { c.preamble(); c.write(wire.AppendRefused(nil, stanza.ReasonBusy, 0)) }, stanza.ReasonBadFrame},
+		"short message 1":  {func(c *raw) { c.preamble(); c.write([]byte{0, 4, 1, 2, 3, 4}) }, stanza.ReasonHandshakeFailed},
+		"low-order point":  {func(c *raw) { c.preamble(); c.write(append([]byte{0, 33, 1}, make([]byte, 32)...)) }, stanza.ReasonHandshakeFailed},
+		"flood behind message 1": {func(c *raw) {
+			c.preamble()
+			hello, _ := wire.NewInitiator(c.identity, nil).AppendHello(nil, c.early)
+			c.write(append(hello, make([]byte, 3000)...))
+		}, stanza.ReasonEarlyData},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := h.dial()
+			c.t = t
+			test.send(c)
+			c.wantRefused(test.reason)
+		})
+	}
+	h.until("all connections to end", func() bool { return h.g.open.Load() == 0 })
+}
+
+func TestBadMessage3(t *testing.T) {
+	h := start(t, nil)
+	two := (&stanza.Bind{Account: 5, Device: 1}).Append(nil)
+	two = append(two, two...)
+	for name, test := range map[string]struct {
+		payload []byte
+		reason  stanza.Reason
+	}{
+		"empty":       {nil, stanza.ReasonBadStanza},
+		"two stanzas": {two, stanza.ReasonBadStanza},
+		"ping":        {stanza.Ping{}.Append(nil), stanza.ReasonBadStanza},
+		"bad handle":  {(&stanza.Register{Handle: []byte("a b")}).Append(nil), stanza.ReasonBadHandle},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := h.dial()
+			c.t = t
+			c.preamble()
+			c.handshake(test.payload)
+			c.wantClose(test.reason)
+		})
+	}
+}
+
+// TestSilenceUntilBound: nothing may be sent between message 3 and bound.
+func TestSilenceUntilBound(t *testing.T) {
+	h := start(t, nil)
+	h.router.mu.Lock()
+	h.router.auto = nil
+	h.router.mu.Unlock()
+	c := h.dial()
+	c.preamble()
+	c.handshake((&stanza.Bind{Account: 5, Device: 1}).Append(nil))
+	e := h.router.skipTo(link.KindBind)
+	c.send(stanza.Ping{}.Append(nil))
+	c.wantClose(stanza.ReasonEarlyData)
+	h.router.send(link.Envelope{Kind: link.KindBound, Group: e.Group, Slot: e.Slot, Gen: e.Gen, Account: 5, Device: 1, Serial: 1})
+	if gone := h.router.skipTo(link.KindGone); gone.Account != 5 || gone.Device != 1 || gone.Slot != e.Slot || gone.Gen != e.Gen {
+		t.Fatalf("gone %+v", gone)
+	}
+}
+
+func TestHandshakeDeadlines(t *testing.T) {
+	h := start(t, nil)
+	h.router.mu.Lock()
+	h.router.auto = nil
+	h.router.mu.Unlock()
+	silent, half := h.dial(), h.dial()
+	half.preamble()
+	half.write([]byte{0, 33, 1})
+	waiting := h.dial()
+	waiting.preamble()
+	waiting.handshake((&stanza.Bind{Account: 5, Device: 1}).Append(nil))
+	h.router.skipTo(link.KindBind)
+	h.until("all connections", func() bool { return h.g.open.Load() == 3 })
+	h.advance(9 * time.Second)
+	h.advance(2 * time.Second)
+	silent.wantRefused(stanza.ReasonHandshakeTimeout)
+	half.wantRefused(stanza.ReasonHandshakeTimeout)
+	if cl := waiting.wantClose(stanza.ReasonUnavailable); cl.RetryAfter == 0 {
+		t.Error("no retry-after")
+	}
+}
+
+func TestNoLeader(t *testing.T) {
+	h := start(t, nil)
+	h.cut[h.router]()
+	c := h.dial()
+	c.preamble()
+	c.handshake((&stanza.Bind{Account: 5, Device: 1}).Append(nil))
+	c.wantClose(stanza.ReasonUnavailable)
+}
+
+// TestBindingOnLinkLoss: a session whose router went away before it answered does not wait for the deadline.
+func TestBindingOnLinkLoss(t *testing.T) {
+	h := start(t, nil)
+	h.router.mu.Lock()
+	h.router.auto = nil
+	h.router.mu.Unlock()
+	c := h.dial()
+	c.preamble()
+	c.handshake((&stanza.Bind{Account: 5, Device: 1}).Append(nil))
+	h.router.skipTo(link.KindBind)
+	h.cut[h.router]()
+	c.wantClose(stanza.ReasonUnavailable)
+}
+
+func TestSessionCap(t *testing.T) {
+	h := start(t, func(c *Config) { c.MaxSessions = 2 })
+	a := h.bind(5)
+	h.bind(6)
+	h.dial().wantRefused(stanza.ReasonWorkerFull)
+	a.conn.Close()
+	h.until("room", func() bool { return h.g.open.Load() == 1 })
+	h.bind(7)
+}
+
+func TestSourceLimit(t *testing.T) {
+	h := start(t, func(c *Config) { c.HandshakeBurst, c.HandshakeRate = 2, 1 })
+	h.bind(5)
+	h.bind(6)
+	c := h.dial()
+	c.preamble()
+	hello, _ := wire.NewInitiator(c.identity, nil).AppendHello(nil, c.early)
+	c.write(hello)
+	if c.wantRefused(stanza.ReasonBusy) == 0 {
+		t.Error("no retry-after")
+	}
+	h.advance(time.Second)
+	h.bind(7)
+}
+
+func TestRegistrationLimit(t *testing.T) {
+	h := start(t, func(c *Config) { c.RegisterBurst, c.RegisterRate = 1, 0.1 })
+	for i, name := range []string{"a", "b"} {
+		c := h.dial()
+		c.preamble()
+		c.handshake((&stanza.Register{Handle: []byte(name)}).Append(nil))
+		if i == 0 {
+			c.wantTag(stanza.TagBound)
+		} else {
+			c.wantClose(stanza.ReasonBusy)
+		}
+	}
+	h.bind(5) // who is registered already comes in
+}
+
+func TestInvites(t *testing.T) {
+	h := start(t, func(c *Config) { c.Registration = RegistrationInvite })
+	auto := h.router.auto
+	h.router.mu.Lock()
+	h.router.auto = nil
+	h.router.mu.Unlock()
+	register := func() (*raw, link.Envelope) {
+		c := h.dial()
+		c.preamble()
+		c.handshake((&stanza.Register{Handle: []byte("bob"), Invite: []byte("s3cret"), ID: 4}).Append(nil))
+		e := h.router.skipTo(link.KindRedeem)
+		if e.Group != stanza.DirGroup(stanza.HandleShard("s3cret", testShards)) || string(e.Payload) != string(c.identity.Public)+"s3cret" {
+			t.Fatalf("redeem %+v", e)
+		}
+		return c, e
+	}
+	c, e := register()
+	h.router.send(link.Envelope{Kind: link.KindRedeemed, Group: e.Group, Slot: e.Slot, Gen: e.Gen, Reason: stanza.ReasonBadInvite})
+	c.wantClose(stanza.ReasonBadInvite)
+
+	c, e = register()
+	h.router.send(link.Envelope{Kind: link.KindRedeemed, Group: e.Group, Slot: e.Slot, Gen: e.Gen})
+	r := h.router.want(link.KindRegister)
+	want := (&stanza.Register{Handle: []byte("bob"), Invite: []byte("s3cret"), ID: 4}).Append(append([]byte(nil), c.identity.Public...))
+	if r.Flags&link.FlagInvited == 0 || r.ID != 4 || string(r.Payload) != string(want) {
+		t.Fatalf("register %+v", r)
+	}
+	h.router.mu.Lock()
+	s := h.router.stream
+	h.router.mu.Unlock()
+	auto(s, &r)
+	c.wantTag(stanza.TagBound)
+}
+
+func TestPartialFrames(t *testing.T) {
+	h := start(t, func(c *Config) { c.PartialTimeout = config.Duration(5 * time.Second) })
+	c := h.bind(5)
+	f := c.seal(stanza.Ping{}.Append(nil))
+	c.write(f[:3])
+	h.until("the bytes", func() bool { return h.partials() == 3 })
+	h.advance(4 * time.Second)
+	c.write(f[3:])
+	c.wantTag(stanza.TagPong)
+	// A frame, and the start of the next: the time counts from there.
+	f = append(c.seal(stanza.Ping{}.Append(nil)), 0, 50, 1)
+	c.write(f)
+	c.wantTag(stanza.TagPong)
+	h.until("the bytes", func() bool { return h.partials() == 3 })
+	h.advance(4 * time.Second)
+	c.write([]byte{2})
+	h.until("the bytes", func() bool { return h.partials() == 4 })
+	h.advance(time.Second)
+	c.wantClose(stanza.ReasonPartialTimeout)
+	h.until("nothing left", func() bool { return h.partials() == 0 })
+}
+
+// partials asks each loop for the bytes of unfinished frames.
+func (h *harness) partials() int {
+	sum := 0
+	for _, l := range h.g.loops {
+		n := make(chan int, 1)
+		h.onLoop(l, func() { n <- l.partials.bytes })
+		sum += <-n
+	}
+	return sum
+}
+
+// onLoop runs f on a loop, as a test's only way to look at a loop's state.
+func (h *harness) onLoop(l *loop, f func()) {
+	h.t.Helper()
+	if err := (*l.el.Load()).Execute(h.t.Context(), onLoop(f)); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func TestPartialBudget(t *testing.T) {
+	h := start(t, func(c *Config) { c.Loops, c.PartialBytes = 1, 1 << 20 })
+	h.onLoop(h.g.loops[0], func() { h.g.partialBytes = 100 })
+	first, second := h.bind(5), h.bind(6)
+	first.write(append([]byte{1, 0}, make([]byte, 58)...))
+	h.until("the bytes", func() bool { return h.partials() == 60 })
+	second.write(append([]byte{1, 0}, make([]byte, 58)...))
+	first.wantClose(stanza.ReasonPartialTimeout)
+	h.until("the bytes", func() bool { return h.partials() == 60 })
+	second.write(make([]byte, 60))
+	second.wantClose(stanza.ReasonPartialTimeout) // alone above the budget
+}
+
+func TestSources(t *testing.T) {
+	at := func(ip string) source { return sourceOf(&net.TCPAddr{IP: net.ParseIP(ip)}) }
+	same := func(a, b string, host, network bool) {
+		t.Helper()
+		x, y := at(a), at(b)
+		if (x.host == y.host) != host || (x.network == y.network) != network {
+			t.Errorf("%s and %s: host %v, network %v", a, b, x.host == y.host, x.network == y.network)
+		}
+	}
+	same("192.0.2.1", "192.0.2.2", false, true)
+	same("192.0.2.1", "192.0.3.1", false, false)
+	same("192.0.2.1", "::ffff:192.0.2.1", true, true)
+	same("2001:db8:1:200::1", "2001:db8:1:2ff::9", true, true)
+	same("2001:db8:1:200::1", "2001:db8:1:300::1", false, true)
+	same("2001:db8:1::1", "2001:db8:2::1", false, false)
+
+	table := newSourceTable(256, 1, 2)
+	a, b := at("192.0.2.1"), at("192.0.2.2")
+	for i, want := range []bool{true, true, false} {
+		if table.allow(a, 0) != want {
+			t.Errorf("host, try %d: want %v", i, want)
+		}
+	}
+	for range 2 {
+		if !table.allow(b, 0) {
+			t.Error("another host of the network")
+		}
+	}
+	for i, ip := range []string{"192.0.2.3", "192.0.2.4", "192.0.2.5", "192.0.2.6"} {
+		if table.allow(at(ip), 0) != (i < 4) {
+			t.Errorf("the network's burst is four hosts', try %d", i)
+		}
+	}
+	for _, ip := range []string{"192.0.2.7", "192.0.2.7", "192.0.2.8"} {
+		table.allow(at(ip), 0)
+	}
+	if table.allow(at("192.0.2.9"), 0) {
+		t.Error("a network has no bound")
+	}
+	if !table.allow(a, 10) || table.allow(a, 10) {
+		t.Error("one token a second comes back")
+	}
+}

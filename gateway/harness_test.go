@@ -1,0 +1,453 @@
+package gateway
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/flynn/noise"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"linecard.example/internal/config"
+	"linecard.example/internal/link"
+	"linecard.example/internal/stanza"
+	"linecard.example/internal/wire"
+)
+
+const testShards = 4
+
+// patience is how long a test waits for what must happen; it decides nothing when the code is right.
+const patience = 20 * time.Second
+
+// fakeClock moves only when told to.
+type fakeClock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func (c *fakeClock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *fakeClock) Advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// peer is a router or an offline that does what the test says. It grants its credits back at once, unless held.
+type peer struct {
+	t        *testing.T
+	role     link.Role
+	endpoint *link.Endpoint
+	term     uint64
+	got      chan link.Envelope
+
+	mu     sync.Mutex
+	stream *link.Stream
+	hold   bool                                        // give no credits back
+	auto   func(s *link.Stream, e *link.Envelope) bool // true: handled, not for the test
+}
+
+func newPeer(t *testing.T, role link.Role, credits int) *peer {
+	p := &peer{t: t, role: role, term: 1, got: make(chan link.Envelope, 1<<16)}
+	info := link.Info{Role: role, Node: uint64(role), Incarnation: 1, Shards: testShards, Cluster: "test"}
+	p.endpoint = link.NewEndpoint(info, p, link.Options{Credits: credits})
+	return p
+}
+
+func (p *peer) Up(s *link.Stream) {
+	p.mu.Lock()
+	p.stream = s
+	p.mu.Unlock()
+	p.hello(p.term)
+}
+
+func (p *peer) Down(*link.Stream, error) {}
+
+func (p *peer) Receive(s *link.Stream, batch []link.Envelope) {
+	for i := range batch {
+		e := batch[i]
+		p.mu.Lock()
+		hold, auto := p.hold, p.auto
+		p.mu.Unlock()
+		if !hold {
+			s.Done(e.Group, e.Size())
+		}
+		e.Payload = append([]byte(nil), e.Payload...)
+		if auto == nil || !auto(s, &e) {
+			p.got <- e
+		}
+	}
+}
+
+// hello says that this peer leads all groups of its role.
+func (p *peer) hello(term uint64) {
+	p.term = term
+	for shard := range testShards {
+		g := stanza.DirGroup(shard)
+		if p.role == link.RoleOffline {
+			g = stanza.QueueGroup(shard)
+		}
+		p.send(link.Envelope{Kind: link.KindHello, Group: g, Term: term})
+	}
+}
+
+func (p *peer) send(e link.Envelope) {
+	p.t.Helper()
+	p.mu.Lock()
+	s := p.stream
+	p.mu.Unlock()
+	if err := s.Send(&e); err != nil {
+		p.t.Errorf("%v send %v: %v", p.role, e.Kind, err)
+	}
+}
+
+// want returns the next envelope, which must be of that kind.
+func (p *peer) want(kind link.Kind) link.Envelope {
+	p.t.Helper()
+	select {
+	case e := <-p.got:
+		if e.Kind != kind {
+			p.t.Fatalf("%v got %v (%+v), want %v", p.role, e.Kind, e, kind)
+		}
+		return e
+	case <-time.After(patience):
+		p.t.Fatalf("%v waited for %v", p.role, kind)
+	}
+	panic("unreachable")
+}
+
+// skipTo returns the next envelope of that kind and throws away what comes before it.
+func (p *peer) skipTo(kind link.Kind) link.Envelope {
+	p.t.Helper()
+	for {
+		select {
+		case e := <-p.got:
+			if e.Kind == kind {
+				return e
+			}
+		case <-time.After(patience):
+			p.t.Fatalf("%v waited for %v", p.role, kind)
+		}
+	}
+}
+
+type harness struct {
+	t               *testing.T
+	g               *Gateway
+	clock           *fakeClock
+	reg             *prometheus.Registry
+	router, offline *peer
+	cut             map[*peer]func() // ends a peer's link
+	stop            func() error     // ends Run and returns what it returned
+	ended           chan error       // what Run returned
+	root            ed25519.PrivateKey
+}
+
+// start runs a gateway between a fake router and a fake offline. Time stands still until the test moves it.
+func start(t *testing.T, change func(*Config)) *harness {
+	t.Helper()
+	h := &harness{t: t, clock: &fakeClock{now: time.Unix(1_800_000_000, 0)}, reg: prometheus.NewRegistry(), cut: map[*peer]func(){}}
+	cfg := DefaultConfig()
+	cfg.Listen, cfg.Loops, cfg.HandshakeWorkers, cfg.SetProcs = "127.0.0.1:0", 2, 1, false
+	cfg.DrainTimeout = config.Duration(3 * time.Second)
+	if change != nil {
+		change(&cfg)
+	}
+	static, err := wire.GenerateKeypair(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, h.root, _ = ed25519.GenerateKey(nil)
+	cert := wire.Certificate{Serial: 1, NotBefore: 0, NotAfter: 1 << 39, Cluster: "test"}
+	copy(cert.Static[:], static.Public)
+	h.g, err = New(cfg, Deps{
+		Node: 7, Incarnation: 8, Shards: testShards, Cluster: "test", Registerer: h.reg, Clock: h.clock.Now,
+		Static: static, Cert: cert.Sign(h.root),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.router, h.offline = newPeer(t, link.RoleRouter, 0), newPeer(t, link.RoleOffline, 0)
+	h.router.auto = bindAll()
+	h.connect(h.router)
+	h.connect(h.offline)
+	h.run()
+	return h
+}
+
+func (h *harness) run() {
+	ctx, cancel := context.WithCancel(context.Background())
+	h.ended = make(chan error, 1)
+	go func() { h.ended <- h.g.Run(ctx) }()
+	var once sync.Once
+	var result error
+	h.stop = func() error {
+		once.Do(func() {
+			cancel()
+			result = <-h.ended
+		})
+		return result
+	}
+	h.t.Cleanup(func() {
+		if err := h.stop(); err != nil {
+			h.t.Errorf("Run: %v", err)
+		}
+		for _, cut := range h.cut {
+			cut()
+		}
+	})
+	h.until("ready", func() bool { ok, _ := h.g.Ready(); return ok })
+}
+
+func (h *harness) connect(p *peer) {
+	h.cut[p] = link.Connect(h.g.Endpoint(), p.endpoint)
+}
+
+// until waits for a condition that must come true by itself.
+func (h *harness) until(what string, ok func() bool) {
+	h.t.Helper()
+	for end := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			h.t.Fatalf("waited for %s", what)
+		}
+	}
+}
+
+// bindAll answers binds with what they claim and registrations with accounts from 1 on, and swallows rebinding.
+func bindAll() func(*link.Stream, *link.Envelope) bool {
+	var mu sync.Mutex
+	next, serial := stanza.Account(1), uint64(0)
+	return func(s *link.Stream, e *link.Envelope) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		switch e.Kind {
+		case link.KindBind:
+		case link.KindRegister:
+			e.Account, e.Device = next, 1
+			next++
+		case link.KindRebindDone:
+			return true
+		default:
+			return false
+		}
+		serial++
+		b := stanza.Bound{Account: e.Account, Device: e.Device, Version: 1, Time: 1, WindowIDs: 32, WindowBytes: 256 << 10}
+		_ = s.Send(&link.Envelope{
+			Kind: link.KindBound, Group: stanza.DirGroup(int(e.Account) % testShards), Slot: e.Slot, Gen: e.Gen, Account: e.Account,
+			Device: e.Device, Serial: link.MakeFence(1, serial), Payload: b.Append(nil),
+		})
+		return true
+	}
+}
+
+// raw is a client without any policy.
+type raw struct {
+	t        *testing.T
+	conn     net.Conn
+	keys     wire.Keys
+	rx, tx   uint64
+	sealer   *wire.Sealer
+	pending  []stanza.View // of the last frame
+	account  stanza.Account
+	slot     uint32
+	gen      uint32
+	early    []byte // everything both ways before message 1
+	identity noise.DHKey
+}
+
+func (h *harness) dial() *raw {
+	h.t.Helper()
+	conn, err := net.Dial("tcp", h.g.Addr().String())
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { conn.Close() })
+	_ = conn.SetReadDeadline(time.Now().Add(patience))
+	identity, _ := wire.GenerateKeypair(nil)
+	return &raw{t: h.t, conn: conn, sealer: wire.NewSealer(), identity: identity}
+}
+
+func (c *raw) write(b []byte) {
+	c.t.Helper()
+	if _, err := c.conn.Write(b); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// frame reads one frame's body; io.EOF at the end of the connection.
+func (c *raw) frame() ([]byte, error) {
+	var head [2]byte
+	if _, err := io.ReadFull(c.conn, head[:]); err != nil {
+		return nil, err
+	}
+	n, _ := wire.FrameLen(head[:])
+	body := make([]byte, n)
+	_, err := io.ReadFull(c.conn, body)
+	return body, err
+}
+
+// preamble sends the preamble.
+func (c *raw) preamble() {
+	c.early = append(c.early, wire.Preamble[:]...)
+	c.write(wire.Preamble[:])
+}
+
+// handshake runs XX with payload in message 3.
+func (c *raw) handshake(payload []byte) {
+	c.t.Helper()
+	i := wire.NewInitiator(c.identity, nil)
+	hello, err := i.AppendHello(nil, c.early)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.write(hello)
+	reply, err := c.frame()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if err := i.ReadReply(reply, func(static, cert []byte) error { return nil }); err != nil {
+		c.t.Fatal(err)
+	}
+	finish, keys, err := i.AppendFinish(nil, payload)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.keys = keys
+	c.write(finish)
+}
+
+// connect makes a bound session of an account's device 1.
+func (h *harness) bind(account stanza.Account) *raw {
+	h.t.Helper()
+	c := h.dial()
+	c.preamble()
+	b := stanza.Bind{Account: account, Device: 1}
+	c.handshake(b.Append(nil))
+	v := c.wantTag(stanza.TagBound)
+	bound, err := stanza.ParseBound(v)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	c.account = bound.Account
+	return c
+}
+
+// send seals stanzas into one frame and writes it.
+func (c *raw) send(stanzas ...[]byte) {
+	c.t.Helper()
+	c.write(c.seal(stanzas...))
+}
+
+func (c *raw) seal(stanzas ...[]byte) []byte {
+	plain := []byte{0}
+	for _, s := range stanzas {
+		plain = append(plain, s...)
+	}
+	f := c.sealer.AppendSealedFrame(nil, &c.keys.TX, c.tx, plain)
+	c.tx++
+	return f
+}
+
+// next returns the next stanza.
+func (c *raw) next() (stanza.View, error) {
+	for len(c.pending) == 0 {
+		body, err := c.frame()
+		if err != nil {
+			return stanza.View{}, err
+		}
+		plain, err := c.sealer.Open(nil, &c.keys.RX, c.rx, body)
+		if err != nil {
+			return stanza.View{}, err
+		}
+		c.rx++
+		err = stanza.DecodeFrame(plain, func(v stanza.View) error {
+			c.pending = append(c.pending, v)
+			return nil
+		})
+		if err != nil {
+			return stanza.View{}, err
+		}
+	}
+	v := c.pending[0]
+	c.pending = c.pending[1:]
+	return v, nil
+}
+
+func (c *raw) wantTag(tag stanza.Tag) stanza.View {
+	c.t.Helper()
+	v, err := c.next()
+	if err != nil {
+		c.t.Fatalf("waiting for %v: %v", tag, err)
+	}
+	if v.Tag != tag {
+		c.t.Fatalf("got %v %x, want %v", v.Tag, v.Raw(), tag)
+	}
+	return v
+}
+
+// wantClose reads a close stanza with that reason, and then the end of the connection.
+func (c *raw) wantClose(reason stanza.Reason) stanza.Close {
+	c.t.Helper()
+	cl, err := stanza.ParseClose(c.wantTag(stanza.TagClose))
+	if err != nil || cl.Reason != reason {
+		c.t.Fatalf("closed with %v (%v), want %v", cl.Reason, err, reason)
+	}
+	if _, err := c.frame(); !errors.Is(err, io.EOF) {
+		c.t.Fatalf("behind the close: %v, want EOF", err)
+	}
+	c.conn.Close()
+	return cl
+}
+
+// wantRefused reads a refused handshake frame with that reason, and then the end.
+func (c *raw) wantRefused(reason stanza.Reason) time.Duration {
+	c.t.Helper()
+	body, err := c.frame()
+	if err != nil {
+		c.t.Fatalf("waiting to be refused: %v", err)
+	}
+	got, retryAfter, err := wire.ParseRefused(body)
+	if err != nil || got != reason {
+		c.t.Fatalf("refused with %v (%v), want %v", got, err, reason)
+	}
+	if _, err := c.frame(); err == nil {
+		c.t.Fatal("something behind the refusal")
+	}
+	return retryAfter
+}
+
+// ack reads ack stanzas until n ids came.
+func (c *raw) ids(n int) []uint64 {
+	c.t.Helper()
+	var got []uint64
+	for len(got) < n {
+		a, err := stanza.ParseAck(c.wantTag(stanza.TagAck))
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		it := stanza.Packed(a.IDs)
+		for id, ok := it.Next(); ok; id, ok = it.Next() {
+			got = append(got, id)
+		}
+	}
+	return got
+}
+
+func message(id uint64, to stanza.Account, text string) []byte {
+	m := stanza.MessageUp{ID: id, Account: to, Version: 1, Body: stanza.AppendCipher(nil, 1, []byte(text))}
+	return m.Append(nil)
+}
+
+func delivery(id uint64, text string) []byte {
+	m := stanza.MessageDown{ID: id, From: 9, FromDevice: 1, SentAt: 1, Body: []byte(text)}
+	return m.Append(nil)
+}
