@@ -28,17 +28,19 @@
 //
 // # Liveness
 //
-// Either end sends an empty batch when it has sent nothing for Options.Pulse, and gives the stream up after three pulses of
-// silence, which is 10 s with the default. gRPC's own keepalive is not used: its client refuses to ping more often than every
-// 10 s, its server does not ping a client that sends, and neither notices a process that is stopped behind a living kernel.
+// An end with nothing else to send sends an empty batch every Options.Pulse, and gives the stream up after three pulses of silence:
+// within 10 s with the default. A Handler that blocks for as long loses its stream in the same way. gRPC's own keepalive is not
+// used: its client refuses to ping more often than every 10 s, its server does not ping a client that sends, and neither notices a
+// process that is stopped behind a living kernel.
 //
 // # Files
 //
-//	envelope.go  the header, its codec, Size        kinds.go    kinds of envelopes, flags
-//	intro.go     Info, roles, the first message     endpoint.go Endpoint, Handler, Options
-//	stream.go    Stream: Send, Done, receiving      outbox.go   pending batches, credits of the sender
-//	window.go    credits of the receiver            pair.go     Connect: two endpoints of one process
-//	inbox.go     mailbox of a loop or shard         grpc.go     codec, service, transport over gRPC
+//	envelope.go  the header, its encoding, Size     reader.go   fields off the wire
+//	kinds.go     kinds of envelopes, flags          intro.go    Info, roles, the first message, refusals
+//	endpoint.go  Endpoint, Handler, Options         stream.go   Stream: Send, Done, receiving
+//	outbox.go    pending batches, sender's credits  window.go   the receiver's credits
+//	life.go      from Up to Down, pulse, flush      inbox.go    mailbox of a loop or shard goroutine
+//	pair.go      Connect: endpoints of one process  grpc.go     codec, service, TLS checks
 //	dial.go      Dial, backoff                      server.go   Server, admission of streams
-//	life.go      a stream from Up to Down           metrics.go  counters
+//	metrics.go   counters
 package link

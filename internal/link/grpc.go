@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"google.golang.org/grpc"
@@ -81,104 +80,6 @@ func (b *batch) Get(n int) *[]byte { p := make([]byte, n); return &p }
 
 // Put takes the batch back once gRPC has written it.
 func (b *batch) Put(*[]byte) { b.box.recycle(b) }
-
-// messages is what gRPC's two kinds of streams have in common; one goroutine sends, one receives.
-type messages interface {
-	SendMsg(m any) error
-	RecvMsg(m any) error
-}
-
-// errSilent ends a stream whose peer gave no sign of life for three pulses.
-var errSilent = errors.New("link: peer is silent")
-
-// run takes s from Up to Down over m. It returns when the stream has failed, the peer has ended it, or stop is closed; then it
-// flushes what is pending first and calls closeSend. Its two goroutines are in s.workers; they end when the caller ends m.
-func (s *Stream) run(stop <-chan struct{}, m messages, closeSend func() error) {
-	s.up()
-	sent, read := make(chan struct{}), make(chan struct{})
-	s.workers.Go(func() { defer close(sent); s.sendLoop(func(b *batch) error { return s.transmit(m, b) }) })
-	s.workers.Go(func() { defer close(read); s.readLoop(m) })
-	inOrder := s.watch(stop)
-	if inOrder {
-		s.finish(sent, read, closeSend)
-	}
-	s.fail(ErrStopped)
-	s.down()
-}
-
-// watch waits for the end and keeps the pulse meanwhile. It reports whether there may be something left to flush.
-func (s *Stream) watch(stop <-chan struct{}) (inOrder bool) {
-	pulse := time.NewTicker(s.ep.opts.Pulse)
-	defer pulse.Stop()
-	for silent := 0; ; {
-		select {
-		case <-stop:
-			return true
-		case <-s.failed:
-			return s.failErr == ErrStopped
-		case <-pulse.C:
-			silent++
-			if s.heard.Swap(false) {
-				silent = 0
-			}
-			if silent == maxSilent {
-				s.fail(errSilent)
-			}
-			s.out.pulse()
-		}
-	}
-}
-
-// maxSilent is how many pulses without a sign of life end a stream.
-const maxSilent = 3
-
-// finish lets both directions end in order, within flushTime.
-func (s *Stream) finish(sent, read <-chan struct{}, closeSend func() error) {
-	limit := time.NewTimer(flushTime)
-	defer limit.Stop()
-	s.out.drain()
-	select {
-	case <-sent:
-	case <-limit.C:
-		return
-	}
-	if closeSend() != nil {
-		return
-	}
-	select {
-	case <-read:
-	case <-limit.C:
-	}
-}
-
-// transmit sends one batch. io.EOF says only that the stream has ended; why, the reader gets to know.
-func (s *Stream) transmit(m messages, b *batch) error {
-	err := m.SendMsg(b)
-	if err == io.EOF {
-		<-s.failed
-	}
-	return err
-}
-
-// readLoop is the reader goroutine.
-func (s *Stream) readLoop(m messages) {
-	var in frame
-	for {
-		err := m.RecvMsg(&in)
-		if err == io.EOF {
-			err = ErrStopped
-		}
-		if err == nil {
-			s.heard.Store(true)
-			err = s.receive(in.data)
-		}
-		if err != nil {
-			s.fail(err)
-			return
-		}
-		in.data = nil
-	}
-}
 
 // checkTLS makes sure that conf is mutual and not older than TLS 1.3, and returns a copy to use.
 func checkTLS(conf *tls.Config, server bool) (*tls.Config, error) {

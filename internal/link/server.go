@@ -143,7 +143,7 @@ func (a *acceptor) stream(st grpc.ServerStream) error {
 	}
 	s := newStream(ep, theirs, true)
 	a.workers.Add(1)
-	s.run(a.ctx.Done(), st, func() error { return nil })
+	s.run(a.ctx.Done(), st, nil)
 	go func() { s.workers.Wait(); a.workers.Done() }()
 	if !errors.Is(s.failErr, ErrStopped) {
 		return status.Error(codes.Aborted, s.failErr.Error())
