@@ -1,0 +1,342 @@
+package client
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"linecard.example/internal/stanza"
+	"linecard.example/internal/wire"
+)
+
+func openHome(t *testing.T, dir string) *Home {
+	t.Helper()
+	h, err := OpenHome(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fill makes some of every change; after each, each is called.
+func fill(t *testing.T, h *Home, each func()) {
+	t.Helper()
+	step := func(err error) {
+		t.Helper()
+		must(t, err)
+		each()
+	}
+	step(h.become(Identity{Account: 17, Device: 1, Handle: "alice"}))
+	step(h.putContact(34, "bob"))
+	step(h.putContact(34, "bobby")) // an alias
+	step(h.putList(34, deviceList{version: 2, devices: keysOf(1, 3)}))
+	for i := range 6 {
+		_, err := h.putSend(&sendRecord{to: 34, kind: sendMessage, created: 1000, payload: []byte{byte(i), 7}})
+		step(err)
+	}
+	step(h.sync())
+	step(h.putDone(2))
+	_, err := h.putSend(&sendRecord{to: 34, kind: sendRead, created: 1000, device: 3, payload: []byte{9}})
+	step(err)
+	_, err = h.putMark(peer{34, 1}, 77)
+	step(err)
+	step(h.sync())
+	_, err = h.putMark(peer{34, 1}, 80)
+	step(err)
+	step(h.putDone(6))
+}
+
+// copyState returns a deep enough copy of what the Home remembers.
+func copyState(s *homeState) homeState {
+	c := *s
+	c.unacked, c.marks = maps.Clone(s.unacked), maps.Clone(s.marks)
+	c.contacts, c.names, c.lists = maps.Clone(s.contacts), maps.Clone(s.names), maps.Clone(s.lists)
+	return c
+}
+
+func TestHomeRemembers(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "home")
+	h := openHome(t, dir)
+	key := h.PublicKey()
+	fill(t, h, func() {})
+	want := copyState(&h.state)
+	must(t, h.Close())
+	must(t, h.Close())
+	for name, mode := range map[string]os.FileMode{".": 0o700, "key": 0o600, "journal": 0o600, "lock": 0o600} {
+		if st, err := os.Stat(filepath.Join(dir, name)); err != nil || st.Mode().Perm() != mode {
+			t.Errorf("%s: %v, %v", name, st.Mode(), err)
+		}
+	}
+	h = openHome(t, dir)
+	if h.PublicKey() != key || !reflect.DeepEqual(h.state, want) {
+		t.Fatalf("got %+v\nwant %+v", h.state, want)
+	}
+	h.mu.Lock()
+	must(t, h.compact())
+	h.mu.Unlock()
+	_, err := h.putMark(peer{34, 1}, 90)
+	must(t, err)
+	must(t, h.Close())
+	want.marks[peer{34, 1}] = 90
+	if h = openHome(t, dir); !reflect.DeepEqual(h.state, want) {
+		t.Fatalf("after compaction: got %+v\nwant %+v", h.state, want)
+	}
+	must(t, h.Close())
+}
+
+func TestHomeInUse(t *testing.T) {
+	dir := t.TempDir()
+	h := openHome(t, dir)
+	if _, err := OpenHome(dir); !errors.Is(err, ErrHomeInUse) {
+		t.Fatalf("got %v", err)
+	}
+	must(t, h.Close())
+	h = openHome(t, dir)
+	must(t, h.claim())
+	if err := h.claim(); !errors.Is(err, ErrHomeInUse) {
+		t.Fatalf("got %v", err)
+	}
+	h.release()
+	must(t, h.Close())
+	if err := h.claim(); err == nil {
+		t.Fatal("a closed home was claimed")
+	}
+}
+
+// TestTornTail cuts the journal at every byte: what is left must open as the state after some change, no earlier than the last whole one,
+// and be writable.
+func TestTornTail(t *testing.T) {
+	dir := t.TempDir()
+	h := openHome(t, dir)
+	type point struct {
+		size  int64
+		state homeState
+	}
+	points := []point{{h.pos, copyState(&h.state)}}
+	fill(t, h, func() { points = append(points, point{h.pos, copyState(&h.state)}) })
+	must(t, h.lock.Close()) // killed: Close would add to the journal
+	whole, err := os.ReadFile(h.path("journal"))
+	must(t, err)
+	for cut := int64(len(journalMagic)); cut <= int64(len(whole)); cut++ {
+		must(t, os.WriteFile(h.path("journal"), whole[:cut], 0o600))
+		h := openHome(t, dir)
+		want := points[0].state
+		for _, p := range points {
+			if p.size <= cut {
+				want = p.state
+			}
+		}
+		if !reflect.DeepEqual(h.state, want) {
+			t.Fatalf("cut at %d: got %+v\nwant %+v", cut, h.state, want)
+		}
+		_, err := h.putMark(peer{99, 1}, 1)
+		must(t, err)
+		must(t, h.Close())
+		h = openHome(t, dir)
+		if h.state.marks[peer{99, 1}] != 1 {
+			t.Fatalf("cut at %d: not writable", cut)
+		}
+		must(t, h.Close())
+	}
+	for cut := range len(journalMagic) {
+		must(t, os.WriteFile(h.path("journal"), whole[:cut], 0o600))
+		if _, err := OpenHome(dir); !errors.Is(err, ErrHomeCorrupt) {
+			t.Fatalf("cut at %d: %v", cut, err)
+		}
+	}
+}
+
+// TestCorruptionIsRefused changes every byte of a journal: wherever that could forget something that was synced, the Home does not open,
+// and says where.
+func TestCorruptionIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	h := openHome(t, dir)
+	fill(t, h, func() {})
+	want := copyState(&h.state)
+	must(t, h.Close())
+	whole, err := os.ReadFile(h.path("journal"))
+	must(t, err)
+	covered := len(whole) - syncedSize
+	for i := range whole {
+		damaged := bytes.Clone(whole)
+		damaged[i] ^= 0x10
+		must(t, os.WriteFile(h.path("journal"), damaged, 0o600))
+		h, err := OpenHome(dir)
+		if i < covered {
+			if !errors.Is(err, ErrHomeCorrupt) {
+				t.Fatalf("byte %d of %d: %v", i, len(whole), err)
+			}
+			continue
+		}
+		if err != nil || !reflect.DeepEqual(h.state, want) {
+			t.Fatalf("byte %d, in the last mark: %v", i, err)
+		}
+		must(t, h.Close())
+	}
+}
+
+func TestKeyIsNotReplaced(t *testing.T) {
+	dir := t.TempDir()
+	must(t, openHome(t, dir).Close())
+	must(t, os.WriteFile(filepath.Join(dir, "key"), []byte("linecard-key 12\n"), 0o600))
+	if _, err := OpenHome(dir); !errors.Is(err, ErrHomeCorrupt) {
+		t.Fatalf("got %v", err)
+	}
+	must(t, os.Remove(filepath.Join(dir, "key")))
+	if _, err := OpenHome(dir); !errors.Is(err, ErrHomeCorrupt) {
+		t.Fatalf("got %v", err)
+	}
+}
+
+// TestCompaction writes far more than stays, with a sync now and then as a client does.
+func TestCompaction(t *testing.T) {
+	dir := t.TempDir()
+	h := openHome(t, dir)
+	text := bytes.Repeat([]byte("x"), 1000)
+	for i := range 6000 {
+		r := &sendRecord{to: 34, kind: sendMessage, created: 1, payload: text}
+		_, err := h.putSend(r)
+		must(t, err)
+		if r.id > 3 {
+			must(t, h.putDone(r.id-3))
+		}
+		if i%500 == 0 {
+			must(t, h.sync())
+		}
+	}
+	must(t, h.Close())
+	st, err := os.Stat(h.path("journal"))
+	must(t, err)
+	if st.Size() > 2*compactAbove {
+		t.Fatalf("journal of %d bytes for 3 messages", st.Size())
+	}
+	h = openHome(t, dir)
+	defer h.Close()
+	if h.Unacked() != 3 || h.topID() != 6000 {
+		t.Fatalf("%d unacked, top %d", h.Unacked(), h.topID())
+	}
+}
+
+func TestRoots(t *testing.T) {
+	dir := t.TempDir()
+	h := openHome(t, dir)
+	a, _, _ := ed25519.GenerateKey(nil)
+	b, _, _ := ed25519.GenerateKey(nil)
+	file := filepath.Join(t.TempDir(), "root.pub")
+	must(t, os.WriteFile(file, []byte("# two roots\n"+wire.FormatRootLine("one", a)+"\n\n"+wire.FormatRootLine("one", b)+"\n"), 0o644))
+	roots, err := ReadRoots(file)
+	must(t, err)
+	must(t, h.Pin(roots...))
+	must(t, h.Pin(roots[0]))
+	if err := h.Pin(Root{"two", a}); !errors.Is(err, ErrRoots) {
+		t.Fatalf("got %v", err)
+	}
+	must(t, h.Close())
+	h = openHome(t, dir)
+	if got := h.Roots(); len(got) != 2 || !bytes.Equal(got[1].Key, b) || got[0].Cluster != "one" {
+		t.Fatalf("got %v", got)
+	}
+	must(t, h.Close())
+	for _, text := range []string{"", "linecard-root one xyz", "nonsense", wire.FormatRootLine("one", a) + "\n" + wire.FormatRootLine("two", b)} {
+		if _, err := ParseRoots([]byte(text)); err == nil {
+			t.Errorf("%q: no error", text)
+		}
+	}
+	if _, err := ReadRoots(filepath.Join(dir, "none")); err == nil || !strings.Contains(err.Error(), "none") {
+		t.Errorf("got %v", err)
+	}
+	must(t, os.WriteFile(filepath.Join(dir, "roots"), []byte("nonsense"), 0o600))
+	if _, err := OpenHome(dir); !errors.Is(err, ErrHomeCorrupt) {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestAdopt(t *testing.T) {
+	h := MemoryHome()
+	for _, bad := range []Identity{{}, {Account: 1, Device: 1}, {Account: 1, Handle: "x"}, {Account: 1, Device: 1, Handle: "x y"}} {
+		if h.Adopt(bad) == nil {
+			t.Errorf("adopted %+v", bad)
+		}
+	}
+	must(t, h.Adopt(Identity{1, 2, "X"}))
+	must(t, h.Adopt(Identity{1, 2, "x"}))
+	if err := h.Adopt(Identity{1, 3, "x"}); !errors.Is(err, ErrOtherName) {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func FuzzReplay(f *testing.F) {
+	h, err := OpenHome(f.TempDir())
+	if err != nil {
+		f.Fatal(err)
+	}
+	h.become(Identity{Account: 17, Device: 1, Handle: "alice"})
+	h.putSend(&sendRecord{to: 34, kind: sendMessage, created: 1000, payload: []byte("x")})
+	h.putList(34, deviceList{version: 2, devices: []stanza.DeviceKey{{Device: 1}}})
+	h.putContact(34, "bob")
+	h.putMark(peer{34, 1}, 77)
+	h.sync()
+	h.putDone(1)
+	h.Close()
+	whole, err := os.ReadFile(h.path("journal"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(whole)
+	f.Add(whole[:len(whole)-5])
+	f.Add([]byte(journalMagic))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s := newHomeState()
+		good, err := replay(b, s.apply)
+		if err != nil {
+			if !errors.Is(err, ErrHomeCorrupt) {
+				t.Fatal(err)
+			}
+			return
+		}
+		again := newHomeState()
+		if n, err := replay(b[:good], again.apply); err != nil || n != good || fmt.Sprint(again) == "" {
+			t.Fatalf("the good part: %d of %d, %v", n, good, err)
+		}
+		data := []byte(journalMagic)
+		again.snapshot(func(content []byte) {
+			data = appendRecord(data, func(b []byte) []byte { return append(b, content...) })
+		})
+		back := newHomeState()
+		if _, err := replay(data, back.apply); err != nil {
+			t.Fatalf("the snapshot: %v", err)
+		}
+		if len(back.unacked) != len(again.unacked) || len(back.marks) != len(again.marks) || back.top != again.top || len(back.contacts) != len(again.contacts) {
+			t.Fatalf("snapshot of %+v gave %+v", again, back)
+		}
+	})
+}
+
+func FuzzPayload(f *testing.F) {
+	f.Add(appendPayload(nil, &payload{from: "alice", to: "bob", text: "hi"}))
+	f.Add([]byte{1, 1, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		p, err := parsePayload(b)
+		if err != nil {
+			return
+		}
+		again, err := parsePayload(appendPayload(nil, &p))
+		if err != nil || again != p {
+			t.Fatalf("%+v gave %+v, %v", p, again, err)
+		}
+	})
+}
