@@ -51,7 +51,7 @@ func (s *state) expireQueues(c *command) result {
 func (s *state) expireQueue(q *queue, c *command) (n int, more bool) {
 	if q.tomb != 0 && q.tomb <= c.cutTombs {
 		// Forgotten wholly: late messages have expired at their senders too. Deletions of its records may still wait for the flush.
-		q.tomb, q.head, q.next = 0, 0, 0
+		q.tomb, q.head, q.next, q.memLo = 0, 0, 0, 0
 		s.markDirty(q)
 		return 0, false
 	}

@@ -320,7 +320,6 @@ func (s *state) drop(e shard.Entry, c *command) result {
 	n := int(q.entries())
 	q.tomb = e.Stamp
 	s.cut(q, q.next, q.bytes)
-	q.att = nil // nothing will come: the session is closed by the router
 	return result{count: n}
 }
 

@@ -115,7 +115,16 @@ func (m *group) loadFrom(t tables) error {
 }
 
 // Apply implements shard.Machine.
-func (m *group) Apply(e shard.Entry) result { return m.apply(e) }
+func (m *group) Apply(e shard.Entry) result {
+	r := m.apply(e)
+	if m.leading && r.verdict == done && m.cmd.op == opDrop {
+		if q := m.queues[keyOf(m.cmd.account, m.cmd.device)]; q.att != nil {
+			m.close(q.att.gw, q.att.slot, q.att.gen, stanza.ReasonUnlinked)
+			m.detach(q)
+		}
+	}
+	return r
+}
 
 // Flush implements shard.Machine.
 func (m *group) Flush(b *shard.Batch) error {

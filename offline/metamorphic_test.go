@@ -1,0 +1,319 @@
+package offline
+
+import (
+	"encoding/binary"
+	"flag"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"testing"
+
+	"linecard.example/internal/shard"
+	"linecard.example/internal/stanza"
+)
+
+var rounds = flag.Int("rounds", 60, "seeds of the metamorphic test")
+
+// fold is one replica under test: a state over tables that crash, fed from a shared log.
+type fold struct {
+	t     *testing.T
+	rng   *rand.Rand
+	s     *state
+	tab   *memTables
+	next  uint64 // index of the log entry to apply next
+	cache int64
+}
+
+const appliedKey = "!F"
+
+func newFold(t *testing.T, seed uint64, cache int64) *fold {
+	f := &fold{t: t, rng: rand.New(rand.NewPCG(seed, 77)), tab: newMemTables(), cache: cache}
+	f.open()
+	return f
+}
+
+func (f *fold) open() {
+	f.s = newState(slog.New(slog.DiscardHandler), 4)
+	if err := f.s.load(f.tab); err != nil {
+		f.t.Fatal(err)
+	}
+	f.next = 1
+	if v, ok := f.tab.rows[appliedKey]; ok {
+		f.next = binary.BigEndian.Uint64([]byte(v)) + 1
+	}
+}
+
+func (f *fold) flush() {
+	b := &memBatch{t: f.tab}
+	f.s.flush(b)
+	b.Set([]byte(appliedKey), binary.BigEndian.AppendUint64(nil, f.next-1))
+	b.Commit()
+}
+
+// disturb does something that must not matter.
+func (f *fold) disturb() {
+	switch f.rng.IntN(12) {
+	case 0:
+		f.flush()
+	case 1:
+		f.flush()
+		f.tab.sync()
+	case 2:
+		f.tab.crash(f.rng)
+		f.open()
+	case 3:
+		f.s.relieve(f.cache)
+	case 4:
+		f.s.turn += int64(f.rng.IntN(3))
+		f.s.writeAged(f.s.turn-int64(f.rng.IntN(3)), 1<<20)
+	case 5:
+		f.s.evictQueues(f.rng.IntN(3))
+	}
+}
+
+func (f *fold) catchUp(log []shard.Entry) (r result) {
+	for ; f.next <= uint64(len(log)); f.next++ {
+		r = f.s.apply(log[f.next-1])
+	}
+	return r
+}
+
+// operations makes random commands over few names, so that they meet.
+type operations struct {
+	rng   *rand.Rand
+	stamp int64
+	ids   map[streamKey]uint64
+}
+
+func (g *operations) account() stanza.Account { return stanza.Account(1 + g.rng.IntN(3)) }
+func (g *operations) device() stanza.Device   { return stanza.Device(1 + g.rng.IntN(3)) }
+
+func (g *operations) next(m *model, s *state) command {
+	g.stamp += int64(g.rng.IntN(4))
+	c := command{
+		account: g.account(), device: g.device(), from: g.account(), fromDevice: g.device(), tag: stanza.TagDelivered,
+		maxEntries: uint64(3 + g.rng.IntN(30)), maxBytes: uint64(200 + g.rng.IntN(4000)),
+	}
+	switch n := g.rng.IntN(100); {
+	case n < 45:
+		c.op = opMessage
+		g.number(&c)
+		for d := range stanza.Device(3) {
+			if g.rng.IntN(2) == 0 || (d == 2 && c.body == nil) {
+				c.body = stanza.AppendCipher(c.body, d+1, make([]byte, 1+g.rng.IntN(60)))
+			}
+		}
+	case n < 50:
+		c.op = opRead
+		g.number(&c)
+		c.body = g.packed()
+	case n < 75:
+		c.op = opAck
+		g.aim(&c, m)
+		if q := s.find(keyOf(c.account, c.device)); q != nil {
+			c.upTo = q.head + uint64(g.rng.IntN(6)) - 1
+		}
+		c.upTo = min(c.upTo, stanza.MaxID)
+	case n < 82:
+		c.op, c.body, c.again = opReceipt, g.packed(), g.rng.IntN(2) == 0
+	case n < 90:
+		c.op, c.body = opConfirm, g.packed()
+		for k, batches := range m.pending { // any one
+			c.account, c.device, c.from = k.to.account(), k.to.device(), k.from
+			c.body = stanza.AppendPacked(nil, batches[0].ids)
+			break
+		}
+	case n < 92:
+		c.op = opDrop
+	case n < 96:
+		c.op = opExpireQueues
+		c.cut, c.cutTombs = max(0, g.stamp-int64(g.rng.IntN(200))), max(0, g.stamp-int64(g.rng.IntN(30)))
+		if g.rng.IntN(2) == 0 {
+			c.lo[0] = uint64(keyOf(2, 1))
+		} else if g.rng.IntN(2) == 0 {
+			c.hi[0] = uint64(keyOf(2, 2))
+		}
+	case n < 98:
+		c.op, c.cut = opExpireStreams, max(0, g.stamp-int64(g.rng.IntN(400)))
+	default:
+		c.op, c.cut = opExpireReceipts, max(0, g.stamp-int64(g.rng.IntN(200)))
+	}
+	return c
+}
+
+// number gives a message an id, mostly the next of its stream, and an after.
+func (g *operations) number(c *command) {
+	k := streamKey{to: c.account, from: keyOf(c.from, c.fromDevice)}
+	c.id = max(1, g.ids[k]+uint64(g.rng.IntN(4)))
+	if g.rng.IntN(2) == 0 {
+		c.after = c.id - min(c.id, 1+uint64(g.rng.IntN(2)))
+	}
+	g.ids[k] = c.id
+}
+
+// aim points an ack at a queue that has something, if there is one.
+func (g *operations) aim(c *command, m *model) {
+	for _, k := range sortedKeys(m.queues) {
+		if len(m.queues[k].entries) > 0 && g.rng.IntN(3) == 0 {
+			c.account, c.device = k.account(), k.device()
+		}
+	}
+}
+
+func (g *operations) packed() []byte {
+	var ids []uint64
+	at := uint64(0)
+	for range 1 + g.rng.IntN(4) {
+		at += 1 + uint64(g.rng.IntN(3))
+		ids = append(ids, at)
+	}
+	return stanza.AppendPacked(nil, ids)
+}
+
+// TestMetamorphic folds one random log three times - in peace, and twice with flushes, crashes, records written ahead and evictions at
+// other moments - and against a model in maps: results, contents and hashes are equal.
+func TestMetamorphic(t *testing.T) {
+	for seed := range uint64(*rounds) {
+		if diff := metamorphic(t, seed, 400, nil); diff != "" {
+			t.Fatalf("seed %d: %s", seed, diff)
+		}
+	}
+}
+
+// TestPlantedBugs breaks rules of the write-back cache on purpose: the metamorphic test must notice each.
+func TestPlantedBugs(t *testing.T) {
+	plants := map[string]func(*fold){
+		"last ids written ahead of F": func(f *fold) {
+			b := f.s.t.ahead()
+			for k, v := range f.s.streams.dirty {
+				if v.stamp != 0 {
+					b.Set(appendKey(nil, tableStream, uint64(k.to), uint64(k.from)), appendStream(nil, v))
+				}
+			}
+			b.Commit()
+		},
+		"queue heads written ahead of F": func(f *fold) {
+			b := f.s.t.ahead()
+			for _, q := range f.s.dirtyQueues {
+				b.Set(appendKey(nil, tableQueue, uint64(q.key)), appendQueue(nil, q))
+			}
+			b.Commit()
+		},
+		"raised marks lost": func(f *fold) {
+			for _, q := range f.s.queues {
+				q.raised = nil
+			}
+		},
+		"flush without what is only in memory": func(f *fold) {
+			for _, q := range f.s.queues {
+				q.tabHi = q.next
+			}
+		},
+		"eviction of what tables lack": func(f *fold) {
+			for _, q := range f.s.queues {
+				f.s.resident -= q.forget(q.next)
+			}
+		},
+	}
+	for name, plant := range plants {
+		found := false
+		for seed := uint64(0); seed < 20 && !found; seed++ {
+			found = metamorphic(t, seed, 400, plant) != ""
+		}
+		if !found {
+			t.Errorf("%s: not noticed", name)
+		}
+	}
+}
+
+// metamorphic returns the first difference, "" if there is none. plant, if not nil, breaks a fold now and then.
+func metamorphic(t *testing.T, seed uint64, steps int, plant func(*fold)) (diff string) {
+	defer func() {
+		if broken := recover(); broken != nil && plant != nil {
+			diff = fmt.Sprint(broken)
+		} else if broken != nil {
+			panic(broken)
+		}
+	}()
+	g := &operations{rng: rand.New(rand.NewPCG(seed, 1)), stamp: 100, ids: map[streamKey]uint64{}}
+	m := newModel()
+	calm, small, large := newFold(t, seed, 1<<30), newFold(t, seed+1000, 300), newFold(t, seed+2000, 3000)
+	var log []shard.Entry
+	for step := range steps {
+		c := g.next(m, calm.s)
+		cmd := appendCommand(nil, &c)
+		log = append(log, shard.Entry{Index: uint64(len(log) + 1), Stamp: g.stamp, Cmd: cmd})
+		want := modelStep(m, calm.s, c, g.stamp)
+		for _, f := range []*fold{calm, small, large} {
+			if got := show(f.catchUp(log)); got != want {
+				return fmt.Sprintf("step %d: %s, want %s: %+v", step, got, want, c)
+			}
+		}
+		for _, f := range []*fold{small, large} {
+			if plant != nil && f.rng.IntN(10) == 0 {
+				plant(f)
+			}
+			f.disturb()
+			f.catchUp(log)
+		}
+		if step%7 == 0 || step == steps-1 {
+			if diff := differ(m, calm, small, large); diff != "" {
+				return fmt.Sprintf("step %d: %s", step, diff)
+			}
+		}
+	}
+	return ""
+}
+
+// modelStep applies c to the model, an ack as a number of entries.
+func modelStep(m *model, s *state, c command, stamp int64) string {
+	if c.op == opAck {
+		n := uint64(0)
+		if q := s.find(keyOf(c.account, c.device)); q != nil && c.upTo >= q.head {
+			n = c.upTo + 1 - q.head
+		}
+		c.upTo = n
+	}
+	return m.apply(&c, stamp)
+}
+
+func differ(m *model, folds ...*fold) string {
+	want := folds[0].s.hash()
+	for i, f := range folds {
+		if diff := m.compare(f.s); diff != "" {
+			return fmt.Sprintf("fold %d: %s", i, diff)
+		}
+		if got := f.s.hash(); got != want {
+			return fmt.Sprintf("fold %d: hash %x, want %x", i, got, want)
+		}
+		if diff := checkMemory(f.s); diff != "" {
+			return fmt.Sprintf("fold %d: %s", i, diff)
+		}
+	}
+	return ""
+}
+
+// checkMemory checks the bookkeeping of the cache.
+func checkMemory(s *state) string {
+	resident, unflushed := int64(0), int64(0)
+	for _, q := range s.queues {
+		own := int64(0)
+		for _, e := range q.ents[q.off:] {
+			own += int64(len(e)) + entryOverhead
+		}
+		if own != q.resident {
+			return fmt.Sprintf("queue %d: resident %d, want %d", q.key, q.resident, own)
+		}
+		if q.memLo > max(q.tabHi, q.head) {
+			return fmt.Sprintf("queue %d: entries of [%d,%d) are nowhere", q.key, max(q.tabHi, q.head), q.memLo)
+		}
+		for seq := max(q.tabHi, q.head); seq < q.next; seq++ {
+			unflushed += int64(len(q.inMemory(seq)))
+		}
+		resident += own
+	}
+	if resident != s.resident || unflushed != s.unflushed {
+		return fmt.Sprintf("resident %d and unflushed %d, want %d and %d", s.resident, s.unflushed, resident, unflushed)
+	}
+	return ""
+}
