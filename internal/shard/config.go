@@ -46,6 +46,8 @@ type HostConfig struct {
 
 	// Transport returns the transport and address of a group; nil: in memory, for one voter. The host closes what it returns.
 	Transport func(g stanza.Group) (raft.Transport, raft.ServerAddress)
+
+	join bool // with Bootstrap: groups with an empty log wait for a leader to add them
 }
 
 func defaulted[T comparable](v *T, d T) {

@@ -141,6 +141,9 @@ func (c *core) startRaft(fresh bool) error {
 	rc.SnapshotInterval, rc.SnapshotThreshold = 365*24*time.Hour, 1<<62 // the shard goroutine decides
 	rc.NoSnapshotRestoreOnStart = true
 	rc.NoLegacyTelemetry = true
+	// One submitter keeps the order of packs, so raft can only gather several into one synced append if they queue in its channel.
+	// What is queued there at a shutdown gets no answer: Close waits for the packs in flight first.
+	rc.BatchApplyCh = true
 	rc.NotifyCh = c.notify
 	rc.Logger = &raftLogger{log: c.log}
 	trans, addr := c.transport()
@@ -150,7 +153,7 @@ func (c *core) startRaft(fresh bool) error {
 		}
 		return fmt.Errorf("shard: opening %s: %w", c.id, err)
 	}
-	if fresh {
+	if fresh && !cfg.join {
 		one := raft.Configuration{Servers: []raft.Server{{Suffrage: raft.Voter, ID: rc.LocalID, Address: addr}}}
 		if err := raft.BootstrapCluster(rc, c.store, c.stable, c.snaps, trans, one); err != nil {
 			return fail(err)

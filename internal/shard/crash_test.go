@@ -173,3 +173,29 @@ func TestAheadIsNotBehindF(t *testing.T) {
 		t.Fatalf("%q %v %v", v, ok, err)
 	}
 }
+
+// Stamps do not fall when the wall clock was set back while the process was down, even if no stamped entry is left in the log.
+func TestStampsSurviveATruncatedLog(t *testing.T) {
+	cfg := testConfig(vfs.NewMem())
+	cfg.NoTrailing = true
+	now := time.UnixMilli(2_000_000)
+	cfg.Clock, cfg.Monotonic = func() time.Time { return now }, func() time.Duration { return 0 }
+	h := openHost(t, cfg)
+	m := newToy()
+	g := openToy(t, h, testGroup, m)
+	propose(t, g, m, 0, 10)
+	if err := g.Snapshot(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	h.Close()
+	now = time.UnixMilli(1_000_000)
+	h = openHost(t, cfg)
+	m = newToy()
+	g = openToy(t, h, testGroup, m)
+	onShard(t, g, func() {
+		if s := g.Stamp(); s != 2_000_000 {
+			t.Errorf("stamp %d", s)
+		}
+	})
+	propose(t, g, m, 0, 10) // the machine panics if a stamp falls
+}

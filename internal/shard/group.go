@@ -229,9 +229,16 @@ func (g *Group[C, R]) close() error {
 	close(g.quit)
 	<-g.dead
 	close(g.submit)
-	if err == nil {
-		g.wg.Wait()
-	}
 	g.host.metrics.drop(g.id)
-	return err
+	if err != nil {
+		return err
+	}
+	ended := make(chan struct{})
+	go func() { g.wg.Wait(); close(ended) }()
+	select {
+	case <-ended:
+		return nil
+	case <-limit.C:
+		return fmt.Errorf("shard: raft left a proposal of %s without an answer", g.id)
+	}
 }

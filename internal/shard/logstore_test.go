@@ -144,6 +144,9 @@ func TestLogReadAhead(t *testing.T) {
 	if err := s.DeleteRange(101, 1000); err != nil {
 		t.Fatal(err)
 	}
+	if err := s.GetLog(150, &l); !errors.Is(err, raft.ErrLogNotFound) {
+		t.Fatalf("a deleted entry was read from the block: %v", err)
+	}
 	store(t, s, 101, 200, 2)
 	for i := uint64(101); i <= 200; i++ {
 		if err := s.GetLog(i, &l); err != nil || l.Term != 2 {

@@ -27,7 +27,10 @@ type proposals[C any] struct {
 	sizeHint int // of the last full or submitted pack
 }
 
-const keepFree = 8 // recycled proposals of a group
+const (
+	keepFree    = 8  // recycled proposals of a group
+	contextCost = 64 // bytes a context counts as pending, so that tiny commands are bounded too
+)
 
 func (p *proposals[C]) empty() bool { return p.head == len(p.q) }
 
@@ -57,7 +60,7 @@ func (p *proposals[C]) add(cmd []byte, ctx C, lazy bool, limit int, now time.Dur
 	t.ctxs = append(t.ctxs, ctx)
 	t.lazy = t.lazy && lazy
 	t.full = len(t.ctxs) >= limit || len(t.buf) >= MaxPackBytes
-	p.pending += len(t.buf) - before
+	p.pending += len(t.buf) - before + contextCost
 }
 
 // push starts a new pack at the end of the queue.
@@ -136,7 +139,7 @@ func (p *proposals[C]) pop() *proposal[C] {
 	if p.empty() {
 		p.q, p.head = p.q[:0], 0
 	}
-	p.pending -= len(t.buf)
+	p.pending -= len(t.buf) + contextCost*len(t.ctxs)
 	return t
 }
 

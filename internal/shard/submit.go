@@ -2,20 +2,17 @@ package shard
 
 import (
 	"errors"
-	"time"
 
 	"github.com/hashicorp/raft"
 )
 
-// enqueueTimeout bounds how long a pack waits for raft's main goroutine, which may be waiting for the disk.
-const enqueueTimeout = 10 * time.Second
-
 // submitter hands packs to raft in order. It is a goroutine of its own because raft.Apply waits for raft's main goroutine, which
-// may be waiting for the FSM and so for the shard goroutine.
+// may be waiting for the FSM and so for the shard goroutine. It sets no timeout for that: a pack that waits behind a slow disk is
+// not refused but held, within the bound of pending bytes, and shutdown ends the wait.
 func (c *core) submitter() {
 	defer close(c.futures)
 	for s := range c.submit {
-		f := c.raft.ApplyLog(raft.Log{Data: s.data}, enqueueTimeout)
+		f := c.raft.ApplyLog(raft.Log{Data: s.data}, 0)
 		c.futures <- pendingFuture{seq: s.seq, f: f}
 	}
 }
