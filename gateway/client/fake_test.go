@@ -8,6 +8,8 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,9 +27,25 @@ type fake struct {
 	signer  ed25519.PrivateKey
 	cert    []byte
 	conns   chan *fakeConn
-	refuse  error // of Dial
-	dials   []time.Time
 	windows [2]uint32
+
+	mu     sync.Mutex
+	refuse error // of Dial
+	dials  []time.Time
+}
+
+// refuseDials has Dial fail with err; nil ends it.
+func (f *fake) refuseDials(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.refuse = err
+}
+
+// dialed returns when the client dialed.
+func (f *fake) dialed() []time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.dials)
 }
 
 const (
@@ -58,6 +76,8 @@ func (f *fake) certify(cluster string, signer ed25519.PrivateKey) {
 
 // dial is Options.Dial.
 func (f *fake) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.dials = append(f.dials, time.Now())
 	if f.refuse != nil {
 		return nil, f.refuse

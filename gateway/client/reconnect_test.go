@@ -39,7 +39,7 @@ func TestCloseReasons(t *testing.T) {
 						t.Fatal("Send after the end")
 					}
 					time.Sleep(time.Hour)
-					if len(f.dials) != 1 {
+					if len(f.dialed()) != 1 {
 						t.Fatal("it came back")
 					}
 					return
@@ -49,7 +49,7 @@ func TestCloseReasons(t *testing.T) {
 				if r.Retry() == stanza.RetryLater {
 					want = 7 * time.Second // jitter is 0.5: the middle of the range
 				}
-				if d := f.dials[1].Sub(closed); d != want {
+				if d := f.dialed()[1].Sub(closed); d != want {
 					t.Fatalf("came back after %v, want %v", d, want)
 				}
 			})
@@ -59,24 +59,24 @@ func TestCloseReasons(t *testing.T) {
 
 func TestBackoff(t *testing.T) {
 	bubble(t, func(t *testing.T, f *fake) {
-		f.refuse = errRefusedDial
+		f.refuseDials(errRefusedDial)
 		c := f.start()
 		defer c.Close()
 		time.Sleep(time.Hour)
-		at := func(i int) time.Duration { return f.dials[i].Sub(f.dials[i-1]) }
+		at := func(i int) time.Duration { return f.dialed()[i].Sub(f.dialed()[i-1]) }
 		want := []time.Duration{0, 500 * time.Millisecond, time.Second, 2 * time.Second, 4 * time.Second}
 		for i, w := range want {
 			if d := at(i + 1); d != w {
 				t.Fatalf("retry %d after %v, want %v", i, d, w)
 			}
 		}
-		n := len(f.dials)
+		n := len(f.dialed())
 		if d := at(n - 1); d != 150*time.Second { // half of 5 minutes
 			t.Fatalf("last wait %v", d)
 		}
 		c.Hurry() // a network change
 		time.Sleep(2 * time.Second)
-		if len(f.dials) < n+2 {
+		if len(f.dialed()) < n+2 {
 			t.Fatal("a network change did not start the schedule anew")
 		}
 		if up, err := c.Connected(); up || !errors.Is(err, errRefusedDial) {
@@ -94,29 +94,29 @@ func TestSendCutsAWaitShortButNotTheServers(t *testing.T) {
 	bubble(t, func(t *testing.T, f *fake) {
 		c, conn := f.established()
 		defer c.Close()
-		f.refuse = errRefusedDial
+		f.refuseDials(errRefusedDial)
 		conn.nc.Close()
 		time.Sleep(30 * time.Minute)
-		n := len(f.dials)
-		f.refuse = nil
+		n := len(f.dialed())
+		f.refuseDials(nil)
 		send(t, c, "bob", "x")
 		conn = f.bind(func(b *stanza.Bound) { b.ID = 2048 })
-		if d := time.Since(f.dials[n]); d > time.Second {
+		if d := time.Since(f.dialed()[n]); d > time.Second {
 			t.Fatalf("came back %v late", d)
 		}
 		conn.want(stanza.TagMessage)
 		conn.say(&stanza.Close{Reason: stanza.ReasonOverload, RetryAfter: 100_000})
 		conn.ended()
 		conn.nc.Close()
-		n = len(f.dials)
+		n = len(f.dialed())
 		time.Sleep(time.Second)
 		send(t, c, "bob", "y")
 		time.Sleep(90 * time.Second)
-		if len(f.dials) != n {
+		if len(f.dialed()) != n {
 			t.Fatal("it came back before retry-after")
 		}
 		time.Sleep(20 * time.Second)
-		if len(f.dials) != n+1 {
+		if len(f.dialed()) != n+1 {
 			t.Fatal("it did not come back")
 		}
 	})
@@ -133,7 +133,7 @@ func TestHintsNeverStop(t *testing.T) {
 				for range 12 {
 					f.next().refuseHello(r, 24*time.Hour)
 				}
-				if spent := f.dials[len(f.dials)-1].Sub(f.dials[0]); spent > 12*15*time.Minute {
+				if spent := f.dialed()[11].Sub(f.dialed()[0]); spent > 12*15*time.Minute {
 					t.Fatalf("kept away for %v", spent)
 				} else if r == stanza.ReasonWorkerFull && spent == 0 {
 					t.Fatal("no end of immediate retries")
