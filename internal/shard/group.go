@@ -47,6 +47,19 @@ type Group[C, R any] struct {
 // Open opens a group of h with its machine m, loads the tables, replays the log and takes part in raft from then on. It does not
 // wait for a leader. Groups may be opened in parallel. After an error the machine is not used any more.
 func Open[C, R any](h *Host, g stanza.Group, m Machine[C, R]) (*Group[C, R], error) {
+	if err := h.reserve(g); err != nil {
+		return nil, err
+	}
+	x, err := open(h, g, m)
+	if err != nil {
+		h.opened(g, nil)
+		return nil, err
+	}
+	h.opened(g, x)
+	return x, nil
+}
+
+func open[C, R any](h *Host, g stanza.Group, m Machine[C, R]) (*Group[C, R], error) {
 	c, err := newCore(h, g)
 	if err != nil {
 		return nil, err
@@ -71,9 +84,6 @@ func Open[C, R any](h *Host, g stanza.Group, m Machine[C, R]) (*Group[C, R], err
 		close(c.quit)
 		<-c.dead
 		return nil, err
-	}
-	if err := h.add(g, x); err != nil {
-		return nil, errors.Join(err, x.Close())
 	}
 	return x, nil
 }
@@ -197,6 +207,22 @@ func (g *Group[C, R]) Close() error {
 	return g.closeErr
 }
 
+// abandon ends a group of a host that failed. The raft goroutines, and even the shard goroutine, may be stuck in a database for
+// ever: they are left behind, the process is about to exit.
+func (g *Group[C, R]) abandon() error {
+	g.raft.Shutdown()
+	close(g.quit)
+	limit := time.NewTimer(closeQuiet)
+	defer limit.Stop()
+	select {
+	case <-g.dead:
+		close(g.submit)
+		return nil
+	case <-limit.C:
+		return fmt.Errorf("shard: %s is stuck in a failed database", g.id)
+	}
+}
+
 func (g *Group[C, R]) close() error {
 	g.host.remove(g.id)
 	g.post(func(m *mail) { m.closing = true })
@@ -207,13 +233,8 @@ func (g *Group[C, R]) close() error {
 	case <-g.host.failing:
 	case <-limit.C:
 	}
-	if g.host.hasFailed() {
-		// The raft goroutines may be stuck in the database for ever: they are left behind, the process is about to exit.
-		g.raft.Shutdown()
-		close(g.quit)
-		<-g.dead
-		close(g.submit)
-		return nil
+	if g.host.down.Load() {
+		return g.abandon()
 	}
 	down := make(chan error, 1)
 	go func() { down <- g.raft.Shutdown().Error() }()

@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble"
@@ -30,9 +32,12 @@ type Host struct {
 	failOnce sync.Once
 	failed   chan error    // gets the first fatal error
 	failing  chan struct{} // closed with it
+	down     atomic.Bool   // set before it is closed
 
-	mu     sync.Mutex
-	groups map[stanza.Group]hosted // nil after Close
+	mu      sync.Mutex
+	groups  map[stanza.Group]hosted // nil: being opened
+	closed  bool
+	opening sync.WaitGroup
 
 	flushes flusher
 }
@@ -114,35 +119,42 @@ func (h *Host) writeOptions() *pebble.WriteOptions {
 // acknowledges anything; the process should report the error and exit, since a database may be stuck.
 func (h *Host) Failed() <-chan error { return h.failed }
 
-// fail stops the host.
-func (h *Host) fail(err error) {
+// Fail stops the host with err, as a failure of its disk does. It is for machines that cannot go on: an Apply that could not read
+// its tables calls it, and its result and those after it are not delivered. Safe for concurrent use; the first error counts.
+func (h *Host) Fail(err error) {
 	h.failOnce.Do(func() {
+		h.down.Store(true)
 		h.cfg.Logger.Error("raft storage failed", "dir", h.cfg.Dir, "error", err)
 		h.failed <- err
 		close(h.failing)
 	})
 }
 
-func (h *Host) hasFailed() bool {
-	select {
-	case <-h.failing:
-		return true
-	default:
-		return false
-	}
-}
-
-func (h *Host) add(g stanza.Group, x hosted) error {
+// reserve claims g for one opening, before anything of its state is touched. The caller ends it with opened.
+func (h *Host) reserve(g stanza.Group) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.groups == nil {
+	if h.closed {
 		return errClosed
 	}
 	if _, ok := h.groups[g]; ok {
 		return fmt.Errorf("shard: %s is open already", g)
 	}
-	h.groups[g] = x
+	h.groups[g] = nil
+	h.opening.Add(1)
 	return nil
+}
+
+// opened ends an opening: x is the group, or nil if it failed.
+func (h *Host) opened(g stanza.Group, x hosted) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if x != nil {
+		h.groups[g] = x
+	} else {
+		delete(h.groups, g)
+	}
+	h.opening.Done()
 }
 
 func (h *Host) remove(g stanza.Group) {
@@ -151,30 +163,37 @@ func (h *Host) remove(g stanza.Group) {
 	delete(h.groups, g)
 }
 
-// Close closes every open group and then the databases. After a failure it abandons databases, which may be stuck.
+// Close closes every open group and then the databases; it waits for groups that are being opened. After a failure, or if a group
+// does not stop, it abandons the databases, which may be stuck.
 func (h *Host) Close() error {
 	h.mu.Lock()
-	groups := h.groups
-	h.groups = nil
-	h.mu.Unlock()
-	if groups == nil {
+	if h.closed {
+		h.mu.Unlock()
 		return nil
 	}
+	h.closed = true
+	h.mu.Unlock()
+	h.opening.Wait()
+
+	h.mu.Lock()
+	groups := maps.Clone(h.groups)
+	h.mu.Unlock()
 	var wg sync.WaitGroup
-	errs := make(chan error, len(groups))
+	errs := make([]error, 0, len(groups))
 	for _, g := range groups {
-		wg.Go(func() { errs <- g.Close() })
+		wg.Go(func() {
+			err := g.Close()
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			errs = append(errs, err)
+		})
 	}
 	wg.Wait()
-	close(errs)
-	var all []error
-	for err := range errs {
-		all = append(all, err)
+	err := errors.Join(errs...)
+	if h.down.Load() || err != nil {
+		return errors.Join(err, errors.New("shard: the databases were not closed, because the host failed or a group did not stop"))
 	}
-	if h.hasFailed() {
-		return errors.Join(append(all, errors.New("shard: the host failed, its databases were not closed"))...)
-	}
-	return errors.Join(append(all, h.state.Flush(), h.state.Close(), h.log.Close())...)
+	return errors.Join(h.state.Flush(), h.state.Close(), h.log.Close())
 }
 
 // GroupStatus describes one group for metrics, /readyz and admin.
@@ -195,7 +214,9 @@ func (h *Host) Status() []GroupStatus {
 	h.mu.Lock()
 	all := make([]hosted, 0, len(h.groups))
 	for _, g := range h.groups {
-		all = append(all, g)
+		if g != nil {
+			all = append(all, g)
+		}
 	}
 	h.mu.Unlock()
 	out := make([]GroupStatus, 0, len(all))

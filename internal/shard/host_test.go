@@ -240,3 +240,46 @@ func TestMetricsOfTwoHosts(t *testing.T) {
 		t.Errorf("missing: %v", want)
 	}
 }
+
+// failingToy gives up at one command, as a machine does that cannot read its tables.
+type failingToy struct {
+	*toy
+	h *Host
+}
+
+func (m failingToy) Apply(e Entry) uint64 {
+	if string(e.Cmd) == "bad" {
+		m.h.Fail(errRefused)
+	}
+	return m.toy.Apply(e)
+}
+
+func TestMachineCanStopTheHost(t *testing.T) {
+	fs := vfs.NewMem()
+	h := openHost(t, testConfig(fs))
+	m := newToy()
+	g, err := Open[int, uint64](h, 1, failingToy{m, h})
+	if err != nil {
+		t.Fatal(err)
+	}
+	awaitLead(t, m)
+	onShard(t, g, func() {
+		for i, c := range []string{"a", "b", "bad", "c"} {
+			g.Propose([]byte(c), i)
+		}
+	})
+	if err := <-h.Failed(); !errors.Is(err, errRefused) {
+		t.Fatal(err)
+	}
+	waitFor(t, g, func() bool { return len(m.results()) == 4 })
+	for i, r := range m.results() {
+		if want := []Outcome{Committed, Committed, Unknown, Unknown}[i]; r.out != want || r.ctx != i {
+			t.Errorf("answer %d: %+v", i, r)
+		}
+	}
+	onShard(t, g, func() {
+		if g.flushed != 0 || g.flush(0) == nil {
+			t.Error("flushed after a failure")
+		}
+	})
+}

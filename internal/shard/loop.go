@@ -107,11 +107,14 @@ func (g *Group[C, R]) apply(logs []*raft.Log) {
 		if l.Type == raft.LogCommand {
 			p, err := decodePack(l.Data)
 			if err != nil {
-				g.host.fail(fmt.Errorf("shard: entry %d of %s: %w", l.Index, g.id, err))
+				g.host.Fail(fmt.Errorf("shard: entry %d of %s: %w", l.Index, g.id, err))
 				g.stop()
 				return
 			}
-			g.applyPack(&p, l)
+			if g.applyPack(&p, l); g.host.down.Load() {
+				g.stop() // the machine, or something else, gave up: nothing more is folded, flushed or answered as committed
+				return
+			}
 		}
 		g.at = l.Index
 		g.logBytes += int64(len(l.Data))
@@ -131,6 +134,10 @@ func (g *Group[C, R]) applyPack(p *pack, l *raft.Log) {
 		e.Seq = i
 		e.Cmd, rest, _ = nextCommand(rest) // checked by decodePack
 		r := g.m.Apply(e)
+		if g.host.down.Load() {
+			g.loseRest(own, i)
+			return
+		}
 		if own != nil {
 			g.m.Done(own.ctxs[i], Committed, r)
 		}
@@ -146,6 +153,15 @@ func (g *Group[C, R]) applyPack(p *pack, l *raft.Log) {
 		g.leadSeq = 0
 		g.lead(l.Term)
 	}
+}
+
+// loseRest answers the commands of an own pack from the i-th on when the host failed within it.
+func (g *Group[C, R]) loseRest(own *proposal[C], i int) {
+	if own == nil {
+		return
+	}
+	own.ctxs, own.out = own.ctxs[i:], Unknown
+	g.settle(own)
 }
 
 // checkFlush flushes a machine that holds much, and takes a snapshot when the log has grown enough.
@@ -188,7 +204,7 @@ func (g *Group[C, R]) flush(least uint64) error {
 	}
 	if err != nil {
 		err = fmt.Errorf("shard: flushing %s: %w", g.id, err)
-		g.host.fail(err) // the machine counts as flushed what is not in the tables
+		g.host.Fail(err) // the machine counts as flushed what is not in the tables
 		g.stop()
 		return err
 	}

@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -50,7 +51,7 @@ func (h *Host) backgroundError(err error) {
 	if errors.Is(err, pebble.ErrCancelledCompaction) {
 		return // Pebble retries it by design
 	}
-	h.fail(fmt.Errorf("shard: storage below %s: %w", h.cfg.Dir, err))
+	h.Fail(fmt.Errorf("shard: storage below %s: %w", h.cfg.Dir, err))
 }
 
 // pebbleLogger passes Pebble's messages on at debug level.
@@ -61,7 +62,7 @@ type pebbleLogger struct {
 
 // Infof implements pebble.Logger.
 func (l pebbleLogger) Infof(format string, args ...any) {
-	if l.log.Enabled(nil, slog.LevelDebug) { //nolint:staticcheck // no context exists here
+	if l.log.Enabled(context.Background(), slog.LevelDebug) {
 		l.log.Debug(fmt.Sprintf(format, args...))
 	}
 }
@@ -69,7 +70,7 @@ func (l pebbleLogger) Infof(format string, args ...any) {
 // Fatalf implements pebble.Logger. Pebble must not go on behind it, for its caller would take a failed write for a durable one;
 // so the goroutine ends its life here and the process is told to exit.
 func (l pebbleLogger) Fatalf(format string, args ...any) {
-	l.h.fail(fmt.Errorf("shard: storage below %s: %w", l.h.cfg.Dir, fmt.Errorf(format, args...)))
+	l.h.Fail(fmt.Errorf("shard: storage below %s: %w", l.h.cfg.Dir, fmt.Errorf(format, args...)))
 	select {}
 }
 
