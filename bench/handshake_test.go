@@ -1,0 +1,70 @@
+package bench
+
+import (
+	"testing"
+	"time"
+)
+
+const (
+	setUps     = 2000 // of a round
+	warmSetUps = 200
+	rounds     = 3
+)
+
+// BenchmarkHandshake measures what a session costs the server to set up: accept, Noise XX, and the answer to register (a new
+// account, committed) or bind (a known device), up to bound. Closing is measured apart. inFlight set-ups go on at once.
+func BenchmarkHandshake(b *testing.B) {
+	s := start(b)
+	warm := newDevices(s, 0, warmSetUps)
+	s.connectAll(warm)
+	closeAll(warm)
+	defer s.profile(8 * time.Second)()
+	var register, bind, end, perSecond []float64
+	var others shares
+	for round := range rounds {
+		devices := newDevices(s, warmSetUps+round*setUps, setUps)
+		for _, into := range []*[]float64{&register, &bind} {
+			c := s.costOf(func() { s.connectAll(devices) })
+			*into = append(*into, c.per(setUps))
+			others.add(c)
+			if into == &bind {
+				perSecond = append(perSecond, setUps/c.wall.Seconds())
+			}
+			c = s.costOf(func() {
+				closeAll(devices)
+				s.rest(500 * time.Millisecond)
+			})
+			end = append(end, c.per(setUps))
+		}
+	}
+	b.ReportMetric(median(register), "register-us")
+	b.ReportMetric(median(bind), "bind-us")
+	b.ReportMetric(median(end), "close-us")
+	table.add("session set-up, XX + register of a new account", "225 us", "%s us", spread(register))
+	table.add("session set-up, XX + bind of a known device", "225 us", "%s us", spread(bind))
+	table.add("end of a session, closed by the client", "-", "%s us", spread(end))
+	table.add("set-ups (bind) per second, client on the same cores; others used", "-", "%.0f; %s", median(perSecond), others)
+}
+
+func newDevices(s *system, from, n int) []*device {
+	devices := make([]*device, n)
+	for i := range devices {
+		d, err := newDevice(s, from+i)
+		if err != nil {
+			s.b.Fatal(err)
+		}
+		devices[i] = d
+	}
+	return devices
+}
+
+func (s *system) connectAll(devices []*device) {
+	s.b.Helper()
+	s.each(len(devices), func(i int) error { return devices[i].connect() })
+}
+
+func closeAll(devices []*device) {
+	for _, d := range devices {
+		d.close()
+	}
+}

@@ -1,0 +1,74 @@
+package bench
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"linecard.example/internal/testkit"
+)
+
+var (
+	shapeFlag = flag.String("shape", string(testkit.Together), "processes of the server: together (linecard up) or apart")
+	pairsFlag = flag.Int("pairs", 1000, "pairs of sender and recipient")
+	profileTo = flag.String("profile", "", "write a CPU profile of the server, taken while handshakes or messages are measured, to this file; figures then include the profiler, and the last benchmark that -bench names wins")
+)
+
+// TestMain prints everything that was measured as one table behind the benchmarks' own output.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	before := loadAverage()
+	code := m.Run()
+	testkit.RemoveBinary()
+	table.print(before, loadAverage())
+	os.Exit(code)
+}
+
+// row is one figure.
+type row struct{ name, figure, goal string }
+
+// rows is the table; benchmarks run one at a time.
+type rows []row
+
+var table rows
+
+func (r *rows) add(name, goal, format string, args ...any) {
+	*r = append(*r, row{name, fmt.Sprintf(format, args...), goal})
+}
+
+// print writes the table as Markdown. Load averages tell how far to trust it.
+func (r rows) print(before, after string) {
+	if len(r) == 0 {
+		return
+	}
+	width := [2]int{}
+	for _, l := range r {
+		width[0], width[1] = max(width[0], len(l.name)), max(width[1], len(l.figure))
+	}
+	fmt.Printf("\nload average %s before, %s after\n\n", before, after)
+	fmt.Printf("| %-*s | %-*s | goal |\n| %s | %s | --- |\n", width[0], "figure", width[1], "measured",
+		strings.Repeat("-", width[0]), strings.Repeat("-", width[1]))
+	for _, l := range r {
+		fmt.Printf("| %-*s | %-*s | %s |\n", width[0], l.name, width[1], l.figure, l.goal)
+	}
+	fmt.Println()
+}
+
+// median of an odd number of runs is one of them. It sorts v.
+func median(v []float64) float64 {
+	slices.Sort(v)
+	return v[len(v)/2]
+}
+
+// spread formats a median with the lowest and the highest of its runs, which median has sorted.
+func spread(v []float64) string {
+	m := median(v)
+	return fmt.Sprintf("%.1f (%.1f-%.1f)", m, v[0], v[len(v)-1])
+}
+
+func (r *rows) addBytes(name string, limit, size int) {
+	r.add(name, fmt.Sprintf("%d B", limit), "%d B", size)
+}
