@@ -125,7 +125,7 @@ const fdReserve = 256
 func sessionCap(configured int) int {
 	limit := math.MaxInt32
 	var r unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &r) == nil && uint64(r.Cur) < math.MaxInt32 {
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &r) == nil && r.Cur < math.MaxInt32 {
 		limit = max(int(r.Cur)-fdReserve, 1)
 	}
 	if configured > 0 && configured < limit {

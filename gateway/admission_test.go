@@ -243,7 +243,7 @@ func (h *harness) onLoop(l *loop, f func()) {
 }
 
 func TestPartialBudget(t *testing.T) {
-	h := start(t, func(c *Config) { c.Loops, c.PartialBytes = 1, 1 << 20 })
+	h := start(t, func(c *Config) { c.Loops, c.PartialBytes = 1, 1<<20 })
 	h.onLoop(h.g.loops[0], func() { h.g.partialBytes = 100 })
 	first, second := h.bind(5), h.bind(6)
 	first.write(append([]byte{1, 0}, make([]byte, 58)...))

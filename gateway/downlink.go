@@ -39,7 +39,7 @@ func (l *loop) receive(from *link.Stream, e *link.Envelope) {
 	case link.KindClose:
 		l.closeSession(s, e.Reason, e.RetryAfter)
 	case link.KindNotLeader:
-		l.notLeader(from, s, e)
+		l.notLeader(s, e)
 	default:
 		l.g.metrics.drops.Inc(stanza.ReasonInternal) // nothing that a gateway is sent
 	}
@@ -179,16 +179,8 @@ func (l *loop) sendQueue(kind link.Kind, s *session, number uint64) {
 }
 
 // notLeader passes on that an envelope went to a process that does not lead its group any more. What the envelope was shows in
-// what came back: messages carry a charge, queries a number.
-func (l *loop) notLeader(from *link.Stream, s *session, e *link.Envelope) {
-	l.g.disown(e.Group, from)
-	if e.Group.IsQueue() {
-		if e.Charge > 0 { // the router's way to a queue: the message went no further
-			l.settle(s, e.Charge)
-			l.refuse(s, e.ID, stanza.ReasonUnavailable, jitter(l.g.cfg.RetryAfter.D()))
-		}
-		return
-	}
+// what came back: messages carry a charge, queries a number; what went to a queue has none that waits for it.
+func (l *loop) notLeader(s *session, e *link.Envelope) {
 	retryAfter := jitter(l.g.cfg.RetryAfter.D())
 	switch {
 	case s.state == stateBinding:
@@ -196,7 +188,7 @@ func (l *loop) notLeader(from *link.Stream, s *session, e *link.Envelope) {
 	case e.Charge > 0:
 		l.settle(s, e.Charge)
 		l.refuse(s, e.ID, stanza.ReasonUnavailable, retryAfter)
-	case e.ID > 0:
+	case e.ID > 0 && !e.Group.IsQueue():
 		l.queryError(s, e.ID, stanza.ReasonUnavailable, retryAfter)
 	}
 }

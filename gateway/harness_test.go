@@ -258,8 +258,6 @@ type raw struct {
 	sealer   *wire.Sealer
 	pending  []stanza.View // of the last frame
 	account  stanza.Account
-	slot     uint32
-	gen      uint32
 	early    []byte // everything both ways before message 1
 	identity noise.DHKey
 }

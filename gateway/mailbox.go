@@ -59,9 +59,11 @@ func (g *Gateway) Receive(s *link.Stream, batch []link.Envelope) {
 			i++
 			continue
 		}
-		at := e.Slot >> slotBits
-		end := i + 1
+		at, end := e.Slot>>slotBits, i
 		for end < len(batch) && batch[end].Kind != link.KindHello && batch[end].Slot>>slotBits == at {
+			if batch[end].Kind == link.KindNotLeader {
+				g.disown(batch[end].Group, s) // here and not on the loop: a hello behind it must win
+			}
 			end++
 		}
 		if int(at) < len(g.loops) {

@@ -16,6 +16,7 @@ type metrics struct {
 	up, down                [tagMask + 1]prometheus.Counter // by tag; unknown ones share a counter
 	framesUp, framesDown    prometheus.Counter
 	bytesUp, bytesDown      prometheus.Counter
+	writes                  prometheus.Counter // outboxes written; bytes and frames by it are the sizes of outboxes
 	handshakesOK, useXX     prometheus.Counter
 	handshakesBad           []prometheus.Counter  // by reason
 	lag                     []prometheus.Observer // by loop
@@ -64,7 +65,10 @@ func (m *metrics) traffic(reg prometheus.Registerer) {
 	bytes := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "linecard_gateway_bytes_total", Help: "Bytes of sealed frames from and to clients.",
 	}, []string{"direction"})
-	reg.MustRegister(frames, bytes)
+	m.writes = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "linecard_gateway_outboxes_total", Help: "Outboxes written: one for each session that got something in a turn of its loop.",
+	})
+	reg.MustRegister(frames, bytes, m.writes)
 	m.framesUp, m.framesDown = frames.WithLabelValues("up"), frames.WithLabelValues("down")
 	m.bytesUp, m.bytesDown = bytes.WithLabelValues("up"), bytes.WithLabelValues("down")
 }

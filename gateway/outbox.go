@@ -12,8 +12,11 @@ const (
 	maxNonce = math.MaxUint32 // a session ends before this nonce would be used
 	maxBoxes = math.MaxUint16 // outboxes of one turn; then it writes in between
 
-	keepBox   = 32 << 10 // an outbox's buffer above this is not kept for the next turn
-	keepBoxes = 8 << 20  // nor are buffers beyond this sum
+	// turnFactor times the outbound cap may come in one turn: a whole window and the answers beside it are no sign of a slow client.
+	turnFactor = 2
+
+	keepBox   = 256 << 10 // an outbox's buffer above this is not kept for the next turn
+	keepBoxes = 8 << 20   // nor are buffers beyond this sum
 	keepOut   = 1 << 20
 )
 
@@ -23,7 +26,7 @@ type outbox struct {
 	slot, gen uint32
 	live      bool
 	last      bool // the close stanza is in it: nothing may follow
-	overflow  bool // more than the outbound cap in one turn
+	overflow  bool // too much for one turn
 	plain     []byte
 	cuts      []int    // where frames end in plain, but for the last
 	count     int      // stanzas of the last frame
@@ -57,7 +60,7 @@ func (l *loop) push(s *session, raw []byte) {
 	if b.last || b.overflow {
 		return
 	}
-	if len(b.plain)+len(raw) > l.g.outboundCap {
+	if len(b.plain)+len(raw) > turnFactor*l.g.outboundCap {
 		b.overflow = true
 		return
 	}
@@ -140,7 +143,7 @@ func (l *loop) writeBox(b *outbox) {
 		return
 	}
 	conn := l.conn(b.slot)
-	if b.overflow || conn.OutboundBuffered()+len(b.plain) > l.g.outboundCap {
+	if b.overflow || conn.OutboundBuffered() > l.g.outboundCap {
 		l.abort(s, stanza.ReasonSlowConsumer)
 		return
 	}
@@ -148,6 +151,7 @@ func (l *loop) writeBox(b *outbox) {
 		l.abort(s, stanza.ReasonNonceExhausted)
 		return
 	}
+	l.g.metrics.writes.Inc()
 	l.g.metrics.bytesDown.Add(float64(len(l.out)))
 	_, err := conn.Write(l.out) // copies what the socket does not take; an error has closed the connection already
 	if err == nil && l.slots.Get(b.slot, b.gen) != nil {

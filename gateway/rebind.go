@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"sync/atomic"
+	"time"
 
 	"linecard.example/internal/link"
 	"linecard.example/internal/stanza"
@@ -74,15 +75,21 @@ func (l *loop) sweepPage() {
 		s.cursor, s.blocked = from, true
 	case next != 0:
 		s.cursor = next
-		l.wake()
+		l.wakeSoon()
 	default:
 		l.sweeps = append(l.sweeps[:0], l.sweeps[1:]...)
 		l.sweepDone(s)
 		if len(l.sweeps) > 0 {
-			l.wake()
+			l.wakeSoon()
 		}
 	}
 }
+
+// sweepPause lies between two pages. gnet runs what a task posts before it looks at sockets again, so that a loop that woke itself
+// would do all pages in one go.
+const sweepPause = time.Millisecond
+
+func (l *loop) wakeSoon() { time.AfterFunc(sweepPause, l.wake) }
 
 // sweepOne does what the sweep does with one session; false: there was no credit, come again.
 func (l *loop) sweepOne(s *sweep, gen uint32, t *session) bool {

@@ -97,11 +97,15 @@ func TestBadFrames(t *testing.T) {
 		send   func(c *raw)
 		reason stanza.Reason
 	}{
-		"not canonical":     {func(c *raw) { c.send([]byte{byte(stanza.TagPing), 0x80, 0}) }, stanza.ReasonBadStanza},
-		"empty":             {func(c *raw) { c.send() }, stanza.ReasonBadStanza},
-		"bind again":        {func(c *raw) { c.send((&stanza.Bind{Account: 1, Device: 1}).Append(nil)) }, stanza.ReasonBadStanza},
-		"message to nobody": {func(c *raw) { b := stanza.Begin(nil, stanza.TagMessage); b.Uint(stanza.AttrID, 1); c.send(b.End([]byte{1})) }, stanza.ReasonBadStanza},
-		"acks of nothing":   {func(c *raw) { c.send((&stanza.DeliveryAck{Count: 1}).Append(nil)) }, stanza.ReasonBadStanza},
+		"not canonical": {func(c *raw) { c.send([]byte{byte(stanza.TagPing), 0x80, 0}) }, stanza.ReasonBadStanza},
+		"empty":         {func(c *raw) { c.send() }, stanza.ReasonBadStanza},
+		"bind again":    {func(c *raw) { c.send((&stanza.Bind{Account: 1, Device: 1}).Append(nil)) }, stanza.ReasonBadStanza},
+		"message to nobody": {func(c *raw) {
+			b := stanza.Begin(nil, stanza.TagMessage)
+			b.Uint(stanza.AttrID, 1)
+			c.send(b.End([]byte{1}))
+		}, stanza.ReasonBadStanza},
+		"acks of nothing": {func(c *raw) { c.send((&stanza.DeliveryAck{Count: 1}).Append(nil)) }, stanza.ReasonBadStanza},
 		"changed": {func(c *raw) {
 			f := c.seal(stanza.Ping{}.Append(nil))
 			f[3] ^= 1

@@ -123,6 +123,7 @@ func (g *Gateway) hello(s *link.Stream, e *link.Envelope) {
 	r.term = e.Term
 	r.stream.Store(s)
 	g.routeMu.Unlock()
+	g.log.Debug("leader", "group", e.Group.String(), "term", e.Term, "node", s.Peer().Node)
 	if before != 0 && e.Term > before {
 		lost := uint32(0)
 		if old != nil && old != s {
