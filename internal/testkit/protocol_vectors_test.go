@@ -145,7 +145,7 @@ func dissect(t *testing.T, b []byte, plain, up bool) string {
 
 // say writes a line about the next n bytes and takes them.
 func (d *dissection) say(n int, format string, args ...any) {
-	fmt.Fprintf(&d.out, "%-24x  %s\n", d.b[:n], fmt.Sprintf(format, args...))
+	d.out.WriteString(strings.TrimRight(fmt.Sprintf("%-24x  %s", d.b[:n], fmt.Sprintf(format, args...)), " ") + "\n")
 	d.b = d.b[n:]
 }
 
