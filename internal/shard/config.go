@@ -25,7 +25,7 @@ type HostConfig struct {
 	Clock      func() time.Time      // wall clock; nil: time.Now
 	Monotonic  func() time.Duration  // elapsed time; nil: differences of Clock, which are monotonic with time.Now
 	Logger     *slog.Logger          // nil: discards
-	Registerer prometheus.Registerer // nil: no metrics; may be shared by several hosts
+	Registerer prometheus.Registerer // nil: no metrics; names begin with shard_, for the caller to prefix; may be shared
 
 	Cache         int64 // bytes of the block cache of both databases; 0: 64 MiB
 	LogMemTable   int   // bytes; larger: fewer log entries reach tables before they are truncated; 0: 32 MiB

@@ -212,7 +212,7 @@ func TestMetricsOfTwoHosts(t *testing.T) {
 	r := prometheus.NewPedanticRegistry()
 	for i, dir := range []string{"router", "offline"} {
 		cfg := testConfig(vfs.NewMem())
-		cfg.Dir, cfg.Registerer = dir, r
+		cfg.Dir, cfg.Registerer = dir, prometheus.WrapRegistererWithPrefix("linecard_", r)
 		h := openHost(t, cfg)
 		m := newToy()
 		g := openToy(t, h, stanza.Group(i), m)

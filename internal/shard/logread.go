@@ -56,13 +56,14 @@ func (s *logStore) GetLog(index uint64, l *raft.Log) error {
 	return getLogValue(v, index, l)
 }
 
-// read returns the value of index and, when the reader is going upwards, fills the block from there.
+// read returns the value of index and, when it follows the index read before, fills the block from there. A lone read, as raft's
+// metrics make of the first entry, must not.
 func (s *logStore) read(index uint64) ([]byte, error) {
 	if s.last == 0 || index < s.first || index > s.last {
 		return nil, raft.ErrLogNotFound
 	}
 	limit := 1
-	if index == s.block.next || index == s.first {
+	if index == s.block.next {
 		limit = blockEntries
 	}
 	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: logKey(s.g, index), UpperBound: groupEnd(keyLog, s.g)})

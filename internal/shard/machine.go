@@ -41,14 +41,14 @@ type Machine[C, R any] interface {
 	// that carry an index above it were written ahead and must be ignored: their entries will be applied again.
 	Load(t Tables, applied uint64) error
 	// Apply folds one committed command into the state. It reads no clock, no randomness and no map order, and does no I/O
-	// except reading the tables.
+	// except reading the tables; if that fails it calls Host.Fail, and its result is not used.
 	Apply(e Entry) R
 	// Done reports the outcome of a command that this process proposed since it opened the group: exactly once for each, in
-	// the order of proposing, directly after its Apply if committed. r is zero unless o is Committed.
+	// the order of proposing, directly after its Apply if committed. r is zero unless o is Committed. It may propose.
 	Done(ctx C, o Outcome, r R)
 	// Flush appends every change since the last Flush to b. The shard adds the applied index and commits b.
 	Flush(b *Batch) error
-	// Dirty returns about how many bytes Flush would write now.
+	// Dirty returns about how many bytes Flush would write now. It is called every turn and must not walk anything.
 	Dirty() int
 	// Lead says that this process leads the group from now on: all entries of earlier terms are applied. It may propose.
 	Lead(term uint64)

@@ -17,13 +17,13 @@ type metricVecs struct {
 
 func newMetricVecs(r prometheus.Registerer) (*metricVecs, error) {
 	gauge := func(name, help string) *prometheus.GaugeVec {
-		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "linecard_shard_" + name, Help: help}, []string{"group"})
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "shard_" + name, Help: help}, []string{"group"})
 	}
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "linecard_shard_" + name, Help: help}, labels)
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "shard_" + name, Help: help}, labels)
 	}
 	histogram := func(name, help string, buckets []float64) *prometheus.HistogramVec {
-		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "linecard_shard_" + name, Help: help, Buckets: buckets}, []string{"group"})
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "shard_" + name, Help: help, Buckets: buckets}, []string{"group"})
 	}
 	v := &metricVecs{
 		latency:   histogram("commit_seconds", "Time from submitting a pack to raft until it is applied.", prometheus.ExponentialBuckets(0.0001, 2, 16)),
