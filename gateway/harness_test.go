@@ -264,11 +264,19 @@ type raw struct {
 
 func (h *harness) dial() *raw {
 	h.t.Helper()
+	c := h.dialOnly()
+	conn := c.conn
+	h.t.Cleanup(func() { conn.Close() })
+	return c
+}
+
+// dialOnly is dial without a clean-up.
+func (h *harness) dialOnly() *raw {
+	h.t.Helper()
 	conn, err := net.Dial("tcp", h.g.Addr().String())
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	h.t.Cleanup(func() { conn.Close() })
 	_ = conn.SetReadDeadline(time.Now().Add(patience))
 	identity, _ := wire.GenerateKeypair(nil)
 	return &raw{t: h.t, conn: conn, sealer: wire.NewSealer(), identity: identity}
