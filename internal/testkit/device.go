@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,6 +26,8 @@ type Device struct {
 	hist *History
 	stop context.CancelFunc
 	done chan struct{} // closed when the receiver has ended; nil: it never ran
+
+	connects atomic.Int64 // sessions bound so far
 
 	mu        sync.Mutex
 	texts     []string // of the messages received, in order
@@ -60,11 +63,17 @@ func (s *System) OpenDevice(name string, hist *History, o DeviceOptions) (*Devic
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
 	defer cancel()
-	c, err := client.Open(ctx, client.Options{Home: o.Home, Address: s.Server, Handle: name, Invite: o.Invite, Roots: roots})
+	d := &Device{Name: name, Home: o.Home, t: s.t, hist: hist, delivered: map[uint64]bool{}, read: map[uint64]bool{}}
+	d.Client, err = client.Open(ctx, client.Options{
+		Home: o.Home, Address: s.Server, Handle: name, Invite: o.Invite, Roots: roots, Notify: func(n client.Notice) {
+			if n.Kind == client.NoticeConnected {
+				d.connects.Add(1)
+			}
+		},
+	})
 	if err != nil {
 		return nil, err
 	}
-	d := &Device{Name: name, Home: o.Home, Client: c, t: s.t, hist: hist, delivered: map[uint64]bool{}, read: map[uint64]bool{}}
 	if !o.Quiet {
 		d.Listen()
 	}
@@ -113,6 +122,9 @@ func (d *Device) receive(ctx context.Context) bool {
 		}
 		return e.Done() == nil
 	case *client.Receipt:
+		if e.From == d.Self().Account {
+			return true // for a copy to the own account's other devices
+		}
 		for _, id := range e.IDs {
 			if e.Read {
 				d.read[id] = true
@@ -176,6 +188,9 @@ func (d *Device) SayAll(to string, n, ahead int) error {
 	}
 	return errors.Join(errs...)
 }
+
+// Connects counts the sessions that the device has had.
+func (d *Device) Connects() int64 { return d.connects.Load() }
 
 // Texts returns the texts received so far.
 func (d *Device) Texts() []string {

@@ -130,9 +130,12 @@ func TestInterleaved(t *testing.T) {
 	})
 }
 
+// crowd lets many clients of one address in at once.
+const crowd = "handshake_rate = 100000.0\nhandshake_burst = 100000\nregister_rate = 100000.0\nregister_burst = 100000\n"
+
 // TestThousandClients lets 1,000 clients at once register and send to each other.
 func TestThousandClients(t *testing.T) {
-	eachShape(t, Settings{Gateway: "xx_rate = 100000\nregister_rate = 100000\n"}, func(t *testing.T, s *System) {
+	eachShape(t, Settings{Gateway: crowd}, func(t *testing.T, s *System) {
 		const n = 1000
 		h := NewHistory()
 		labels := map[string][]string{}

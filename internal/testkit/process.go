@@ -13,6 +13,9 @@ import (
 
 // Process is one child process. Its output is kept, up to a bound, and shown when the test fails.
 type Process struct {
+	// Line, if set before Start, gets each whole line of standard output instead. It is called on one goroutine at a time.
+	Line func(line []byte)
+
 	t    testing.TB
 	name string
 	args []string
@@ -46,6 +49,25 @@ func (o *tail) String() string {
 	return string(o.b)
 }
 
+// lines calls each for every whole line written to it; an unfinished one at the end is dropped, as a killed writer left it.
+type lines struct {
+	each func([]byte)
+	part []byte
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.part = append(l.part, p...)
+	for {
+		line, rest, ok := bytes.Cut(l.part, []byte("\n"))
+		if !ok {
+			l.part = bytes.Clone(l.part)
+			return len(p), nil
+		}
+		l.each(line)
+		l.part = rest
+	}
+}
+
 // NewProcess returns a process that does not run yet; name is for messages. The test's end kills it if it still runs.
 func NewProcess(t testing.TB, name string, args ...string) *Process {
 	p := &Process{t: t, name: name, args: args}
@@ -63,6 +85,9 @@ func (p *Process) Start() {
 	p.t.Helper()
 	p.cmd = exec.Command(Binary(p.t), p.args...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
+	if p.Line != nil {
+		p.cmd.Stdout = &lines{each: p.Line}
+	}
 	p.cmd.Env = append(os.Environ(), "GOTRACEBACK=all")
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatalf("starting %s: %v", p.name, err)
