@@ -65,13 +65,16 @@ func (m *dirShard) owe(o owedAttach) {
 	a.owed = append(a.owed, o)
 }
 
+// sendAttach sends the device's binding as it is now. Its serial is issued at this moment and not the binding's: what the leader of
+// the directory says last must win over an attachment that an earlier leader left behind, even when the session that is bound now
+// is the older one, because the newer one ended while nobody led.
 func (m *dirShard) sendAttach(k deviceKey) bool {
 	b, ok := m.bindings.byDevice[k]
 	if !ok {
 		return true
 	}
 	return m.toQueue(link.Envelope{Kind: link.KindAttach, Group: m.queue, Gateway: m.gateways.at(b.gateway).id,
-		Account: k.account(), Device: k.device(), Slot: b.slot, Gen: b.gen, Serial: b.serial})
+		Account: k.account(), Device: k.device(), Slot: b.slot, Gen: b.gen, Serial: m.nextSerial()})
 }
 
 func (m *dirShard) sendDetach(o *owedAttach) bool {

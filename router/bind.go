@@ -27,7 +27,7 @@ func (m *dirShard) bind(gw *gateway, e *link.Envelope) {
 	m.verify(p)
 }
 
-// nextSerial issues a bind serial: bigger than all of earlier terms, and than those of this term before it.
+// nextSerial issues a serial, of a bind or an attachment: bigger than all of earlier terms, and than those of this term before it.
 func (m *dirShard) nextSerial() link.Fence {
 	m.serials++
 	return link.MakeFence(m.term, m.serials)
@@ -173,12 +173,14 @@ func (m *dirShard) note(e *link.Envelope) {
 	m.propose(&command{op: opNote, account: e.Account, device: e.Device, id: e.ID}, nil)
 }
 
-// owedClose is a close that found no credit: a session that was displaced must hear it, or it waits for deliveries forever.
+// owedClose is a close that found no credit. It is kept, because a session that lost its device and does not hear of it would wait
+// for deliveries forever.
 type owedClose struct {
-	device             deviceKey
-	gateway, slot, gen uint32
-	id                 link.GatewayID // tells whether the number means the same gateway still
-	reason             stanza.Reason
+	device    deviceKey
+	gateway   link.GatewayID
+	slot, gen uint32
+	reason    stanza.Reason
+	after     uint32
 }
 
 const maxOwedCloses = 4096
@@ -186,32 +188,7 @@ const maxOwedCloses = 4096
 // closeSession closes a bound session, which is about to lose its binding.
 func (m *dirShard) closeSession(k deviceKey, b binding, reason stanza.Reason) {
 	gw := m.gateways.at(b.gateway)
-	o := owedClose{device: k, gateway: b.gateway, slot: b.slot, gen: b.gen, id: gw.id, reason: reason}
-	if gw.to == nil {
-		return // when it comes back it re-binds, and loses
-	}
-	if !m.sendClose(gw, &o) && len(m.closes) < maxOwedCloses {
-		m.closes = append(m.closes, o)
-	}
-}
-
-func (m *dirShard) sendClose(gw *gateway, o *owedClose) bool {
-	return m.send(gw.to, link.Envelope{Kind: link.KindClose, Group: m.id, Slot: o.slot, Gen: o.gen, Account: o.device.account(),
-		Device: o.device.device(), Reason: o.reason})
-}
-
-func (m *dirShard) sendOwedCloses() {
-	kept := m.closes[:0]
-	for i := range m.closes {
-		o := &m.closes[i]
-		gw := m.gateways.byID[o.id]
-		if gw != nil && gw.to != nil && !m.sendClose(gw, o) {
-			kept = append(kept, *o)
-		}
-	}
-	if m.closes = kept; len(kept) == 0 {
-		m.closes = nil
-	}
+	m.close(gw, owedClose{device: k, gateway: gw.id, slot: b.slot, gen: b.gen, reason: reason})
 }
 
 // closeAsked ends a session that asked to be bound and may not be.
@@ -221,8 +198,34 @@ func (m *dirShard) closeAsked(p *pending, reason stanza.Reason) {
 	if reason.Retry() == stanza.RetryLater {
 		after = m.retryAfter
 	}
-	m.send(p.gw.to, link.Envelope{Kind: link.KindClose, Group: m.id, Slot: p.slot, Gen: p.gen, Account: p.account, Device: p.device,
-		Reason: reason, RetryAfter: after})
+	m.close(p.gw, owedClose{device: keyOf(p.account, p.device), gateway: p.gw.id, slot: p.slot, gen: p.gen, reason: reason, after: after})
+}
+
+// close sends a close now, or later when there is no credit. A gateway without a stream needs none: when it comes back it re-binds
+// what it has, and the session loses then.
+func (m *dirShard) close(gw *gateway, o owedClose) {
+	if gw.to != nil && !m.sendClose(gw, &o) && len(m.closes) < maxOwedCloses {
+		m.closes = append(m.closes, o)
+	}
+}
+
+func (m *dirShard) sendClose(gw *gateway, o *owedClose) bool {
+	return m.send(gw.to, link.Envelope{Kind: link.KindClose, Group: m.id, Slot: o.slot, Gen: o.gen, Account: o.device.account(),
+		Device: o.device.device(), Reason: o.reason, RetryAfter: o.after})
+}
+
+func (m *dirShard) sendOwedCloses() {
+	kept := m.closes[:0]
+	for i := range m.closes {
+		o := &m.closes[i]
+		gw := m.gateways.byID[o.gateway]
+		if gw != nil && gw.to != nil && !m.sendClose(gw, o) {
+			kept = append(kept, *o)
+		}
+	}
+	if m.closes = kept; len(kept) == 0 {
+		m.closes = nil
+	}
 }
 
 func (m *dirShard) countBindings() { m.metrics.bindings.Set(float64(len(m.bindings.byDevice))) }

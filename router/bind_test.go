@@ -268,8 +268,11 @@ func TestRebindAfterRestart(t *testing.T) {
 	if e := two.take(t, link.KindClose); e.Reason != stanza.ReasonDisplaced || e.Slot != 3 {
 		t.Errorf("closed slot %d with %v", e.Slot, e.Reason)
 	}
-	if e := q.take(t, link.KindAttach); e.Serial != old || e.Gateway.Node != 1 {
-		t.Errorf("re-bound with serial %v, want %v kept", e.Serial, old)
+	if e := q.take(t, link.KindAttach); e.Serial <= old || e.Gateway.Node != 1 {
+		t.Errorf("attach %+v must win over what an earlier leader left", e)
+	}
+	if b := h.m.bindings.byDevice[keyOf(c.account, 1)]; b.serial != old {
+		t.Errorf("re-bound with serial %v, want %v kept", b.serial, old)
 	}
 	h.send(two, h.rebindEnv(c, 4, old-1)) // and one that comes second
 	if e := two.take(t, link.KindClose); e.Reason != stanza.ReasonDisplaced || e.Slot != 4 {

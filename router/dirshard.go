@@ -223,6 +223,7 @@ func (m *dirShard) Tick(now time.Time) {
 		return
 	}
 	m.expireGateways()
+	m.sendOwedHellos()
 	m.sendOwedCloses()
 	m.tickDrops()
 	m.tickInvites()

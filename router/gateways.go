@@ -17,6 +17,8 @@ type peer struct {
 	to   sender
 	role link.Role
 	gw   *gateway // of role gateway only
+
+	helloOwed bool // the hello found no room
 }
 
 // gateway is one run of a gateway worker. It outlives its stream by the grace time while it has bindings here.
@@ -141,7 +143,16 @@ func (m *dirShard) hello(p *peer) {
 	if p.role == link.RoleRouter {
 		return
 	}
-	m.send(p.to, link.Envelope{Kind: link.KindHello, Group: m.id, Term: m.term})
+	p.helloOwed = !m.send(p.to, link.Envelope{Kind: link.KindHello, Group: m.id, Term: m.term})
+}
+
+// sendOwedHellos says hello where it found no room: a gateway that does not hear of a new leader leaves its sessions unbound.
+func (m *dirShard) sendOwedHellos() {
+	for _, p := range m.peers {
+		if p.helloOwed {
+			m.hello(p)
+		}
+	}
 }
 
 // helloFrom notes who leads the group's queues. It is noted by followers too: they may lead next.

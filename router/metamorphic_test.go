@@ -167,7 +167,7 @@ func TestMetamorphic(t *testing.T) {
 		}
 		log = slices.Insert(log, i, e)
 	}
-	cfg := shard.HostConfig{Dir: "data", FS: fs, NodeID: "n1", Bootstrap: true}
+	cfg := shard.HostConfig{Dir: "data", FS: fs, NodeID: "n1", Bootstrap: true, Heartbeat: 30 * time.Millisecond}
 	var last uint64
 	for range lives {
 		cfg.FlushBytes = 1 << (8 + rng.IntN(8))
