@@ -70,22 +70,19 @@ type outcome struct {
 
 // Run chats until /quit, the end of the input, or the end of ctx.
 func (c *ChatCmd) Run(ctx context.Context, std Std) (err error) {
-	notices := make(chan client.Notice, 256)
+	notices := make(chan client.Notice, 1024)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	dev, err := c.start(func(n client.Notice) {
 		select {
 		case notices <- n:
-		case <-ctx.Done():
+		default: // a tick less on the screen; waiting here would stop the client
 		}
 	})
 	if err != nil {
 		return err
 	}
-	defer func() {
-		cancel() // lets notices go
-		err = errors.Join(err, dev.Close())
-	}()
+	defer func() { err = errors.Join(err, dev.Close()) }()
 	t := &chat{cmd: c, dev: dev, screen: newScreen(std.Out), to: strings.ToLower(c.To), known: map[string]person{}, typed: map[uint64]*line{}}
 	t.screen.say("Messages are NOT end-to-end encrypted yet: the server can read them.")
 	t.screen.say("You are %s. Connecting to %s ... (/help lists the commands)", strings.ToLower(c.As), c.Server)

@@ -214,7 +214,9 @@ func (c *console) Write(b []byte) (int, error) {
 func startChat(t *testing.T, args ...string) *console {
 	r, w := io.Pipe()
 	c := &console{t: t, in: w, more: make(chan struct{}, 1), ended: make(chan int, 1)}
-	go func() { c.ended <- run(context.Background(), append([]string{"chat"}, args...), Std{In: r, Out: c, Err: c}) }()
+	go func() {
+		c.ended <- run(context.Background(), append([]string{"chat"}, args...), Std{In: r, Out: c, Err: c})
+	}()
 	return c
 }
 

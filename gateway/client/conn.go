@@ -81,7 +81,7 @@ func (f *frameConn) write(plain []byte, now time.Time) error {
 	}
 	f.out = f.sealer.AppendSealedFrame(f.out[:0], &f.keys.TX, f.sealed, plain)
 	f.sealed++
-	f.nc.SetWriteDeadline(now.Add(writeTimeout))
+	_ = f.nc.SetWriteDeadline(now.Add(writeTimeout))
 	_, err := f.nc.Write(f.out)
 	return err
 }

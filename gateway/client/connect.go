@@ -24,13 +24,14 @@ func (c *Client) connectOnce() (lived time.Duration, err error) {
 		return 0, err
 	}
 	defer nc.Close()
-	stop := context.AfterFunc(c.ctx, func() { nc.SetDeadline(time.Unix(1, 0)) }) // ends a handshake; a session says good-bye first
+	stop := context.AfterFunc(c.ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) }) // ends a handshake; a session says good-bye first
 	defer stop()
-	nc.SetDeadline(time.Now().Add(handshakeTimeout))
+	_ = nc.SetDeadline(time.Now().Add(handshakeTimeout))
 	f, err := c.handshake(nc)
 	if err != nil {
 		return 0, err
 	}
+	defer func() { f.keys = wire.Keys{} }()
 	s := &session{c: c, conn: f, gone: make(chan struct{})}
 	for !s.bound() {
 		if err := s.readOne(); err != nil {
@@ -38,7 +39,7 @@ func (c *Client) connectOnce() (lived time.Duration, err error) {
 			return 0, err
 		}
 	}
-	nc.SetDeadline(time.Time{})
+	_ = nc.SetDeadline(time.Time{})
 	if !stop() { // Close came meanwhile
 		c.lost(s)
 		return 0, c.ctx.Err()

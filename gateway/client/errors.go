@@ -30,8 +30,8 @@ var (
 	ErrUnknownName = errors.New("unknown name")
 	// ErrBadName: not a handle, which is 1-32 of [a-z0-9._-] (capitals are folded).
 	ErrBadName = errors.New("not a name: want 1-32 of a-z 0-9 . _ -")
-	// ErrNoDevice: a message to the own account while it has no other device.
-	ErrNoDevice = errors.New("this account has no other device")
+	// ErrNoDevice: the account has no device that could get the message; for the own account: none but this one.
+	ErrNoDevice = errors.New("the account has no device that could get the message")
 	// ErrTooLarge: the message does not fit into one frame with a copy for each device.
 	ErrTooLarge = errors.New("message too large")
 	// ErrExpired: a message was not acked within 29 days.

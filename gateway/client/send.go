@@ -64,6 +64,9 @@ func (s *Sent) Wait(ctx context.Context) error {
 // for room when Options.OutboxBytes are unacked. Messages to one name are stored in the order of the calls. Errors: ErrBadName, ErrUnknownName,
 // ErrTooLarge, ErrNoDevice, ctx's, the client's.
 func (c *Client) Send(ctx context.Context, to, text string) (*Sent, error) {
+	if up, _ := c.Connected(); !up {
+		c.Hurry()
+	}
 	if err := c.Ready(ctx); err != nil {
 		return nil, err
 	}

@@ -286,13 +286,13 @@ func TestResendWithoutAnswer(t *testing.T) {
 		send(t, c, "bob", "x")
 		conn.message(2049, 0)
 		last := time.Now()
-		for _, wait := range []time.Duration{5, 10, 20, 40} {
+		for _, wait := range []int{5, 10, 20, 40} {
 			v, ok := conn.hear(time.Minute)
 			if ok && v.Tag == stanza.TagPing {
 				conn.say(stanza.Pong{})
 				v, ok = conn.hear(time.Minute)
 			}
-			if d := time.Since(last); !ok || v.Tag != stanza.TagMessage || d != wait*time.Second {
+			if d := time.Since(last); !ok || v.Tag != stanza.TagMessage || d != time.Duration(wait)*time.Second {
 				t.Fatalf("%v after %v, want a message after %d s", v.Tag, d, wait)
 			}
 			last = time.Now()

@@ -24,14 +24,14 @@ func (s *session) serve() error {
 	c := s.c
 	c.wg.Add(1)
 	go s.readLoop()
-	stop := context.AfterFunc(c.ctx, func() { s.conn.nc.SetWriteDeadline(time.Now().Add(byeWrite)) })
+	stop := context.AfterFunc(c.ctx, func() { _ = s.conn.nc.SetWriteDeadline(time.Now().Add(byeWrite)) })
 	defer stop()
 	err := s.writeLoop()
 	switch {
 	case c.ctx.Err() != nil:
 		s.goodbye()
 	case !errors.Is(err, errSilent):
-		s.conn.nc.SetReadDeadline(time.Now().Add(drainWait))
+		_ = s.conn.nc.SetReadDeadline(time.Now().Add(drainWait))
 		<-s.gone
 	}
 	s.conn.nc.Close()
@@ -163,11 +163,11 @@ func (s *session) goodbye() {
 		c.mu.Unlock()
 		if n > 0 {
 			ack := stanza.DeliveryAck{Count: uint32(n)}
-			s.conn.write(ack.Append([]byte{0}), time.Now().Add(byeWrite-writeTimeout)) // at worst the server delivers again
+			_ = s.conn.write(ack.Append([]byte{0}), time.Now().Add(byeWrite-writeTimeout)) // at worst the server delivers again
 		}
 	}
 	if half, ok := s.conn.nc.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
-		s.conn.nc.SetReadDeadline(time.Now().Add(byeWait))
+		_ = s.conn.nc.SetReadDeadline(time.Now().Add(byeWait))
 		<-s.gone
 	}
 }
