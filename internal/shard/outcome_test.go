@@ -3,6 +3,7 @@ package shard
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -238,4 +239,34 @@ func TestLazyWaitsForCompany(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// A committed pack settles those before it that raft has not answered yet: they are not in the log. A pack whose outcome was
+// reported as unknown is not reported again when it is applied after all.
+func TestTakeSettlesEarlierPacks(t *testing.T) {
+	v, err := newMetricVecs(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := newToy()
+	g := &toyGroup{core: &core{metrics: v.group(1)}, m: m}
+	for i := range 4 {
+		g.props.add([]byte("x"), i, false, 1, 0)
+		g.props.submit(g.props.waiting(), 0)
+	}
+	g.failed(failure{seq: 1, out: Unknown})
+	g.deliver()
+	if g.take(1) != nil {
+		t.Error("an unknown pack was taken")
+	}
+	g.failed(failure{seq: 2, out: Unknown}) // raft's answer to 3 is still to come when 4 is applied
+	own := g.take(4)
+	if own == nil || own.seq != 4 || own.ctxs[0] != 3 || g.props.inFlight != 0 || !g.props.empty() {
+		t.Fatalf("%+v, %d in flight", own, g.props.inFlight)
+	}
+	g.failed(failure{seq: 3, out: Rejected}) // late, and said already
+	want := []result{{0, Unknown, 0}, {1, Unknown, 0}, {2, Rejected, 0}}
+	if got := m.results(); !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
 }
