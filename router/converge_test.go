@@ -203,7 +203,7 @@ func (w *world) bindSession(g *simGateway) {
 	c := w.clients[w.rng.IntN(len(w.clients))]
 	g.slots++
 	g.sessions[g.slots] = &simSession{c: c}
-	w.toShard(g.stream, w.bindEnv(c, g.slots, uint64(w.rng.IntN(3))*uint64(w.g.index)))
+	w.toShard(g.stream, w.bindEnv(c, g.slots, w.rng.Uint64N(3)*w.g.index))
 }
 
 func (w *world) endSession(g *simGateway) {
