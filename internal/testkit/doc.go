@@ -4,6 +4,8 @@
 //	binary.go    builds the linecard binary once per test process
 //	process.go   one child process: started, asked to stop, killed
 //	system.go    a system under test in one of its shapes
+//	device.go    a client whose sends and receipts go into a history
+//	metrics.go   scrapes
 //	history.go   what was sent, acked and received, and the rules it must keep
 //
 // Everything listens on ports of the loopback address that were free a moment before, keeps its files in the test's temporary
