@@ -298,3 +298,25 @@ func TestSources(t *testing.T) {
 		t.Error("one token a second comes back")
 	}
 }
+
+// TestOverload: a full pool refuses what would begin, at the door and at message 1.
+func TestOverload(t *testing.T) {
+	b := newBench(t) // its pool has no goroutines
+	b.g.pool = newPool(1)
+	hello, err := wire.NewInitiator(b.g.deps.Static, nil).AppendHello(nil, wire.Preamble[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []stage{stageHelloJob, stageHello} {
+		conn := &stubConn{in: append(append([]byte(nil), wire.Preamble[:]...), hello...)}
+		h := &handshake{conn: conn, source: sourceOf(nil)}
+		b.l.early.add(h)
+		b.l.onHandshake(h, conn)
+		if h.stage != want || h.gone.Load() != (i == 1) || (conn.written > 0) != (i == 1) {
+			t.Errorf("connection %d: stage %d, gone %v, %d bytes written", i, h.stage, h.gone.Load(), conn.written)
+		}
+	}
+	if reason, wait := b.g.unwelcome(); reason != stanza.ReasonOverload || wait == 0 {
+		t.Errorf("the next one is answered %v, %d ms", reason, wait)
+	}
+}

@@ -208,3 +208,15 @@ func TestRouterCloses(t *testing.T) {
 	h.router.send(d.name)
 	d.wantClose(stanza.ReasonDisplaced)
 }
+
+// TestDeliveryWithoutLeader: without a known leader nobody could be told, so it is dropped and comes again.
+func TestDeliveryWithoutLeader(t *testing.T) {
+	h := start(t, nil)
+	d := h.bindDown(5)
+	h.offline.send(link.Envelope{Kind: link.KindNotLeader, Group: d.name.Group, Slot: d.name.Slot, Gen: d.name.Gen, ID: 3})
+	d.deliver(10, 1, "a")
+	h.until("the drop", func() bool { return h.count("linecard_gateway_drops_total", "link_down") == 1 })
+	h.offline.hello(1) // behind a not-leader it wins
+	d.deliver(10, 1, "b")
+	d.wantText("b")
+}

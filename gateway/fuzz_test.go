@@ -58,7 +58,7 @@ func FuzzHandshakeBytes(f *testing.F) {
 	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"), 1)
 	f.Fuzz(func(t *testing.T, in []byte, cut int) {
 		conn := &stubConn{}
-		h := &handshake{conn: conn}
+		h := &handshake{conn: conn, source: sourceOf(nil)}
 		b.l.early.add(h)
 		cut = max(0, min(cut, len(in)))
 		for _, part := range [][]byte{in[:cut], in[cut:]} {
@@ -77,6 +77,7 @@ func FuzzHandshakeBytes(f *testing.F) {
 		b.l.handshakeClosed(h)
 		for len(b.g.pool.begin) > 0 {
 			j := <-b.g.pool.begin
+			j.run()
 			b.l.jobDone(j)
 		}
 	})

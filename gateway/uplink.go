@@ -86,14 +86,11 @@ func (g *Gateway) dropped(err error) {
 	}
 }
 
-// Up implements link.Handler. Leaders say hello by themselves.
-func (g *Gateway) Up(s *link.Stream) {
-	g.log.Info("link up", "peer", s.Peer().Role.String(), "node", s.Peer().Node)
-}
+// Up implements link.Handler. There is nothing to do: leaders say hello by themselves.
+func (g *Gateway) Up(*link.Stream) {}
 
 // Down implements link.Handler: the groups led by that peer have no leader, and what was on the way to it may be lost.
-func (g *Gateway) Down(s *link.Stream, err error) {
-	g.log.Info("link down", "peer", s.Peer().Role.String(), "node", s.Peer().Node, "cause", err)
+func (g *Gateway) Down(s *link.Stream, _ error) {
 	g.routeMu.Lock()
 	lost := false
 	for _, all := range [][]route{g.dirs, g.queues} {

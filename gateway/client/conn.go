@@ -66,6 +66,11 @@ func (f *frameConn) read() ([]byte, error) {
 	if f.opened >= wire.MaxFrames {
 		return nil, errSpent
 	}
+	if f.opened == 0 { // instead of its first sealed frame a server may refuse message 3
+		if err := refusedHint(body); err != nil {
+			return nil, err
+		}
+	}
 	plain, err := f.opener.Open(body[:0], &f.keys.RX, f.opened, body)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -75,23 +76,13 @@ func (c *Client) handshake(nc net.Conn) (*frameConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := nc.Write(hello); err != nil {
+	_, writeErr := nc.Write(hello)
+	reply, err := f.readBody(wire.MaxEarlyBody) // a server that refuses everybody may have said so and closed before the write
+	if err = cmp.Or(writeErr, err); err != nil && !isRefused(reply) {
 		return nil, fmt.Errorf("handshake: %w", err)
 	}
-	reply, err := f.readBody(wire.MaxEarlyBody)
-	if err != nil {
-		return nil, fmt.Errorf("handshake: %w", err)
-	}
-	kind, err := wire.FrameKind(reply)
-	if err != nil {
+	if err := refusedHint(reply); err != nil {
 		return nil, err
-	}
-	if kind == wire.KindRefused {
-		reason, after, err := wire.ParseRefused(reply)
-		if err != nil {
-			return nil, err
-		}
-		return nil, &HintError{Reason: reason, RetryAfter: min(after, maxRetry)}
 	}
 	err = init.ReadReply(reply, func(static, cert []byte) error {
 		return c.home.judge(static, cert, c.opt.TrustFirstUse, time.Now())
@@ -108,6 +99,21 @@ func (c *Client) handshake(nc net.Conn) (*frameConn, error) {
 	}
 	f.keys = keys
 	return f, nil
+}
+
+// isRefused reports whether a body has the form of a refused frame, which no sealed one has.
+func isRefused(body []byte) bool {
+	_, _, err := wire.ParseRefused(body)
+	return err == nil
+}
+
+// refusedHint returns the *HintError of a refused frame, nil for any other.
+func refusedHint(body []byte) error {
+	reason, after, err := wire.ParseRefused(body)
+	if err != nil {
+		return nil
+	}
+	return &HintError{Reason: reason, RetryAfter: min(after, maxRetry)}
 }
 
 // introduction is the payload of message 3: bind, or register at first use.

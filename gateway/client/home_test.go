@@ -11,6 +11,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"linecard.example/internal/stanza"
 	"linecard.example/internal/wire"
@@ -263,6 +265,50 @@ func TestRoots(t *testing.T) {
 	if _, err := OpenHome(dir); !errors.Is(err, ErrHomeCorrupt) {
 		t.Fatalf("got %v", err)
 	}
+}
+
+// TestKilledClientSendsAgain: what was unacked when the process was killed goes again from the next one, with its ids and before anything
+// new; what was handled is not shown again.
+func TestKilledClientSendsAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, f *fake) {
+		dir := t.TempDir()
+		h := openHome(t, dir)
+		c, conn := f.established(func(o *Options) { o.Home = h })
+		send(t, c, "bob", "x")
+		send(t, c, "bob", "y")
+		conn.message(2049, 0)
+		conn.message(2050, 2049)
+		conn.say(down(bobAccount, 1, 5, "bob", "one"), down(bobAccount, 1, 6, "bob", "two"))
+		done(t, receiveText(t, c, "one"))
+		killed := filepath.Join(t.TempDir(), "killed")
+		must(t, os.CopyFS(killed, os.DirFS(dir))) // what kill -9 leaves
+		c.Close()
+		must(t, h.Close())
+		conn.ended()
+
+		h = openHome(t, killed)
+		defer h.Close()
+		c = f.start(func(o *Options) { o.Home, o.Handle = h, "" })
+		defer c.Close()
+		conn = f.bind(func(b *stanza.Bound) { b.ID = 2050 })
+		if b, err := stanza.ParseBind(conn.intro); err != nil || b.ID != 2050 {
+			t.Fatalf("bind %+v, %v", b, err)
+		}
+		synctest.Wait()
+		send(t, c, "bob", "z")
+		conn.message(2049, 0)
+		conn.say(ack(2049), down(bobAccount, 1, 5, "bob", "one"), down(bobAccount, 1, 6, "bob", "two"))
+		receiveText(t, c, "two")
+		for _, want := range []uint64{2050, 2050 + 2048} {
+			v, ok := conn.hear(time.Minute)
+			for ok && v.Tag == stanza.TagDeliveryAck { // of message 5
+				v, ok = conn.hear(time.Minute)
+			}
+			if id, _ := v.Uint(stanza.AttrID); !ok || v.Tag != stanza.TagMessage || id != want {
+				t.Fatalf("got %v %d, want message %d", v.Tag, id, want)
+			}
+		}
+	})
 }
 
 func TestAdopt(t *testing.T) {

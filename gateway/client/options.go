@@ -25,7 +25,7 @@ type Options struct {
 	TrustFirstUse bool
 
 	// PingInterval is how long a session may be silent before the client pings; it is announced to the server, which waits 1.5 times
-	// that and 30 s more. 15 s to 15 min; 0 = 60 s. Longer saves power and notices a dead connection later.
+	// that (at least 60 s) and 30 s more. 15 s to 15 min; 0 = 60 s. Longer saves power and notices a dead connection later.
 	PingInterval time.Duration
 
 	// OutboxBytes bounds the payloads of unacked messages; beyond it Send waits. 0 = 16 MiB.

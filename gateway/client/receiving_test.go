@@ -270,6 +270,31 @@ func TestCloseAcknowledges(t *testing.T) {
 	})
 }
 
+// TestDurableBeforeAck: on disk a delivery is acked only when its mark is synced.
+func TestDurableBeforeAck(t *testing.T) {
+	bubble(t, func(t *testing.T, f *fake) {
+		home := openHome(t, t.TempDir())
+		defer home.Close()
+		c := f.start(func(o *Options) { o.Home = home })
+		defer c.Close()
+		conn := f.bind()
+		for id := uint64(1); id <= 50; id++ {
+			conn.say(down(bobAccount, 1, id, "bob", "x"), down(bobAccount, 1, id, "bob", "x"))
+			m := receiveText(t, c, "x")
+			home.syncMu.Lock() // no sync can end
+			done(t, m)
+			conn.quiet(time.Second)
+			home.syncMu.Unlock()
+			for n := uint32(0); n < 2; {
+				a, err := stanza.ParseDeliveryAck(conn.want(stanza.TagDeliveryAck))
+				if n += a.Count; err != nil || home.durable() < m.lsn {
+					t.Fatalf("message %d was acked before its mark was synced, %v", id, err)
+				}
+			}
+		}
+	})
+}
+
 func TestLinkAndUnlink(t *testing.T) {
 	bubble(t, func(t *testing.T, f *fake) {
 		c := f.start()

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"io"
+	"net"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -147,6 +148,48 @@ func TestHintsNeverStop(t *testing.T) {
 		})
 	}
 }
+
+// TestRefusedAfterMessage3: the plain answer to a message 3 that did not decrypt there.
+func TestRefusedAfterMessage3(t *testing.T) {
+	bubble(t, func(t *testing.T, f *fake) {
+		c := f.start()
+		defer c.Close()
+		conn := f.accept()
+		conn.nc.Write(wire.AppendRefused(nil, stanza.ReasonHandshakeTimeout, 0))
+		conn.ended()
+		f.bind()
+		synctest.Wait()
+		if up, err := c.Connected(); !up {
+			t.Fatal(err)
+		}
+	})
+}
+
+// TestRefusedBeforeTheHello: a server that refuses everybody says so and closes without reading.
+func TestRefusedBeforeTheHello(t *testing.T) {
+	bubble(t, func(t *testing.T, f *fake) {
+		c := f.start(func(o *Options) {
+			o.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+				nc, err := f.dial(ctx, network, address)
+				return deafConn{nc}, err
+			}
+		})
+		defer c.Close()
+		conn := f.next()
+		conn.nc.Write(wire.AppendRefused(nil, stanza.ReasonDraining, 20*time.Second))
+		conn.nc.Close()
+		time.Sleep(10 * time.Second)
+		var hint *HintError
+		if _, err := c.Connected(); !errors.As(err, &hint) || hint.Reason != stanza.ReasonDraining {
+			t.Fatalf("got %v", err)
+		}
+	})
+}
+
+// deafConn fails writes, as a connection does that the other side has closed.
+type deafConn struct{ net.Conn }
+
+func (deafConn) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
 
 // TestIdentityIsNotShown: without a good certificate message 3 is not written.
 func TestIdentityIsNotShown(t *testing.T) {
