@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"fmt"
 	"testing"
 
 	"linecard.example/internal/stanza"
@@ -53,6 +54,6 @@ func BenchmarkBudgets(b *testing.B) {
 		if budget.Size > budget.Limit {
 			b.Errorf("%s: %d bytes, at most %d", budget.Name, budget.Size, budget.Limit)
 		}
-		table.addBytes("bytes: "+budget.Name, budget.Limit, budget.Size)
+		table.add("bytes: "+budget.Name, fmt.Sprintf("%d B", budget.Limit), "%d B", budget.Size)
 	}
 }

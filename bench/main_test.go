@@ -20,38 +20,48 @@ var (
 // TestMain prints everything that was measured as one table behind the benchmarks' own output.
 func TestMain(m *testing.M) {
 	flag.Parse()
-	before := loadAverage()
 	code := m.Run()
 	testkit.RemoveBinary()
-	table.print(before, loadAverage())
+	table.print()
 	os.Exit(code)
 }
 
 // row is one figure.
 type row struct{ name, figure, goal string }
 
-// rows is the table; benchmarks run one at a time.
-type rows []row
-
-var table rows
-
-func (r *rows) add(name, goal, format string, args ...any) {
-	*r = append(*r, row{name, fmt.Sprintf(format, args...), goal})
+// report is the table; benchmarks run one at a time.
+type report struct {
+	rows   []row
+	before string // conditions when the first server was started
 }
 
-// print writes the table as Markdown. Load averages tell how far to trust it.
-func (r rows) print(before, after string) {
-	if len(r) == 0 {
+var table report
+
+func (r *report) add(name, goal, format string, args ...any) {
+	r.rows = append(r.rows, row{name, fmt.Sprintf(format, args...), goal})
+}
+
+func (r *report) noteConditions() {
+	if r.before == "" {
+		r.before = conditions()
+	}
+}
+
+// print writes the table as Markdown. The conditions tell how far to trust it.
+func (r *report) print() {
+	if len(r.rows) == 0 {
 		return
 	}
+	if r.before != "" {
+		fmt.Printf("\nbefore: %s\nafter: %s\n", r.before, conditions())
+	}
 	width := [2]int{}
-	for _, l := range r {
+	for _, l := range r.rows {
 		width[0], width[1] = max(width[0], len(l.name)), max(width[1], len(l.figure))
 	}
-	fmt.Printf("\nload average %s before, %s after\n\n", before, after)
-	fmt.Printf("| %-*s | %-*s | goal |\n| %s | %s | --- |\n", width[0], "figure", width[1], "measured",
+	fmt.Printf("\n| %-*s | %-*s | goal |\n| %s | %s | --- |\n", width[0], "figure", width[1], "measured",
 		strings.Repeat("-", width[0]), strings.Repeat("-", width[1]))
-	for _, l := range r {
+	for _, l := range r.rows {
 		fmt.Printf("| %-*s | %-*s | %s |\n", width[0], l.name, width[1], l.figure, l.goal)
 	}
 	fmt.Println()
@@ -67,8 +77,4 @@ func median(v []float64) float64 {
 func spread(v []float64) string {
 	m := median(v)
 	return fmt.Sprintf("%.1f (%.1f-%.1f)", m, v[0], v[len(v)-1])
-}
-
-func (r *rows) addBytes(name string, limit, size int) {
-	r.add(name, fmt.Sprintf("%d B", limit), "%d B", size)
 }

@@ -89,13 +89,35 @@ func latencyGoal(goal string) string {
 
 // windowed is what some windows measured.
 type windowed struct {
-	cpu, system, rate, client, receipts []float64
-	others                              shares
+	cpu, system, rate, client, receipts, reads, writes []float64
+	others                                             shares
+	inner                                              inner
+}
+
+// inner is what the server counts about itself, over all windows of a run. Looking costs the server a little: that is between windows.
+type inner struct{ messages, packs, commands, outboxes, switches float64 }
+
+func (l *load) look() inner {
+	return inner{
+		messages: float64(l.completed()), packs: l.s.counter("linecard_offline_shard_pack_commands_count"),
+		commands: l.s.counter("linecard_offline_shard_pack_commands_sum"), outboxes: l.s.counter("linecard_gateway_outboxes_total"),
+		switches: float64(switches(l.s.b, l.s.Processes())),
+	}
+}
+
+// per is what happened for each message since before; commands are for each pack.
+func (i inner) per(before inner) inner {
+	n, packs := i.messages-before.messages, i.packs-before.packs
+	return inner{
+		messages: n, packs: packs / n, commands: (i.commands - before.commands) / packs, outboxes: (i.outboxes - before.outboxes) / n,
+		switches: (i.switches - before.switches) / n,
+	}
 }
 
 func (l *load) windows() (m windowed) {
 	l.s.b.Helper()
 	defer l.s.profile(windows*windowFor - time.Second)()
+	before := l.look()
 	for range windows {
 		receipts := l.receipts.Load()
 		c, n := l.window(windowFor)
@@ -107,8 +129,11 @@ func (l *load) windows() (m windowed) {
 		m.client = append(m.client, micros(c.client)/float64(n))
 		m.rate = append(m.rate, float64(n)/c.wall.Seconds())
 		m.receipts = append(m.receipts, float64(l.receipts.Load()-receipts)/float64(n))
+		m.reads = append(m.reads, float64(c.reads)/float64(n))
+		m.writes = append(m.writes, float64(c.writes)/float64(n))
 		m.others.add(c)
 	}
+	m.inner = l.look().per(before)
 	return m
 }
 
@@ -119,6 +144,8 @@ func (m *windowed) report(b *testing.B, name, goal string) {
 	b.ReportMetric(median(m.receipts), "receipts/msg")
 	table.add(name+": server CPU per message", goal, "%s us", spread(m.cpu))
 	table.add("  of it in the kernel; the client's own, beside it", "-", "%.1f us; %.1f us", median(m.system), median(m.client))
+	table.add("  per message: read, write system calls; writes to sessions", "-", "%.2f, %.2f; %.2f", median(m.reads), median(m.writes), m.inner.outboxes)
+	table.add("  per message: context switches; packs; commands in a pack", "-", "%.2f; %.3f; %.1f", m.inner.switches, m.inner.packs, m.inner.commands)
 	table.add("  messages per second; receipt stanzas per message; others used", "-", "%.0f; %.2f; %s",
 		median(m.rate), median(m.receipts), m.others)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"linecard.example/internal/testkit"
+	"linecard.example/internal/wire"
 )
 
 // tick is the unit of /proc: USER_HZ is 100 on every architecture that this runs on. The kernel scales the two fields so that their
@@ -23,14 +25,15 @@ type usage struct {
 	user, system time.Duration // of the server's processes
 	client       time.Duration // of this process
 	machine      time.Duration // of everything, idle time not counted
+	reads        int64         // system calls of the server's processes that read and write, sockets and files
+	writes       int64
 }
-
-func (u usage) server() time.Duration { return u.user + u.system }
 
 // cost is the difference of two usages.
 type cost struct {
 	wall                       time.Duration
 	user, system, client, rest time.Duration // rest: everybody else on the machine, the kernel's own threads included
+	reads, writes              int64
 }
 
 func (c cost) server() time.Duration { return c.user + c.system }
@@ -46,7 +49,7 @@ func (c cost) others(cpus int) float64 {
 func (u usage) since(before usage) cost {
 	c := cost{
 		wall: u.at.Sub(before.at), user: u.user - before.user, system: u.system - before.system,
-		client: u.client - before.client,
+		client: u.client - before.client, reads: u.reads - before.reads, writes: u.writes - before.writes,
 	}
 	c.rest = max(0, u.machine-before.machine-c.server()-c.client)
 	return c
@@ -62,6 +65,9 @@ func measure(t testing.TB, procs []*testkit.Process) usage {
 		f := statFields(t, p.PID())
 		u.user += ticks(t, f[11])
 		u.system += ticks(t, f[12])
+		io := procFile(t, p.PID(), "io")
+		u.reads += named(t, io, "syscr:")
+		u.writes += named(t, io, "syscw:")
 	}
 	var ru syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &ru); err != nil {
@@ -75,11 +81,17 @@ func measure(t testing.TB, procs []*testkit.Process) usage {
 // statFields returns the fields of /proc/PID/stat behind the command's name, which may hold spaces; the first is the state.
 func statFields(t testing.TB, pid int) []string {
 	t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	b := procFile(t, pid, "stat")
+	return strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+}
+
+func procFile(t testing.TB, pid int, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, name))
 	if err != nil {
 		t.Fatal("the server does not run: ", err)
 	}
-	return strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	return b
 }
 
 func ticks(t testing.TB, field string) time.Duration {
@@ -107,42 +119,79 @@ func machineTime(t testing.TB) (sum time.Duration) {
 	return sum
 }
 
+// switches sums the context switches of the processes' threads that live.
+func switches(t testing.TB, procs []*testkit.Process) (sum int64) {
+	t.Helper()
+	for _, p := range procs {
+		tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.PID()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, task := range tasks {
+			b := procFile(t, p.PID(), "task/"+task.Name()+"/status")
+			sum += named(t, b, "voluntary_ctxt_switches:") + named(t, b, "nonvoluntary_ctxt_switches:")
+		}
+	}
+	return sum
+}
+
+// yardstick is the CPU time of one X25519 here and now. Neighbours on the machine, and its clock, stretch CPU times; the same work
+// timed beside the figures says by how much.
+func yardstick() time.Duration {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	const threadUsage, n = 1, 4000 // RUSAGE_THREAD; long against a tick, to which the kernel keeps these times
+	var before, after syscall.Rusage
+	key, point := make([]byte, wire.KeySize), make([]byte, wire.KeySize)
+	key[0], point[0] = 1, 9
+	if syscall.Getrusage(threadUsage, &before) != nil {
+		return 0
+	}
+	for range n {
+		if _, err := wire.DH.DH(key, point); err != nil {
+			return 0
+		}
+	}
+	if syscall.Getrusage(threadUsage, &after) != nil {
+		return 0
+	}
+	return time.Duration(after.Utime.Nano()+after.Stime.Nano()-before.Utime.Nano()-before.Stime.Nano()) / n
+}
+
 // memory is what processes hold, in bytes.
 type memory struct{ rss, pss int64 }
 
 func residents(t testing.TB, procs []*testkit.Process) (m memory) {
 	t.Helper()
 	for _, p := range procs {
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", p.PID()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		m.rss += rollup(t, b, "Rss:")
-		m.pss += rollup(t, b, "Pss:")
+		b := procFile(t, p.PID(), "smaps_rollup")
+		m.rss += named(t, b, "Rss:") << 10
+		m.pss += named(t, b, "Pss:") << 10
 	}
 	return m
 }
 
-// rollup returns one line of smaps_rollup in bytes.
-func rollup(t testing.TB, b []byte, name string) int64 {
+// named returns the number behind a name in a file of /proc that has one on each line.
+func named(t testing.TB, b []byte, name string) int64 {
 	t.Helper()
 	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); len(f) == 3 && f[0] == name {
+		if f := strings.Fields(line); len(f) >= 2 && f[0] == name {
 			n, err := strconv.ParseInt(f[1], 10, 64)
 			if err != nil {
 				t.Fatal(err)
 			}
-			return n << 10
+			return n
 		}
 	}
-	t.Fatalf("no %s in smaps_rollup", name)
+	t.Fatalf("no %s", name)
 	return 0
 }
 
-func loadAverage() string {
+// conditions says how busy the machine is.
+func conditions() string {
 	b, err := os.ReadFile("/proc/loadavg")
 	if err != nil {
 		return "unknown"
 	}
-	return strings.Join(strings.Fields(string(b))[:2], " ")
+	return fmt.Sprintf("load average %s, one X25519 takes %.0f us", strings.Fields(string(b))[0], micros(yardstick()))
 }
