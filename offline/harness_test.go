@@ -130,6 +130,8 @@ func (h *harness) until(what string, cond func() bool) {
 	h.t.Helper()
 	limit := time.NewTimer(10 * time.Second)
 	defer limit.Stop()
+	look := time.NewTicker(5 * time.Millisecond) // not everything wakes a group
+	defer look.Stop()
 	for {
 		h.drive()
 		if cond() {
@@ -137,6 +139,7 @@ func (h *harness) until(what string, cond func() bool) {
 		}
 		select {
 		case <-h.woken:
+		case <-look.C:
 		case <-limit.C:
 			h.t.Fatalf("waited in vain for %s", what)
 		}

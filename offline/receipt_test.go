@@ -1,0 +1,193 @@
+package offline
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"linecard.example/internal/link"
+	"linecard.example/internal/stanza"
+)
+
+// twoShards is a harness whose groups reach each other through a link of the daemon with itself, as in `up`.
+func twoShards(t *testing.T, change func(*Config)) *harness {
+	h := newHarness(t, 2, change)
+	stop := link.Connect(h.o.ep, h.o.ep)
+	t.Cleanup(stop)
+	h.until("hello", func() bool {
+		return h.o.peers.leader(stanza.QueueGroup(0)) != nil && h.o.peers.leader(stanza.QueueGroup(1)) != nil
+	})
+	return h
+}
+
+// receive stores messages of 7/1 (shard 1) for 10/1 (shard 0) and has them acked.
+func (h *harness) receive(gw *peer, first, last uint64) {
+	h.t.Helper()
+	for id := first; id <= last; id++ {
+		gw.store(7, 1, id, 0, 10, 1)
+		gw.take(link.KindAck)
+	}
+	q := h.o.order[0].queue(keyOf(10, 1))
+	h.o.order[0].raft0(h, ackTo(10, 1, q.next-1))
+}
+
+// raft0 commits a command that nobody waits for.
+func (s *served) raft0(h *harness, c command) {
+	for _, r := range h.rafts {
+		if r.m == s.group {
+			r.Propose(appendCommand(nil, &c), proposal{purpose: forConfirm})
+			r.run()
+		}
+	}
+}
+
+// receiptIDs returns the ids in each receipt that waits for 7/1.
+func (h *harness) receiptIDs() (all [][]uint64) {
+	m := h.o.order[1].group
+	q := m.queue(keyOf(7, 1))
+	for seq := q.head; seq < q.next; seq++ {
+		var r record
+		if m.read(q, seq, &r) && r.kind == recordDelivered && r.from == 10 {
+			all = append(all, packedIDs(r.body))
+		}
+	}
+	return all
+}
+
+func TestReceiptBetweenShards(t *testing.T) {
+	h := twoShards(t, nil)
+	gw := h.peer(link.RoleGateway, 1, 0)
+	h.receive(gw, 1, 3)
+	h.until("confirmation", func() bool { return len(h.o.order[0].pending) == 0 })
+	if got := h.receiptIDs(); len(got) != 1 || !slices.Equal(got[0], []uint64{1, 2, 3}) {
+		t.Fatalf("receipts %v", got)
+	}
+	gw.attach(link.KindAttach, 7, 1, 3, 1)
+	e := gw.take(link.KindDeliver)
+	v, _, err := stanza.Decode(e.Payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := stanza.ParseReceiptDown(v)
+	if err != nil || r.Tag != stanza.TagDelivered || r.From != 10 || !slices.Equal(packedIDs(r.IDs), []uint64{1, 2, 3}) {
+		t.Errorf("%+v %v", r, err)
+	}
+	gw.answer(link.KindDeliveryAck, e, 1)
+	q := h.o.order[1].queue(keyOf(7, 1))
+	h.until("the receipt's ack", func() bool { return q.entries() == 0 })
+	if len(h.o.order[1].pending) != 0 {
+		t.Error("a receipt raised a receipt")
+	}
+}
+
+// TestReceiptWaitsForLeader raises receipts while the sender's shard has no leader: they are tried with backoff, coalesced, and go at
+// once when a leader says hello.
+func TestReceiptWaitsForLeader(t *testing.T) {
+	h := twoShards(t, nil)
+	gw := h.peer(link.RoleGateway, 1, 0)
+	there := h.o.order[1]
+	there.Follow()
+	h.receive(gw, 1, 1)
+	h.until("not leader", func() bool { return h.o.peers.leader(there.id) == nil })
+	h.receive(gw, 2, 100)
+	p := h.o.order[0].pending[receiptKey{to: keyOf(7, 1), from: 10}]
+	var tries []time.Duration
+	start, last := h.now, p.send.due
+	for h.now.Sub(start) < 130*time.Second {
+		h.tick(time.Second)
+		if p.send.due != last {
+			last = p.send.due
+			tries = append(tries, h.now.Sub(start))
+		}
+	}
+	if n := len(tries); n < 6 || n > 8 {
+		t.Errorf("tries at %v", tries)
+	}
+	there.Lead(2)
+	h.until("confirmation", func() bool { return len(h.o.order[0].pending) == 0 })
+	got := h.receiptIDs()
+	var ids []uint64
+	for _, r := range got {
+		if len(r) > stanza.MaxPacked {
+			t.Errorf("%d ids in one", len(r))
+		}
+		ids = append(ids, r...)
+	}
+	slices.Sort(ids)
+	if len(ids) != 100 || len(slices.Compact(ids)) != 100 || len(got) > 4 {
+		t.Errorf("%d ids in %d receipts", len(ids), len(got))
+	}
+}
+
+// TestReceiptAgain loses a confirmation: the repeat is not stored twice.
+func TestReceiptAgain(t *testing.T) {
+	h := twoShards(t, nil)
+	gw := h.peer(link.RoleGateway, 1, 0)
+	h.rafts[1].hold = true
+	h.receive(gw, 1, 2)
+	h.until("the receipt's proposal", func() bool { return len(h.rafts[1].queue) >= 1 })
+	h.tick(1100 * time.Millisecond)
+	h.until("the repeat", func() bool { return len(h.rafts[1].queue) >= 2 })
+	h.rafts[1].hold = false
+	h.until("confirmation", func() bool { return len(h.o.order[0].pending) == 0 })
+	if got := h.receiptIDs(); len(got) != 1 {
+		t.Errorf("receipts %v", got)
+	}
+}
+
+func TestReceiptExpires(t *testing.T) {
+	h := twoShards(t, nil)
+	gw := h.peer(link.RoleGateway, 1, 0)
+	h.o.order[1].Follow()
+	h.receive(gw, 1, 2)
+	h.now = h.now.Add(7*day + time.Minute)
+	h.tick(time.Second)
+	if n := len(h.o.order[0].pending); n != 0 {
+		t.Errorf("%d pending", n)
+	}
+}
+
+// TestReadReceipt sends a read, which is numbered like a message of its stream, and raises nothing.
+func TestReadReceipt(t *testing.T) {
+	h := newHarness(t, 1, nil)
+	gw := h.peer(link.RoleGateway, 1, 0)
+	gw.attach(link.KindAttach, 7, 1, 3, 1)
+	s := stanza.ReadUp{ID: 4, Account: 7, Device: 1, IDs: stanza.AppendPacked(nil, []uint64{1, 2})}
+	gw.storeStanza(9, 2, 4, 7, s.Append(nil))
+	gw.take(link.KindAck)
+	e := gw.take(link.KindDeliver)
+	v, _, _ := stanza.Decode(e.Payload)
+	r, err := stanza.ParseReceiptDown(v)
+	if err != nil || r.Tag != stanza.TagRead || r.From != 9 || !slices.Equal(packedIDs(r.IDs), []uint64{1, 2}) {
+		t.Errorf("%+v %v", r, err)
+	}
+	gw.answer(link.KindDeliveryAck, e, 1)
+	q := h.m().queue(keyOf(7, 1))
+	h.until("the ack", func() bool { return q.entries() == 0 })
+	if len(h.m().pending) != 0 {
+		t.Error("a read raised a receipt")
+	}
+	gw.store(9, 2, 4, 0, 7, 1)
+	gw.take(link.KindAck) // its id is taken
+	if q.entries() != 0 {
+		t.Error("admitted twice")
+	}
+}
+
+func TestTimers(t *testing.T) {
+	var h timers[int]
+	for _, at := range []int64{5, 3, 9, 1, 7, 3, 8} {
+		h.arm(at, int(at))
+	}
+	var got []int
+	for {
+		v, ok := h.due(8)
+		if !ok {
+			break
+		}
+		got = append(got, v)
+	}
+	if !slices.Equal(got, []int{1, 3, 3, 5, 7, 8}) || len(h) != 1 {
+		t.Error(got, len(h))
+	}
+}
