@@ -220,3 +220,30 @@ func TestDeliveryWithoutLeader(t *testing.T) {
 	d.deliver(10, 1, "b")
 	d.wantText("b")
 }
+
+// TestLinger: a closed session's client may take its time to read why, but not for ever, and what it still sends is thrown away.
+func TestLinger(t *testing.T) {
+	h := start(t, nil)
+	d := h.bindDown(5)
+	d.name.Kind, d.name.Reason = link.KindClose, stanza.ReasonDisplaced
+	h.router.send(d.name)
+	h.router.skipTo(link.KindUnbind)
+	d.send(message(2, 9, "too late"))
+	d.deliver(10, 1, "a")
+	h.offline.want(link.KindGone)
+	h.advance(time.Second)
+	cl, err := stanza.ParseClose(d.wantTag(stanza.TagClose))
+	if err != nil || cl.Reason != stanza.ReasonDisplaced {
+		t.Fatalf("%+v %v", cl, err)
+	}
+	if n := h.g.open.Load(); n != 1 {
+		t.Fatalf("%d connections after a second", n)
+	}
+	h.advance(2 * time.Second)
+	h.until("the connection to end", func() bool { return h.g.open.Load() == 0 })
+	select {
+	case e := <-h.router.got:
+		t.Fatalf("the router got %+v", e)
+	default:
+	}
+}

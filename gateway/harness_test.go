@@ -44,7 +44,7 @@ func (c *fakeClock) Advance(d time.Duration) {
 
 // peer is a router or an offline that does what the test says. It grants its credits back at once, unless held.
 type peer struct {
-	t        *testing.T
+	t        testing.TB
 	role     link.Role
 	endpoint *link.Endpoint
 	term     uint64
@@ -56,7 +56,7 @@ type peer struct {
 	auto   func(s *link.Stream, e *link.Envelope) bool // true: handled, not for the test
 }
 
-func newPeer(t *testing.T, role link.Role, credits int) *peer {
+func newPeer(t testing.TB, role link.Role, credits int) *peer {
 	p := &peer{t: t, role: role, term: 1, got: make(chan link.Envelope, 1<<16)}
 	info := link.Info{Role: role, Node: uint64(role), Incarnation: 1, Shards: testShards, Cluster: "test"}
 	p.endpoint = link.NewEndpoint(info, p, link.Options{Credits: credits})
@@ -141,7 +141,7 @@ func (p *peer) skipTo(kind link.Kind) link.Envelope {
 }
 
 type harness struct {
-	t               *testing.T
+	t               testing.TB
 	g               *Gateway
 	clock           *fakeClock
 	reg             *prometheus.Registry
@@ -153,7 +153,7 @@ type harness struct {
 }
 
 // start runs a gateway between a fake router and a fake offline. Time stands still until the test moves it.
-func start(t *testing.T, change func(*Config)) *harness {
+func start(t testing.TB, change func(*Config)) *harness {
 	t.Helper()
 	h := &harness{t: t, clock: &fakeClock{now: time.Unix(1_800_000_000, 0)}, reg: prometheus.NewRegistry(), cut: map[*peer]func(){}}
 	cfg := DefaultConfig()
@@ -251,7 +251,7 @@ func bindAll() func(*link.Stream, *link.Envelope) bool {
 
 // raw is a client without any policy.
 type raw struct {
-	t        *testing.T
+	t        testing.TB
 	conn     net.Conn
 	keys     wire.Keys
 	rx, tx   uint64
@@ -431,7 +431,7 @@ func (c *raw) wantRefused(reason stanza.Reason) time.Duration {
 	return retryAfter
 }
 
-// ack reads ack stanzas until n ids came.
+// ids reads ack stanzas until n ids came.
 func (c *raw) ids(n int) []uint64 {
 	c.t.Helper()
 	var got []uint64

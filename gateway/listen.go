@@ -126,19 +126,26 @@ func bind(at netip.AddrPort, options ...int) (fd int, got netip.AddrPort, err er
 		_ = unix.Close(fd)
 		return -1, at, os.NewSyscallError("bind", err)
 	}
-	bound, err := unix.Getsockname(fd)
+	port, err := boundPort(fd)
 	if err != nil {
 		_ = unix.Close(fd)
-		return -1, at, os.NewSyscallError("getsockname", err)
-	}
-	port := at.Port()
-	switch sa := bound.(type) {
-	case *unix.SockaddrInet4:
-		port = uint16(sa.Port)
-	case *unix.SockaddrInet6:
-		port = uint16(sa.Port)
+		return -1, at, err
 	}
 	return fd, netip.AddrPortFrom(at.Addr(), port), nil
+}
+
+func boundPort(fd int) (uint16, error) {
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		return 0, os.NewSyscallError("getsockname", err)
+	}
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return uint16(sa.Port), nil
+	case *unix.SockaddrInet6:
+		return uint16(sa.Port), nil
+	}
+	return 0, fmt.Errorf("getsockname: %T", sa)
 }
 
 func as4(a netip.Addr) (b [4]byte) {

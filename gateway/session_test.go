@@ -79,7 +79,8 @@ func TestSession(t *testing.T) {
 	if u := h.router.want(link.KindUnbind); u.Account != 1 || u.Device != 1 || u.Slot != e.Slot || u.Gen != e.Gen || u.Serial == 0 {
 		t.Fatalf("unbind %+v", u)
 	}
-	h.until("the slot to be free", func() bool { return h.g.open.Load() == 0 || c.conn.Close() == nil && false })
+	c.wantClose(stanza.ReasonPeerClosed)
+	h.until("the connection to end", func() bool { return h.g.open.Load() == 0 })
 }
 
 func TestBindNotes(t *testing.T) {
