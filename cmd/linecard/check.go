@@ -18,14 +18,10 @@ func (c CheckCmd) Run(std Std) error {
 	if c.Role == "up" {
 		roles = []node.Role{node.Gateway, node.Router, node.Offline}
 	}
-	cfg, err := node.LoadConfig(c.Config)
-	if err == nil {
-		err = cfg.Validate(roles...)
-	}
-	if err != nil {
+	if err := node.CheckConfig(c.Config, roles...); err != nil {
 		fmt.Fprintln(std.Err, err)
 		return exitError{code: 1}
 	}
-	_, err = fmt.Fprintf(std.Out, "%s: ok for %s\n", c.Config, c.Role)
+	_, err := fmt.Fprintf(std.Out, "%s: ok for %s\n", c.Config, c.Role)
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -44,6 +45,7 @@ func (VersionCmd) Run(std Std) error {
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // the first signal ends in order; a second one ends the process as it is
 	code := run(ctx, os.Args[1:], Std{In: os.Stdin, Out: os.Stdout, Err: os.Stderr})
 	stop()
 	os.Exit(code)
@@ -63,12 +65,12 @@ func run(ctx context.Context, args []string, std Std) int {
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
-	parsed, err := parser.Parse(args)
+	parsed, err := parser.Parse(longConfig(args))
 	if done >= 0 {
 		return done
 	}
 	if err != nil {
-		fmt.Fprintln(std.Err, "linecard:", err)
+		fmt.Fprintln(std.Err, "linecard:", oneLine(err))
 		return 2
 	}
 	err = parsed.Run()
@@ -84,6 +86,20 @@ func run(ctx context.Context, args []string, std Std) int {
 	}
 	fmt.Fprintln(std.Err, "linecard:", oneLine(err))
 	return 1
+}
+
+// longConfig lets -config FILE stand for --config FILE, in the commands that have that flag: many daemons spell it so.
+func longConfig(args []string) []string {
+	if !slices.Contains([]string{"up", "gateway", "router", "offline", "check"}, args[0]) {
+		return args
+	}
+	args = slices.Clone(args)
+	for i, a := range args {
+		if a == "-config" || strings.HasPrefix(a, "-config=") {
+			args[i] = "-" + a
+		}
+	}
+	return args
 }
 
 // oneLine joins an error's lines, since scripts read one line.

@@ -10,9 +10,9 @@ import (
 
 // UpCmd runs gateway, router and offline in one process.
 type UpCmd struct {
-	Data   string `help:"Directory for everything durable; made at first start." default:"./data" type:"path"`
-	Listen string `help:"Where clients connect, HOST:PORT." default:"127.0.0.1:7400"`
-	Admin  string `help:"The operator's HTTP listener, HOST:PORT." default:"127.0.0.1:7401"`
+	Data   string `help:"Directory for everything durable; made at first start (default ./data)." type:"path" placeholder:"DIR"`
+	Listen string `help:"Where clients connect (default 127.0.0.1:7400)." placeholder:"HOST:PORT"`
+	Admin  string `help:"The operator's HTTP listener (default 127.0.0.1:7401)." placeholder:"HOST:PORT"`
 	Config string `help:"Configuration file; flags win." type:"path" placeholder:"FILE"`
 }
 
@@ -22,7 +22,13 @@ func (c UpCmd) Run(ctx context.Context, std Std) error {
 	if err != nil {
 		return err
 	}
-	cfg.Data, cfg.Admin.Listen, cfg.Gateway.Listen = c.Data, c.Admin, c.Listen
+	for _, flag := range []struct{ value, to *string }{
+		{&c.Data, &cfg.Data}, {&c.Listen, &cfg.Gateway.Listen}, {&c.Admin, &cfg.Admin.Listen},
+	} {
+		if *flag.value != "" {
+			*flag.to = *flag.value
+		}
+	}
 	roles := []node.Role{node.Gateway, node.Router, node.Offline}
 	if err := cfg.Validate(roles...); err != nil {
 		return err
@@ -34,12 +40,12 @@ func (c UpCmd) Run(ctx context.Context, std Std) error {
 	if err != nil {
 		return err
 	}
-	return n.Run(ctx, func() { c.greet(std, n) })
+	return n.Run(ctx, func() { greet(std, n, cfg.Data) })
 }
 
 // greet says where the system listens and what to type next.
-func (c UpCmd) greet(std Std, n *node.Node) {
-	root := filepath.Join(c.Data, "root.pub")
+func greet(std Std, n *node.Node, data string) {
+	root := filepath.Join(data, "root.pub")
 	server := n.GatewayAddr().String()
 	fmt.Fprintf(std.Out, `linecard is up.
   clients   %s
@@ -53,5 +59,5 @@ Try it, in two more terminals (bin/linecard is this binary):
   bin/linecard chat --home ./home-bob --server %s --as bob --to ann --root %s
 
 Ctrl-C stops it in order.
-`, server, n.AdminAddr(), c.Data, n.RootFingerprint(), root, server, root, server, root)
+`, server, n.AdminAddr(), data, n.RootFingerprint(), root, server, root, server, root)
 }

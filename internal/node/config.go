@@ -77,8 +77,6 @@ type LinksConfig struct {
 	Offlines []string `toml:"offlines"`
 	// Shards are the numbers that this router or offline process holds, such as "0-7,12". Default: all.
 	Shards string `toml:"shards"`
-	// Credit bounds the bytes on their way to a peer for one group. Default 4MiB; raising it costs memory when a peer is slow.
-	Credit config.Size `toml:"credit"`
 }
 
 // DefaultConfig returns the defaults that `up` runs with.
@@ -87,7 +85,6 @@ func DefaultConfig() Config {
 		Cluster: "local", Shards: 16, Data: "./data",
 		Log:   LogConfig{Format: "text", Level: "info"},
 		Admin: AdminConfig{Listen: "127.0.0.1:7401", TurnLimit: config.Duration(5e9)},
-		Links: LinksConfig{Credit: 4 << 20},
 
 		Gateway: gateway.DefaultConfig(), Router: router.DefaultConfig(), Offline: offline.DefaultConfig(),
 	}
@@ -105,6 +102,17 @@ func LoadConfig(path string) (Config, error) {
 	return c, err
 }
 
+// CheckConfig reads a configuration file and returns everything that is wrong with it for a process that runs the given daemons:
+// unknown keys and values out of range together; a file that cannot be parsed has only its first fault.
+func CheckConfig(path string, roles ...Role) error {
+	c, err := LoadConfig(path)
+	var unknown interface{ Unwrap() []error } // the list of unknown keys: the rest of the file was read
+	if err != nil && !errors.As(err, &unknown) {
+		return err
+	}
+	return errors.Join(err, c.Validate(roles...))
+}
+
 // Validate returns every fault of the configuration for a process that runs the given daemons, all at once.
 func (c Config) Validate(roles ...Role) error {
 	f := config.NewFaults("")
@@ -115,7 +123,6 @@ func (c Config) Validate(roles ...Role) error {
 	f.Check(new(slog.Level).UnmarshalText([]byte(c.Log.Level)) == nil, "log.level", "%q: want debug, info, warn or error", c.Log.Level)
 	f.Check(isAddress(c.Admin.Listen), "admin.listen", "%q: want HOST:PORT", c.Admin.Listen)
 	f.Check(c.Admin.TurnLimit.D() >= 1e9, "admin.turn_limit", "%v: want at least 1s", c.Admin.TurnLimit)
-	f.Check(c.Links.Credit >= 256<<10, "links.credit", "%v: want at least 256KiB", c.Links.Credit)
 	if c.Shards >= 1 && c.Shards <= 1024 {
 		_, err := parseShards(c.Links.Shards, c.Shards)
 		f.Check(err == nil, "links.shards", "%v", err)
@@ -131,6 +138,8 @@ func (c Config) validateRole(f config.Faults, role Role, together bool) {
 	switch role {
 	case Gateway:
 		f.Add(c.Gateway.Validate()...)
+		f.Check(!together || c.Gateway.Registration != gateway.RegistrationInvite || c.Router.Registration == router.RegistrationInvite,
+			"gateway.registration", "invite, but router.registration, which decides, is %q", c.Router.Registration)
 		f.Check(together || len(c.Links.Routers) > 0, "links.routers", "a gateway needs the addresses of the routers")
 		f.Check(together || len(c.Links.Offlines) > 0, "links.offlines", "a gateway needs the addresses of the offline processes")
 	case Router:
@@ -159,6 +168,15 @@ func (c Config) Logger(w logWriter) *slog.Logger {
 }
 
 type logWriter interface{ Write(p []byte) (int, error) }
+
+// settled returns c with what one section decides for another: in a file that serves routers and gateways router.registration is
+// enough.
+func (c Config) settled() Config {
+	if c.Router.Registration == router.RegistrationInvite {
+		c.Gateway.Registration = gateway.RegistrationInvite
+	}
+	return c
+}
 
 func (c Config) keyDir() string {
 	if c.Links.Keys != "" {

@@ -49,7 +49,7 @@ var (
 var ErrKeysExist = errors.New("keys exist already")
 
 // InitKeys makes the keys of a cluster in dir: root.key and root.pub (Ed25519, signs the certificates of gateways), ca.key and
-// ca.pem (ECDSA P-256, signs the certificates of links). Private files have mode 0600. It changes nothing when any of them exists.
+// ca.pem (ECDSA P-256, signs the certificates of links). All files have mode 0600. It changes nothing when any of them exists.
 func InitKeys(dir, cluster string, now time.Time) error {
 	if !clusterRule.MatchString(cluster) {
 		return fmt.Errorf("cluster name %q: want 1 to 64 of a-z A-Z 0-9 . _ -", cluster)
@@ -79,8 +79,8 @@ func InitKeys(dir, cluster string, now time.Time) error {
 	err = errors.Join(
 		writeFile(filepath.Join(fresh, fileRootKey), encodeSecret("linecard-root-key", cluster, root.Seed()), 0o600),
 		writeFile(filepath.Join(fresh, fileCAKey), caKey, 0o600),
-		writeFile(filepath.Join(fresh, fileCA), ca, 0o644),
-		writeFile(filepath.Join(fresh, fileRootPub), []byte(wire.FormatRootLine(cluster, pub)+"\n"), 0o644),
+		writeFile(filepath.Join(fresh, fileCA), ca, 0o600),
+		writeFile(filepath.Join(fresh, fileRootPub), []byte(wire.FormatRootLine(cluster, pub)+"\n"), 0o600),
 	)
 	if err != nil {
 		return fmt.Errorf("keys: %w", err)
@@ -116,11 +116,13 @@ func IssueKeys(dir, name string, now time.Time) error {
 	signed := base64.StdEncoding.EncodeToString(cert.Sign(ed25519.NewKeyFromSeed(seed)))
 	return errors.Join(
 		writeFile(filepath.Join(dir, name+".key"), key, 0o600),
-		writeFile(filepath.Join(dir, name+".pem"), leaf, 0o644),
+		writeFile(filepath.Join(dir, name+".pem"), leaf, 0o600),
 		writeFile(filepath.Join(dir, name+".static"), encodeSecret("linecard-static-key", name, static.Private), 0o600),
-		writeFile(filepath.Join(dir, name+".cert"), []byte("linecard-certificate "+name+" "+signed+"\n"), 0o644),
+		writeFile(filepath.Join(dir, name+".cert"), []byte("linecard-certificate "+name+" "+signed+"\n"), 0o600),
 	)
 }
+
+var errExpired = errors.New("expired")
 
 // gatewayKeys reads what a gateway shows to its clients.
 func gatewayKeys(dir, name string, now time.Time) (noise.DHKey, []byte, error) {
@@ -141,9 +143,18 @@ func gatewayKeys(dir, name string, now time.Time) (noise.DHKey, []byte, error) {
 		return noise.DHKey{}, nil, fmt.Errorf("%s is not the certificate of %s.static; issue the keys again", filepath.Join(dir, name+".cert"), name)
 	}
 	if now.Unix() > cert.NotAfter {
-		return noise.DHKey{}, nil, fmt.Errorf("%s expired on %s; issue the keys again", filepath.Join(dir, name+".cert"), time.Unix(cert.NotAfter, 0).UTC().Format(time.DateOnly))
+		return noise.DHKey{}, nil, fmt.Errorf("%s %w on %s; issue the keys again", filepath.Join(dir, name+".cert"), errExpired, time.Unix(cert.NotAfter, 0).UTC().Format(time.DateOnly))
 	}
 	return noise.DHKey{Private: private, Public: public[:]}, signed, nil
+}
+
+// checkCluster refuses a certificate of another cluster: clients would refuse it, one after the other.
+func checkCluster(cert []byte, cluster string) error {
+	c, _, err := wire.ParseCertificate(cert)
+	if err == nil && c.Cluster != cluster {
+		err = fmt.Errorf("the keys are of cluster %q, the configuration says %q", c.Cluster, cluster)
+	}
+	return err
 }
 
 // linkTLS returns the configuration of links for name: both sides show a certificate of the cluster's authority.
@@ -240,20 +251,25 @@ func readSecret(path, kind string, size int) (owner string, raw []byte, err erro
 // upName is the name of the keys that `up` makes for itself.
 const upName = "up"
 
+// renewBefore is how long before its end `up` replaces its own certificate, at a start.
+const renewBefore = 30 * 24 * time.Hour
+
 // EnsureKeys makes the keys of a cluster of one process at the first start of `up`, in the key directory, and a copy of root.pub in
-// the data directory for clients to find. Later starts change nothing.
-func EnsureKeys(cfg Config) error {
+// the data directory for clients to find. Later starts change nothing but a certificate that is about to expire; clients do not
+// notice.
+func EnsureKeys(cfg Config) error { return ensureKeys(cfg, time.Now()) }
+
+func ensureKeys(cfg Config, now time.Time) error {
 	dir := cfg.keyDir()
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
-	now := time.Now()
 	if _, err := os.Stat(filepath.Join(dir, fileRootPub)); errors.Is(err, fs.ErrNotExist) {
 		if err := InitKeys(dir, cfg.Cluster, now); err != nil {
 			return err
 		}
 	}
-	if _, err := os.Stat(filepath.Join(dir, upName+".cert")); errors.Is(err, fs.ErrNotExist) {
+	if _, _, err := gatewayKeys(dir, upName, now.Add(renewBefore)); errors.Is(err, fs.ErrNotExist) || errors.Is(err, errExpired) {
 		if err := IssueKeys(dir, upName, now); err != nil {
 			return err
 		}
@@ -262,7 +278,7 @@ func EnsureKeys(cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("keys: %w", err)
 	}
-	return writeFile(filepath.Join(cfg.Data, fileRootPub), line, 0o644)
+	return writeFile(filepath.Join(cfg.Data, fileRootPub), line, 0o600)
 }
 
 // RootFingerprint returns the fingerprint of the root that clients pin, empty when root.pub cannot be read.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -43,6 +44,8 @@ type Node struct {
 	tls     *tls.Config
 	adminLn net.Listener
 	linkLn  net.Listener
+
+	stopping atomic.Bool // any goroutine: Run has begun to end the daemons
 }
 
 // New opens everything a process needs: directories, keys, databases, listeners. On error all of it is closed again.
@@ -52,7 +55,7 @@ func New(cfg Config, roles []Role, log *slog.Logger) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg, roles: roles, log: log, clock: time.Now, reg: metrics.NewRegistry(), shards: shards, incarnation: randomID()}
+	n := &Node{cfg: cfg.settled(), roles: roles, log: log, clock: time.Now, reg: metrics.NewRegistry(), shards: shards, incarnation: randomID()}
 	if err := n.open(); err != nil {
 		n.close()
 		return nil, err
@@ -103,6 +106,9 @@ func (n *Node) openRole(role Role) error {
 	switch role {
 	case Gateway:
 		static, cert, err := gatewayKeys(n.cfg.keyDir(), n.name(), n.clock())
+		if err == nil {
+			err = checkCluster(cert, n.cfg.Cluster)
+		}
 		if err != nil {
 			return err
 		}
@@ -118,7 +124,7 @@ func (n *Node) openRole(role Role) error {
 		}
 		n.router, err = router.New(n.cfg.Router, router.Deps{
 			Node: n.id.id, Incarnation: n.incarnation, Shards: n.cfg.Shards, Cluster: n.cfg.Cluster,
-			Logger: log, Registerer: n.reg, Clock: n.clock, Host: host, Groups: n.shards,
+			Logger: n.log, Registerer: n.reg, Clock: n.clock, Host: host, Groups: n.shards, // it names itself in the log
 		})
 		return err
 	case Offline:

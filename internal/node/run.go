@@ -32,6 +32,7 @@ func (n *Node) Run(ctx context.Context, ready func()) error {
 	case err = <-daemons.failed:
 	case err = <-n.hostFailure(services):
 	}
+	n.stopping.Store(true)
 	n.log.Info("stopping", "cause", cause(ctx, err))
 	err = errors.Join(err, daemons.stop())
 	stopServices()
