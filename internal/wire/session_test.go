@@ -79,6 +79,7 @@ const (
 	alice     = stanza.Account(21) // shard 5 of 16, its first account
 	bob       = stanza.Account(37)
 	firstID   = 2049
+	lastID    = 2052 // the highest id used in session 1
 	sessionMS = 1_800_000_000_123
 )
 
@@ -97,7 +98,7 @@ func sessionLines(t *testing.T) []line {
 	s.say("Certificate: cluster %q, serial %d, valid from %d to %d", testCert.Cluster, testCert.Serial, testCert.NotBefore, testCert.NotAfter)
 	s.put("certificate", testCert.Sign(testRoot))
 	s.say("")
-	s.say("Session 1: register, two messages up, two deliveries down, close. The payload of message 3 is register(handle alice, interval 240 s).")
+	s.say("Session 1: register, three messages up, two deliveries down, close. The payload of message 3 is register(handle alice, interval 240 s).")
 	register := stanza.Register{Handle: []byte("alice"), Interval: 240}
 	s.put("preamble", Preamble[:])
 	s.put("register", register.Append(nil))
@@ -110,11 +111,11 @@ func sessionLines(t *testing.T) []line {
 	s.put("resume_frame", conn[PreambleSize:])
 	conn = AppendUseXX(conn)
 	s.put("use_xx_frame", conn[resume:])
-	bind := stanza.Bind{Account: alice, Device: 1, ID: firstID, Interval: 240}
+	bind := stanza.Bind{Account: alice, Device: 1, ID: lastID, Interval: 240}
 	s.put("bind", bind.Append(nil))
 	s.handshake(t, conn, fill(0x80), fill(0x90), bind.Append(nil))
 	bound := stanza.Bound{Account: alice, Device: 1, Version: 1, Time: sessionMS + 60_000, WindowIDs: 32, WindowBytes: 256 << 10, ID: firstID}
-	s.sealed("down", "bound, with the highest id noted", bound.Append(nil))
+	s.sealed("down", "bound, with the highest id noted before this bind", bound.Append(nil))
 	s.sealed("up", "ping", stanza.Ping{}.Append(nil))
 	s.sealed("down", "pong", stanza.Pong{}.Append(nil))
 	s.say("")
@@ -128,19 +129,23 @@ func (s *script) stanzas() {
 	bound := stanza.Bound{Account: alice, Device: 1, Version: 1, Time: sessionMS, WindowIDs: 32, WindowBytes: 256 << 10}
 	s.sealed("down", "bound(account 21, device 1, list version 1, time, window 32 ids, 256 KiB)", bound.Append(nil))
 	msg := stanza.MessageUp{ID: firstID, Account: bob, Version: 1, Body: stanza.AppendCipher(nil, 1, []byte("ciphertext"))}
-	next := stanza.MessageUp{ID: firstID + 1, After: firstID, Account: bob, Version: 1, Body: stanza.AppendCipher(nil, 1, []byte("another"))}
-	s.sealed("up", "messages 2049 and 2050 (after 2049) to account 37, its device 1", msg.Append(nil), next.Append(nil))
-	ack := stanza.Ack{IDs: stanza.AppendPacked(nil, []uint64{firstID, firstID + 1})}
-	s.sealed("down", "ack of 2049 and 2050: they are stored", ack.Append(nil))
-	delivered := stanza.ReceiptDown{Tag: stanza.TagDelivered, From: bob, IDs: stanza.AppendPacked(nil, []uint64{firstID, firstID + 1})}
+	s.sealed("up", "message 2049 to account 37, its device 1: alone, since it is the first of its stream", msg.Append(nil))
+	ack := stanza.Ack{IDs: stanza.AppendPacked(nil, []uint64{firstID})}
+	s.sealed("down", "ack of 2049: it is stored", ack.Append(nil))
+	next := stanza.MessageUp{ID: firstID + 1, Account: bob, Version: 1, Body: stanza.AppendCipher(nil, 1, []byte("another"))}
+	last := stanza.MessageUp{ID: firstID + 2, After: firstID + 1, Account: bob, Version: 1, Body: stanza.AppendCipher(nil, 1, []byte("third"))}
+	s.sealed("up", "messages 2050 and 2051 (after 2050)", next.Append(nil), last.Append(nil))
+	ack.IDs = stanza.AppendPacked(nil, []uint64{firstID + 1, firstID + 2})
+	s.sealed("down", "ack of 2050 and 2051", ack.Append(nil))
+	delivered := stanza.ReceiptDown{Tag: stanza.TagDelivered, From: bob, IDs: stanza.AppendPacked(nil, []uint64{firstID, firstID + 1, firstID + 2})}
 	down := stanza.MessageDown{ID: 5000, From: bob, FromDevice: 1, SentAt: sessionMS + 2000, Body: []byte("answer")}
-	s.sealed("down", "two deliveries in one frame: account 37 has 2049 and 2050; message 5000 of account 37, device 1", delivered.Append(nil), down.Append(nil))
+	s.sealed("down", "two deliveries in one frame: account 37 has 2049 to 2051; message 5000 of account 37, device 1", delivered.Append(nil), down.Append(nil))
 	count := stanza.DeliveryAck{Count: 2}
 	s.sealed("up", "delivery_ack of both", count.Append(nil))
-	read := stanza.ReadUp{ID: firstID + 2, Account: bob, Device: 1, IDs: stanza.AppendPacked(nil, []uint64{5000})}
-	s.sealed("up", "read 2051: message 5000 of account 37, device 1, was read", read.Append(nil))
-	ack.IDs = stanza.AppendPacked(nil, []uint64{firstID + 2})
-	s.sealed("down", "ack of 2051", ack.Append(nil))
+	read := stanza.ReadUp{ID: lastID, Account: bob, Device: 1, IDs: stanza.AppendPacked(nil, []uint64{5000})}
+	s.sealed("up", "read 2052: message 5000 of account 37, device 1, was read", read.Append(nil))
+	ack.IDs = stanza.AppendPacked(nil, []uint64{lastID})
+	s.sealed("down", "ack of 2052", ack.Append(nil))
 	end := stanza.Close{Reason: stanza.ReasonDraining, RetryAfter: 2500}
 	s.sealed("down", "close: draining, come again after 2.5 s x uniform(0.5, 1.5)", end.Append(nil))
 }
@@ -217,7 +222,7 @@ func TestSessionAgainstSpecification(t *testing.T) {
 	first, second := sessions[0], sessions[1]
 	preamble := []byte{'L', 'C', 1, 0}
 	equal(t, "preamble", first["preamble"], preamble)
-	checkSpecSession(t, keys, first, preamble, first["register"], 3, 5)
+	checkSpecSession(t, keys, first, preamble, first["register"], 4, 6)
 	conn := bytes.Join([][]byte{preamble, second["resume_frame"], second["use_xx_frame"]}, nil)
 	checkSpecSession(t, keys, second, conn, second["bind"], 1, 2)
 	equal(t, "use-XX", second["use_xx_frame"], []byte{0, 1, 3})
