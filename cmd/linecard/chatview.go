@@ -43,7 +43,7 @@ func (s *screen) say(format string, args ...any) {
 		text = "\r\x1b[K" + text
 		s.shown = ""
 	}
-	io.WriteString(s.out, text) // a terminal that is gone ends the chat by its input
+	fmt.Fprint(s.out, text) // a terminal that is gone ends the chat by its input
 }
 
 // prompt shows whom the next line goes to.
@@ -56,7 +56,7 @@ func (s *screen) prompt(to string) {
 		p = "to " + to + "> "
 	}
 	if s.shown != p {
-		io.WriteString(s.out, "\r\x1b[K"+p)
+		fmt.Fprint(s.out, "\r\x1b[K"+p)
 		s.shown = p
 	}
 }

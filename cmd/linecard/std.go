@@ -8,13 +8,8 @@ type Std struct {
 	Out, Err io.Writer
 }
 
-// Exit codes that scripts rely on.
-const (
-	exitFailed = 1
-	exitUsage  = 2
-)
-
-// exitError is an error with the exit code of its process. main prints err in one line on standard error; a nil err prints nothing.
+// exitError is an error with the exit code of its process: 1 for a failure, 2 for wrong usage; an error of another type is 1. main
+// prints err in one line on standard error; a nil err prints nothing.
 type exitError struct {
 	code int
 	err  error
@@ -28,6 +23,3 @@ func (e exitError) Error() string {
 }
 
 func (e exitError) Unwrap() error { return e.err }
-
-// usageError is an exitError of the code for wrong usage.
-func usageError(err error) error { return exitError{code: exitUsage, err: err} }
