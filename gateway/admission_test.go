@@ -168,7 +168,7 @@ func TestRegistrationLimit(t *testing.T) {
 }
 
 func TestInvites(t *testing.T) {
-	h := start(t, func(c *Config) { c.Registration = RegistrationInvite })
+	h := start(t, nil)
 	auto := h.router.auto
 	h.router.mu.Lock()
 	h.router.auto = nil

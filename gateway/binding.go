@@ -107,7 +107,7 @@ func (l *loop) newSession(h *handshake, f *wire.Finish, r *request) (*session, u
 func (l *loop) ask(s *session, gen uint32, static [wire.KeySize]byte, r *request) {
 	e := link.Envelope{Kind: r.kind, Group: r.group, Slot: s.self, Gen: gen, ID: r.id, Account: r.account, Device: r.device}
 	e.Payload = append(static[:len(static):len(static)], r.raw...)
-	if r.kind == link.KindRegister && r.invite != nil && l.g.cfg.Registration == RegistrationInvite {
+	if r.kind == link.KindRegister && r.invite != nil {
 		l.claims[s.slot()] = &claim{group: r.group, static: static, id: r.id, raw: append([]byte(nil), r.raw...)}
 		e = link.Envelope{Kind: link.KindRedeem, Group: stanza.DirGroup(stanza.HandleShard(string(r.invite), l.g.shards)), Slot: s.self, Gen: gen}
 		e.Payload = append(static[:len(static):len(static)], r.invite...)

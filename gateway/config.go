@@ -7,12 +7,7 @@ import (
 	"time"
 
 	"linecard.example/internal/config"
-)
-
-// The registration modes.
-const (
-	RegistrationOpen   = "open"   // register stanzas go to the router as they are
-	RegistrationInvite = "invite" // an invite in a register stanza is redeemed first
+	"linecard.example/internal/stanza"
 )
 
 // Config is the gateway's part of a daemon's configuration. The zero Config is not valid; start from DefaultConfig.
@@ -25,8 +20,6 @@ type Config struct {
 	// MaxSessions bounds connections, 0-16777215 per loop, default 0: 256 file descriptors under the process's limit, which is
 	// also the ceiling of any other value. A connection above it is refused worker_full.
 	MaxSessions int `toml:"max_sessions"`
-	// Registration must be what the routers have: "open" (default) or "invite".
-	Registration string `toml:"registration"`
 
 	// HandshakeWorkers is the number of threads for Diffie-Hellman, 0-256, default 0: one per core, one core less where threads
 	// have no priority of their own. More than cores adds nothing.
@@ -69,7 +62,7 @@ type Config struct {
 	WindowIDs int `toml:"window_ids"`
 	// WindowBytes is the same in bytes, 64KiB-504KiB, default 256KiB.
 	WindowBytes config.Size `toml:"window_bytes"`
-	// MaxMessage is the longest message stanza, 1KiB-65000B, default 60KiB. A longer one is refused too_large.
+	// MaxMessage is the longest message stanza, 1KiB-65518B, default 65518B: what a frame holds. A longer one is refused too_large.
 	MaxMessage config.Size `toml:"max_message"`
 	// AnswerTimeout is how long a session may have unanswered messages without any answer before they are given up and the
 	// client is told to send them again, 1s-1m, default 10s.
@@ -99,13 +92,13 @@ type Config struct {
 // DefaultConfig returns the configuration that `up` runs with.
 func DefaultConfig() Config {
 	return Config{
-		Listen: "127.0.0.1:7400", Registration: RegistrationOpen,
+		Listen:         "127.0.0.1:7400",
 		HandshakeQueue: 4096, SetProcs: true,
 		HandshakeTimeout: config.Duration(10 * time.Second),
 		PartialTimeout:   config.Duration(10 * time.Second), PartialBytes: 64 << 20,
 		HandshakeRate: 200, HandshakeBurst: 4000, RegisterRate: 5, RegisterBurst: 2000, SourceEntries: 65536,
 		SendRate: 5000, SendBurst: 10000, LookupRate: 20, LookupBurst: 100,
-		WindowIDs: 32, WindowBytes: 256 << 10, MaxMessage: 60 << 10,
+		WindowIDs: 32, WindowBytes: 256 << 10, MaxMessage: stanza.MaxStanza,
 		AnswerTimeout: config.Duration(10 * time.Second),
 		OutboundCap:   256 << 10,
 		AckTimeout:    config.Duration(45 * time.Second), DefaultPing: config.Duration(time.Minute),
@@ -122,8 +115,6 @@ func (c Config) Validate() []error {
 	f.Check(err == nil, "listen", "%q: want HOST:PORT", c.Listen)
 	f.count("loops", c.Loops, 0, maxLoops)
 	f.count("max_sessions", c.MaxSessions, 0, math.MaxInt32)
-	f.Check(c.Registration == RegistrationOpen || c.Registration == RegistrationInvite, "registration", "%q: want %q or %q",
-		c.Registration, RegistrationOpen, RegistrationInvite)
 	f.count("handshake_workers", c.HandshakeWorkers, 0, 256)
 	f.count("handshake_queue", c.HandshakeQueue, 1, 1<<20)
 	f.duration("handshake_timeout", c.HandshakeTimeout, time.Second, time.Minute)
@@ -140,7 +131,7 @@ func (c Config) Validate() []error {
 	f.count("lookup_burst", c.LookupBurst, 1, math.MaxUint8)
 	f.count("window_ids", c.WindowIDs, 1, 100)
 	f.size("window_bytes", c.WindowBytes, 64<<10, 504<<10)
-	f.size("max_message", c.MaxMessage, 1<<10, 65000)
+	f.size("max_message", c.MaxMessage, 1<<10, stanza.MaxStanza)
 	f.duration("answer_timeout", c.AnswerTimeout, time.Second, time.Minute)
 	f.size("outbound_cap", c.OutboundCap, 64<<10, 64<<20)
 	f.duration("ack_timeout", c.AckTimeout, 5*time.Second, 3*time.Minute)

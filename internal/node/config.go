@@ -138,8 +138,8 @@ func (c Config) validateRole(f config.Faults, role Role, together bool) {
 	switch role {
 	case Gateway:
 		f.Add(c.Gateway.Validate()...)
-		f.Check(!together || c.Gateway.Registration != gateway.RegistrationInvite || c.Router.Registration == router.RegistrationInvite,
-			"gateway.registration", "invite, but router.registration, which decides, is %q", c.Router.Registration)
+		f.Check(!together || c.Gateway.WindowIDs == c.Router.WindowIDs && c.Gateway.WindowBytes == c.Router.WindowBytes,
+			"gateway.window_ids, gateway.window_bytes", "want what router.window_ids and router.window_bytes tell the clients")
 		f.Check(together || len(c.Links.Routers) > 0, "links.routers", "a gateway needs the addresses of the routers")
 		f.Check(together || len(c.Links.Offlines) > 0, "links.offlines", "a gateway needs the addresses of the offline processes")
 	case Router:
@@ -168,15 +168,6 @@ func (c Config) Logger(w logWriter) *slog.Logger {
 }
 
 type logWriter interface{ Write(p []byte) (int, error) }
-
-// settled returns c with what one section decides for another: in a file that serves routers and gateways router.registration is
-// enough.
-func (c Config) settled() Config {
-	if c.Router.Registration == router.RegistrationInvite {
-		c.Gateway.Registration = gateway.RegistrationInvite
-	}
-	return c
-}
 
 func (c Config) keyDir() string {
 	if c.Links.Keys != "" {

@@ -55,7 +55,7 @@ func New(cfg Config, roles []Role, log *slog.Logger) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg.settled(), roles: roles, log: log, clock: time.Now, reg: metrics.NewRegistry(), shards: shards, incarnation: randomID()}
+	n := &Node{cfg: cfg, roles: roles, log: log, clock: time.Now, reg: metrics.NewRegistry(), shards: shards, incarnation: randomID()}
 	if err := n.open(); err != nil {
 		n.close()
 		return nil, err
