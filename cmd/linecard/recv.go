@@ -13,15 +13,15 @@ import (
 // RecvCmd prints messages, one JSON line each.
 type RecvCmd struct {
 	sessionFlags
-	Count   int           `help:"How many messages to wait for." default:"1"`
+	Count   int           `help:"How many messages to wait for; 0 only registers the name." default:"1"`
 	Timeout time.Duration `help:"For all of them, connecting included." default:"10s"`
 }
 
 // Validate is called by the parser.
 func (c *RecvCmd) Validate() error {
 	switch {
-	case c.Count < 1:
-		return errors.New("--count: want 1 or more")
+	case c.Count < 0:
+		return errors.New("--count: want 0 or more")
 	case c.Timeout <= 0:
 		return errors.New("--timeout: want a duration such as 10s")
 	}
