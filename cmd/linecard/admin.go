@@ -34,6 +34,10 @@ func (c InviteCmd) Run(ctx context.Context, std Std) error {
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
+		var of *url.Error // its text repeats the URL
+		if errors.As(err, &of) {
+			err = of.Err
+		}
 		return fmt.Errorf("admin listener %s: %w", c.Admin, err)
 	}
 	defer resp.Body.Close()

@@ -60,10 +60,11 @@ func run(ctx context.Context, args []string, std Std) int {
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(std))
 	if err != nil {
 		fmt.Fprintln(std.Err, "linecard:", err)
-		return 2
+		return exitUsage
 	}
 	if len(args) == 0 {
-		args = []string{"--help"}
+		fmt.Fprintln(std.Err, "linecard: no command; linecard --help lists them")
+		return exitUsage
 	}
 	parsed, err := parser.Parse(longConfig(args))
 	if done >= 0 {
@@ -71,7 +72,7 @@ func run(ctx context.Context, args []string, std Std) int {
 	}
 	if err != nil {
 		fmt.Fprintln(std.Err, "linecard:", oneLine(err))
-		return 2
+		return exitUsage
 	}
 	err = parsed.Run()
 	if err == nil {
@@ -85,7 +86,7 @@ func run(ctx context.Context, args []string, std Std) int {
 		return exit.code
 	}
 	fmt.Fprintln(std.Err, "linecard:", oneLine(err))
-	return 1
+	return exitFailed
 }
 
 // longConfig lets -config FILE stand for --config FILE, in the commands that have that flag: many daemons spell it so.

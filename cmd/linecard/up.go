@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
 	"path/filepath"
 
 	"linecard.example/internal/node"
@@ -14,6 +15,16 @@ type UpCmd struct {
 	Listen string `help:"Where clients connect (default 127.0.0.1:7400)." placeholder:"HOST:PORT"`
 	Admin  string `help:"The operator's HTTP listener (default 127.0.0.1:7401)." placeholder:"HOST:PORT"`
 	Config string `help:"Configuration file; flags win." type:"path" placeholder:"FILE"`
+}
+
+// Validate is called by the parser.
+func (c UpCmd) Validate() error {
+	for flag, value := range map[string]string{"--listen": c.Listen, "--admin": c.Admin} {
+		if _, port, err := net.SplitHostPort(value); value != "" && (err != nil || port == "") {
+			return fmt.Errorf("%s %q: want HOST:PORT", flag, value)
+		}
+	}
+	return nil
 }
 
 // Run starts the system, prints how to use it and returns when ctx ends and all is flushed.

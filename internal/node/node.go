@@ -81,7 +81,7 @@ func (n *Node) open() error {
 	}
 	for _, role := range n.roles {
 		if err := n.openRole(role); err != nil {
-			return fmt.Errorf("%s: %w", role, err)
+			return named(role, err)
 		}
 	}
 	return n.id.settle()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/thejerf/suture/v4"
@@ -26,15 +27,15 @@ func (n *Node) Run(ctx context.Context, ready func()) error {
 	closed := n.startServices(services)
 	go n.waitReady(services, ready)
 
-	var err error
+	var failed, lost error // a daemon's, which stop reports, too; a database's
 	select {
 	case <-ctx.Done():
-	case err = <-daemons.failed:
-	case err = <-n.hostFailure(services):
+	case failed = <-daemons.failed:
+	case lost = <-n.hostFailure(services):
 	}
 	n.stopping.Store(true)
-	n.log.Info("stopping", "cause", cause(ctx, err))
-	err = errors.Join(err, daemons.stop())
+	n.log.Info("stopping", "cause", cause(ctx, errors.Join(failed, lost)))
+	err := errors.Join(lost, daemons.stop())
 	stopServices()
 	<-closed
 	return errors.Join(err, n.closeHosts())
@@ -66,7 +67,7 @@ func (n *Node) startDaemons() *daemonSet {
 				err = errors.New("ended by itself")
 			}
 			if err != nil {
-				err = fmt.Errorf("%s: %w", role, err)
+				err = named(role, err)
 				set.failed <- err
 			}
 			end <- err
@@ -82,6 +83,14 @@ func (n *Node) startDaemons() *daemonSet {
 		start(Offline, n.offline.Run)
 	}
 	return set
+}
+
+// named says whose an error is; most say it themselves.
+func named(role Role, err error) error {
+	if err == nil || strings.HasPrefix(err.Error(), string(role)+": ") {
+		return err
+	}
+	return fmt.Errorf("%s: %w", role, err)
 }
 
 // stop ends the daemons one after the other and returns the errors of those that did not end well.
