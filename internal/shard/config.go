@@ -17,7 +17,8 @@ type HostConfig struct {
 	FS     vfs.FS // nil: the disk
 	NodeID string // raft server id of this node: the content of DIR/node
 
-	// Bootstrap says that the node id is new, so that the databases may be created and each group starts as its own only voter.
+	// Bootstrap says that the node id is new, so that the databases may be created and each group without a log starts as its own
+	// only voter. It stays true until a first start has opened every group, so that a crash during it does no harm.
 	// False: missing databases, or a group with an empty log, refuse to open, because its disk was lost and its vote with it.
 	Bootstrap bool
 

@@ -113,12 +113,17 @@ func newCore(h *Host, g stanza.Group) (*core, error) {
 
 // checkState refuses a group whose durable pieces do not belong together. fresh: it has never run.
 func (c *core) checkState(flushed uint64) (fresh bool, err error) {
+	if err := c.undoHalfBootstrap(); err != nil {
+		return false, fmt.Errorf("shard: opening %s: %w", c.id, err)
+	}
 	has, err := raft.HasExistingState(c.store, c.stable, c.snaps)
 	if err != nil {
 		return false, fmt.Errorf("shard: opening %s: %w", c.id, err)
 	}
 	last, snap := max(c.store.last, c.snaps.index.Load()), c.snaps.index.Load()
 	switch {
+	case !has && !c.host.cfg.Bootstrap:
+		return false, fmt.Errorf("%w: %s has no log here, and node %s is not new", ErrLost, c.id, c.host.cfg.NodeID)
 	case has && last == 0:
 		return false, fmt.Errorf("%w: %s has a term but neither log nor snapshot", ErrLost, c.id)
 	case flushed < snap:
@@ -129,6 +134,28 @@ func (c *core) checkState(flushed uint64) (fresh bool, err error) {
 		return false, fmt.Errorf("%w: the log of %s begins at %d, its snapshot is at %d", ErrLost, c.id, c.store.first, snap)
 	}
 	return !has, nil
+}
+
+// Raft's keys of the stable store, as raft names them.
+var (
+	keyTerm = []byte("CurrentTerm")
+	keyVote = []byte("LastVoteTerm")
+)
+
+// undoHalfBootstrap takes back the first of the two writes by which raft bootstraps a group, term 1 and then the first entry, if a
+// crash came between them. Nothing else leaves term 1 without a vote: the first election of a group is for term 2.
+func (c *core) undoHalfBootstrap() error {
+	if !c.host.cfg.Bootstrap || c.store.last != 0 || c.snaps.index.Load() != 0 {
+		return nil
+	}
+	term, err := c.stable.GetUint64(keyTerm)
+	if err != nil || term != 1 {
+		return err
+	}
+	if vote, err := c.stable.GetUint64(keyVote); err != nil || vote != 0 {
+		return err
+	}
+	return c.stable.SetUint64(keyTerm, 0)
 }
 
 // startRaft starts the engine; a fresh group becomes its own only voter. The shard goroutine must be running: replay needs it.

@@ -15,8 +15,7 @@ import (
 	"linecard.example/internal/stanza"
 )
 
-// keyNode in the log database holds the node id that bootstrapped it. It is written before any group starts, so that a crash
-// during the first start leaves databases in which the remaining groups may still bootstrap.
+// keyNode in the log database holds the node id that bootstrapped it.
 const keyNode = "Hnode"
 
 // ErrLost says that durable raft state is missing under a node id that has been used: its disk was lost, emptied or exchanged.
@@ -75,7 +74,7 @@ func (h *Host) openDatabases() error {
 			return fmt.Errorf("shard: creating %s: %w", h.cfg.Dir, err)
 		}
 	} else if _, err := h.cfg.FS.Stat(logDir); err != nil {
-		return fmt.Errorf("%w: node %s has no %s (%v); restore it, or remove the node from the cluster and its data directory, to start anew",
+		return fmt.Errorf("%w: node %s has no %s (%w); restore it, or remove the node from the cluster and its data directory, to start anew",
 			ErrLost, h.cfg.NodeID, logDir, err)
 	}
 	cache := pebble.NewCache(h.cfg.Cache)

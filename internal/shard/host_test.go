@@ -39,12 +39,19 @@ func TestBootstrapRule(t *testing.T) {
 	m := newToy()
 	g := openToy(t, h, 1, m)
 	propose(t, g, m, 0, 10)
-	// A crash during the first start: other groups of these databases still bootstrap later.
+	// A crash during the first start: other groups of these databases still bootstrap in the next, which is a first one too.
 	h.Close()
-	cfg.Bootstrap = false
 	h = openHost(t, cfg)
 	openToy(t, h, 1, newToy())
 	openToy(t, h, 2, newToy())
+	h.Close()
+	// Later a group without a log is one that was lost, or that lives elsewhere.
+	cfg.Bootstrap = false
+	h = openHost(t, cfg)
+	openToy(t, h, 2, newToy())
+	if _, err := Open[int, uint64](h, 3, newToy()); !errors.Is(err, ErrLost) {
+		t.Fatalf("a new group under a used node id: %v", err)
+	}
 	h.Close()
 
 	other := cfg
@@ -52,6 +59,35 @@ func TestBootstrapRule(t *testing.T) {
 	other.Bootstrap = true
 	if _, err := OpenHost(other); err == nil || !strings.Contains(err.Error(), "n1") {
 		t.Fatalf("databases of another node: %v", err)
+	}
+}
+
+// A crash between the two writes of raft's bootstrap leaves a group that the next start bootstraps again.
+func TestCrashWithinBootstrap(t *testing.T) {
+	fs := vfs.NewMem()
+	cfg := testConfig(fs)
+	h := openHost(t, cfg)
+	half := &stableStore{db: h.log, g: 1, sync: pebble.Sync}
+	if err := half.SetUint64(keyTerm, 1); err != nil {
+		t.Fatal(err)
+	}
+	m := newToy()
+	propose(t, openToy(t, h, 1, m), m, 0, 10)
+	h.Close()
+
+	// A later term, or a vote, is of a group that has run.
+	for _, lost := range []map[string]uint64{{string(keyTerm): 2}, {string(keyTerm): 1, string(keyVote): 1}} {
+		h = openHost(t, testConfig(vfs.NewMem()))
+		half = &stableStore{db: h.log, g: 1, sync: pebble.Sync}
+		for k, v := range lost {
+			if err := half.SetUint64([]byte(k), v); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := Open[int, uint64](h, 1, newToy()); !errors.Is(err, ErrLost) {
+			t.Fatalf("%v: %v", lost, err)
+		}
+		h.Close()
 	}
 }
 

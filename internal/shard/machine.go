@@ -44,7 +44,8 @@ type Machine[C, R any] interface {
 	// except reading the tables; if that fails it calls Host.Fail, and its result is not used.
 	Apply(e Entry) R
 	// Done reports the outcome of a command that this process proposed since it opened the group: exactly once for each, in
-	// the order of proposing, directly after its Apply if committed. r is zero unless o is Committed. It may propose.
+	// the order of proposing, directly after its Apply if committed. r is zero unless o is Committed. It may propose. It may come
+	// after Follow, with any outcome: what was in flight when the leadership ended or the group began to close still commits.
 	Done(ctx C, o Outcome, r R)
 	// Flush appends every change since the last Flush to b. The shard adds the applied index and commits b.
 	Flush(b *Batch) error
