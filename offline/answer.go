@@ -94,7 +94,7 @@ const (
 func (m *group) unlinkIdle(a stanza.Account, full []stanza.Device) {
 	for _, d := range full {
 		q := m.find(keyOf(a, d))
-		if q == nil || q.att != nil || q.head == q.next || m.now-m.idle[q.key] < idleAgain {
+		if q == nil || q.att != nil || q.head == q.next || m.wall-m.idle[q.key] < idleAgain {
 			continue
 		}
 		if stampOf(m.encoded(q, q.head)) > m.raft.Stamp()-m.cfg.IdleUnlink.D().Milliseconds() {
@@ -112,6 +112,6 @@ func (m *group) unlinkIdle(a stanza.Account, full []stanza.Device) {
 		if len(m.idle) >= idleKnown {
 			clear(m.idle)
 		}
-		m.idle[q.key] = m.now
+		m.idle[q.key] = m.wall
 	}
 }

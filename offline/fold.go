@@ -60,6 +60,7 @@ type state struct {
 
 	dirtyQueues  []*queue
 	dirtyPending map[receiptKey]bool // value: tables hold it
+	free         []*pending
 
 	entries, bytes int64 // of all queues
 	totalsDirty    bool

@@ -60,7 +60,9 @@ type group struct {
 	waker  atomic.Pointer[proposer]
 
 	raft proposer // nil until bound
-	now  int64    // ms, of the last tick
+	last time.Time
+	wall int64 // ms since 1970, at the last tick
+	now  int64 // ms that have passed in ticks, see Tick; what timers count in
 
 	// Leader.
 	term     uint64
@@ -101,7 +103,10 @@ func newGroup(cfg Config, id stanza.Group, shards int, p *peers, c *counters, lo
 
 // bind gives the group its raft group, on the shard goroutine. What came before it waits in the inbox.
 func (m *group) bind(r proposer) {
-	m.raft = r
+	m.raft, m.wall = r, r.Stamp()
+	if m.leading {
+		m.startSweeps()
+	}
 	m.waker.Store(&r)
 	m.Turn()
 }
@@ -146,9 +151,7 @@ func (m *group) Lead(term uint64) {
 		p.send = sending{again: true} // an earlier leader may have sent it
 		m.list(p)
 	}
-	for i := range m.sweeps {
-		m.sweeps[i].start(m.now)
-	}
+	m.startSweeps()
 	m.log.Info("leading", "term", term, "entries", m.entries, "receipts", len(m.pending))
 }
 
@@ -162,6 +165,7 @@ func (m *group) Follow() {
 	for _, p := range m.pending {
 		p.send = sending{}
 	}
+	m.free = nil // they may think that they are in the lists
 	m.attached = 0
 	m.greet, m.acking, m.blocked = nil, nil, nil
 	m.timers, m.retries = nil, nil
@@ -194,10 +198,15 @@ const (
 	publishEvery = 1000 // ms
 )
 
+// maxTick is the most that one tick counts for: when the process was stopped or the clock was set, no device is to blame.
+const maxTick = time.Second
+
 // Tick implements shard.Machine.
 func (m *group) Tick(now time.Time) {
-	m.now = now.UnixMilli()
-	m.turn = m.now
+	if !m.last.IsZero() {
+		m.now += min(max(now.Sub(m.last), 0), maxTick).Milliseconds()
+	}
+	m.last, m.wall, m.turn = now, now.UnixMilli(), m.now
 	m.count.aheadBytes.Add(float64(m.writeAged(m.now-m.cfg.WriteAheadAge.D().Milliseconds(), aheadPerTick)))
 	m.evictQueues(m.cfg.QueueCache)
 	if m.leading && m.raft != nil {

@@ -14,8 +14,33 @@ type pending struct {
 	key     receiptKey
 	batches []receiptBatch // oldest first, none empty
 	stored  bool           // tables hold it
+	spare   []uint64       // room for ids
 
 	send sending // the leader's
+}
+
+// maxFree bounds the pendings that are kept for reuse: most live only from a device's ack to the confirmation.
+const maxFree = 1024
+
+// newPending returns an empty pending. A used one may still be in the leader's lists, which look at what it is now.
+func (s *state) newPending(k receiptKey) *pending {
+	n := len(s.free)
+	if n == 0 {
+		return &pending{key: k}
+	}
+	p := s.free[n-1]
+	s.free = s.free[:n-1]
+	p.key = k
+	return p
+}
+
+// release keeps p, which is in no table and in no map any more.
+func (s *state) release(p *pending) {
+	if len(s.free) < maxFree {
+		p.stored = false
+		p.send = sending{listed: p.send.listed, timed: p.send.timed, packed: p.send.packed[:0]}
+		s.free = append(s.free, p)
+	}
 }
 
 type receiptBatch struct {
@@ -31,7 +56,7 @@ const maxBatches = 1024
 func (s *state) raise(k receiptKey, id uint64, stamp int64) {
 	p := s.pending[k]
 	if p == nil {
-		p = &pending{key: k}
+		p = s.newPending(k)
 		s.pending[k] = p
 		if stored, dirty := s.dirtyPending[k]; dirty {
 			p.stored = stored
@@ -42,7 +67,8 @@ func (s *state) raise(k receiptKey, id uint64, stamp int64) {
 		if n >= maxBatches {
 			p.batches = slices.Delete(p.batches, 0, 1)
 		}
-		p.batches = append(p.batches, receiptBatch{stamp: stamp})
+		p.batches = append(p.batches, receiptBatch{stamp: stamp, ids: p.spare[:0]})
+		p.spare = nil
 		n = len(p.batches)
 	}
 	b := &p.batches[n-1]
@@ -75,7 +101,7 @@ func (s *state) confirm(c *command) result {
 		}
 		p.remove(id)
 	}
-	p.send.away = false
+	p.send.away, p.send.again = false, false // what is left was never sent
 	s.settle(p)
 	return result{count: n}
 }
@@ -91,6 +117,9 @@ func (p *pending) remove(id uint64) {
 
 // settle drops the empty batches of p, and p when none is left.
 func (s *state) settle(p *pending) {
+	if p.spare == nil && len(p.batches) > 0 && len(p.batches[0].ids) == 0 {
+		p.spare = p.batches[0].ids
+	}
 	p.batches = slices.DeleteFunc(p.batches, func(b receiptBatch) bool { return len(b.ids) == 0 })
 	switch {
 	case len(p.batches) > 0:
@@ -103,6 +132,7 @@ func (s *state) settle(p *pending) {
 		delete(s.dirtyPending, p.key) // it never reached tables and never will
 	}
 	delete(s.pending, p.key)
+	s.release(p)
 }
 
 // receipt stores delivered receipts for a device of this shard. It never refuses: what cannot be stored is dropped, counted and

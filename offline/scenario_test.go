@@ -389,6 +389,7 @@ func TestUnlinkIdle(t *testing.T) {
 	gw := h.peer(link.RoleGateway, 1, 0)
 	router := h.peer(link.RoleRouter, 2, 0)
 	router.send(link.Envelope{Kind: link.KindHello, Group: stanza.DirGroup(0), Term: 1})
+	h.until("the hello", func() bool { return h.o.peers.leader(stanza.DirGroup(0)) != nil })
 	gw.store(7, 1, 1, 0, 9, 1)
 	gw.take(link.KindAck)
 	gw.store(7, 1, 2, 1, 9, 1)

@@ -22,11 +22,17 @@ func (w *sweep) start(now int64) {
 	w.next = now + min(w.every, firstSweep)
 }
 
+func (m *group) startSweeps() {
+	for i := range m.sweeps {
+		m.sweeps[i].start(m.wall)
+	}
+}
+
 // sweepTick proposes the next slice of each pass.
 func (m *group) sweepTick() {
 	for i := range m.sweeps {
 		w := &m.sweeps[i]
-		if w.wait || (!w.active && m.now < w.next) {
+		if w.wait || (!w.active && m.wall < w.next) {
 			continue
 		}
 		if !w.active {
@@ -106,7 +112,7 @@ func (m *group) sweepDone(p *proposal, o shard.Outcome, r result) {
 	switch {
 	case o != shard.Committed || r.more:
 	case w.hi == [2]uint64{}:
-		w.active, w.next = false, m.now+w.every
+		w.active, w.next = false, m.wall+w.every
 	default:
 		w.lo = w.hi
 	}
