@@ -95,6 +95,7 @@ func (c *crash) run(n int) {
 	c.pause(500)
 	close(c.stop)
 	c.senders.Wait()
+	c.sink.restart() // its backoff may have grown to minutes
 	c.h.Judge(c.t, c.labels)
 	c.sink.p.Kill()
 	sent, acked, got := c.h.Totals()
@@ -134,10 +135,7 @@ func (c *crash) kill() {
 	c.killed[target]++
 	switch target {
 	case "sink":
-		c.sink.p.Kill()
-		c.sink.restarted()
-		c.pause(300)
-		c.sink.p.Start()
+		c.sink.restart()
 		return
 	case "all":
 		for _, p := range c.s.Processes() {
@@ -148,6 +146,9 @@ func (c *crash) kill() {
 	}
 	c.pause(500)
 	c.s.StartAll()
+	for _, d := range c.devices {
+		d.Hurry() // as when a network comes back: else backoff grows with each kill, and the load falls asleep
+	}
 }
 
 // sink is a real `linecard recv` process. What it prints counts as received.
@@ -175,10 +176,13 @@ func newSink(t *testing.T, s *System, h *History) *sink {
 	return k
 }
 
-func (k *sink) restarted() {
+// restart kills the process and starts it again.
+func (k *sink) restart() {
+	k.p.Kill()
 	k.mu.Lock()
-	defer k.mu.Unlock()
 	k.fresh = true
+	k.mu.Unlock()
+	k.p.Start()
 }
 
 // line takes one printed line. A kill between printing and noting shows the last message again: one, and only then.
