@@ -174,6 +174,5 @@ func (d *dialer) options() []grpc.DialOption {
 		grpc.WithStaticConnWindowSize(flowWindow),
 		grpc.WithWriteBufferSize(socketBuffer),
 		grpc.WithReadBufferSize(socketBuffer),
-		grpc.WithSharedWriteBuffer(true),
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -143,7 +144,7 @@ func TestGRPCReconnects(t *testing.T) {
 		b.envelopes(i + 1)
 		srv.stop()
 		a.await("Down", func() bool { return len(a.downs) == i+1 })
-		if err := s.Send(message(1)); err != ErrDown {
+		if err := s.Send(message(1)); !errors.Is(err, ErrDown) {
 			t.Errorf("send: %v", err)
 		}
 		_, srv = serve(t, addr, ca.config(t), NewEndpoint(info(RoleRouter), b, Options{}))
@@ -290,6 +291,42 @@ func TestGRPCStuck(t *testing.T) {
 	b.envelopes(n + 1)
 }
 
+// Connections that never show a certificate are bounded; others get in when those are gone.
+func TestServerBoundsHandshakes(t *testing.T) {
+	noLeaks(t)
+	ca := newAuthority(t)
+	a, b := newRecorder(t), newRecorder(t)
+	router := NewEndpoint(info(RoleRouter), b, Options{})
+	addr, _ := serve(t, "127.0.0.1:0", ca.config(t), router)
+	conns := make([]net.Conn, maxHandshakes+1)
+	ended := make(chan error, len(conns))
+	for i := range conns {
+		c, err := net.Dial("tcp", addr)
+		if err == nil {
+			err = c.SetReadDeadline(time.Now().Add(introTimeout / 2))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		conns[i] = c
+		go func() {
+			_, err := c.Read(make([]byte, 1))
+			ended <- err
+		}()
+	}
+	if err := <-ended; errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal("all are kept")
+	}
+	if n := promtest.ToFloat64(router.metrics.refusals.WithLabelValues("full")); n != 1 {
+		t.Errorf("%v refused as full", n)
+	}
+	for _, c := range conns {
+		c.Close()
+	}
+	dial(t, NewEndpoint(info(RoleGateway), a, Options{}), addr, RoleRouter, ca.config(t))
+	b.stream(0)
+}
+
 func TestServerRefusesBadTLS(t *testing.T) {
 	for _, conf := range []*tls.Config{nil, {}, {ClientCAs: newAuthority(t).pool}} {
 		lis, err := net.Listen("tcp", "127.0.0.1:0")
@@ -303,8 +340,8 @@ func TestServerRefusesBadTLS(t *testing.T) {
 }
 
 func TestBackoff(t *testing.T) {
-	for n, want := range map[int]time.Duration{1: 100, 2: 200, 3: 400, 6: 3200, 7: 5000, 1000: 5000} {
-		want *= time.Millisecond
+	const ms = time.Millisecond
+	for n, want := range map[int]time.Duration{1: 100 * ms, 2: 200 * ms, 3: 400 * ms, 6: 3200 * ms, 7: 5000 * ms, 1000: 5000 * ms} {
 		if lo, hi := backoff(n, 0), backoff(n, 0.9999); lo != want/2 || hi <= want*9/10 || hi > want {
 			t.Errorf("attempt %d: %v to %v, want half of %v to all", n, lo, hi, want)
 		}

@@ -113,11 +113,11 @@ func parseIntro(b []byte) (in intro, err error) {
 	b = b[7:]
 	var v [5]uint64
 	for i := range v {
-		n := 0
-		if v[i], n = binary.Uvarint(b); n <= 0 {
+		value, n := binary.Uvarint(b)
+		if n <= 0 {
 			return in, errIntro
 		}
-		b = b[n:]
+		v[i], b = value, b[n:]
 	}
 	if v[2] > maxShards || v[3] > maxWindow || v[4] > maxCluster || v[4] > uint64(len(b)) {
 		return in, errIntro

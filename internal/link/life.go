@@ -69,7 +69,7 @@ func (s *Stream) watch(stop <-chan struct{}) (inOrder bool) {
 		case <-stop:
 			return true
 		case <-s.failed:
-			return s.failErr == ErrStopped
+			return errors.Is(s.failErr, ErrStopped)
 		case <-pulse.C:
 			silent++
 			if s.heard.Swap(false) {
@@ -108,7 +108,7 @@ func (s *Stream) finish(sent, read <-chan struct{}, closeSend func() error) {
 // transmit sends one batch. io.EOF says only that the stream has ended; why, the reader gets to know.
 func (s *Stream) transmit(m messages, b *batch) error {
 	err := m.SendMsg(b)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		<-s.failed
 	}
 	return err
@@ -119,7 +119,7 @@ func (s *Stream) readLoop(m messages) {
 	var in frame
 	for {
 		err := m.RecvMsg(&in)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			err = ErrStopped
 		}
 		if err == nil {

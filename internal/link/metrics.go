@@ -90,10 +90,10 @@ func (m *streamMetrics) sentBatch(n, bytes int) {
 
 // dropped counts an envelope that Send did not take; the caller's mistakes are not counted.
 func (m *streamMetrics) dropped(err error) {
-	switch err {
-	case ErrNoCredit:
+	switch {
+	case errors.Is(err, ErrNoCredit):
 		m.noCredit.Inc()
-	case ErrDown:
+	case errors.Is(err, ErrDown):
 		m.linkDown.Inc()
 	}
 }

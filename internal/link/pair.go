@@ -1,6 +1,9 @@
 package link
 
-import "sync"
+import (
+	"errors"
+	"sync"
+)
 
 // Connect makes a stream between two endpoints of this process, as if a had dialled b; a and b may be the same endpoint, which then
 // sees both ends. Everything but the network is as with Dial: credits, batches, one sender goroutine per direction. Both Handlers'
@@ -79,7 +82,7 @@ func (p *pair) supervise() {
 	case <-p.b.failed:
 		err = p.b.failErr
 	}
-	if err != ErrStopped {
+	if !errors.Is(err, ErrStopped) {
 		p.a.out.close()
 		p.b.out.close()
 	}

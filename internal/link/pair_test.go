@@ -55,7 +55,7 @@ func TestPairOrder(t *testing.T) {
 		if len(a.downs) != 1 || len(b.downs) != 1 || !errors.Is(a.downs[0], ErrStopped) {
 			t.Errorf("downs %v %v", a.downs, b.downs)
 		}
-		if err := sa.Send(message(1)); err != ErrDown {
+		if err := sa.Send(message(1)); !errors.Is(err, ErrDown) {
 			t.Errorf("send after the end: %v", err)
 		}
 		sa.Done(stanza.DirGroup(1), 100)

@@ -27,7 +27,8 @@ type Server struct {
 	endpoints map[Role]*Endpoint
 	limit     int64 // streams of all endpoints together
 
-	open atomic.Int64 // streams, those without introduction included
+	open    atomic.Int64 // streams, those without introduction included
+	shaking atomic.Int64 // TLS handshakes under way
 }
 
 // NewServer returns a server for endpoints, at most one per role (a later one replaces it). conf must hold ClientCAs and a
@@ -98,7 +99,6 @@ func serverOptions(creds credentials.TransportCredentials) []grpc.ServerOption {
 		grpc.StaticConnWindowSize(flowWindow),
 		grpc.WriteBufferSize(socketBuffer),
 		grpc.ReadBufferSize(socketBuffer),
-		grpc.SharedWriteBuffer(true),
 		grpc.WaitForHandlers(true),
 	}
 }
@@ -196,14 +196,24 @@ func (s *Server) refused(from net.Addr, ep *Endpoint, err error) {
 	}
 }
 
-// tellingCreds reports failed handshakes, which gRPC keeps to itself: a client whose certificate was refused often sees no more
-// than a broken pipe.
+// maxHandshakes bounds the connections that have not shown a certificate yet, each of which costs a descriptor and a goroutine for
+// up to introTimeout: anybody can make those. A dialler that is turned away comes back.
+const maxHandshakes = 256
+
+// tellingCreds bounds handshakes and reports those that fail, which gRPC keeps to itself: a client whose certificate was refused
+// often sees no more than a broken pipe.
 type tellingCreds struct {
 	credentials.TransportCredentials
 	srv *Server
 }
 
 func (c *tellingCreds) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	defer c.srv.shaking.Add(-1)
+	if c.srv.shaking.Add(1) > maxHandshakes {
+		err := fmt.Errorf("%w: %d without a certificate", errFull, maxHandshakes)
+		c.srv.refused(raw.RemoteAddr(), nil, err)
+		return nil, nil, err
+	}
 	conn, auth, err := c.TransportCredentials.ServerHandshake(raw)
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) { // a probe that only connects is no news
 		c.srv.refused(raw.RemoteAddr(), nil, err)

@@ -150,7 +150,7 @@ func (s *Stream) receive(data []byte) error {
 func (s *Stream) account(e *Envelope) (deliver bool, err error) {
 	i := groupIndex(e.Group)
 	if i >= s.in.groups() {
-		return false, fmt.Errorf("%w: %v", ErrProtocol, ErrGroup)
+		return false, fmt.Errorf("%w: %w", ErrProtocol, ErrGroup)
 	}
 	if e.Kind == kindGrant {
 		if !s.out.granted(i, e.ID) {
