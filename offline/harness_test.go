@@ -237,6 +237,12 @@ const fenceAccount = 999_984
 
 func (p *peer) fence() {
 	p.h.t.Helper()
+	p.fenceOnce()
+	p.fenceOnce() // the first is answered before the pushes of its turn
+}
+
+func (p *peer) fenceOnce() {
+	p.h.t.Helper()
 	if p.ep.Info().Role == link.RoleRouter {
 		p.send(link.Envelope{Kind: link.KindDropQueue, Group: p.h.m().id, Account: fenceAccount, Device: 1})
 		p.take(link.KindQueueDropped)

@@ -1,6 +1,7 @@
 package offline
 
 import (
+	"bytes"
 	"encoding/binary"
 	"slices"
 
@@ -101,7 +102,9 @@ func (s *state) confirm(c *command) result {
 		}
 		p.remove(id)
 	}
-	p.send.away, p.send.again = false, false // what is left was never sent
+	if p.send.away && bytes.Equal(c.body, p.send.packed[1:]) { // not a late repeat of what was confirmed before
+		p.send.away, p.send.again = false, false // what is left was never sent
+	}
 	s.settle(p)
 	return result{count: n}
 }
