@@ -14,6 +14,7 @@ import (
 var (
 	shapeFlag = flag.String("shape", string(testkit.Together), "processes of the server: together (linecard up) or apart")
 	pairsFlag = flag.Int("pairs", 1000, "pairs of sender and recipient")
+	gatewayIs = flag.String("gateway", "", "lines of the server's [gateway] section, to see what a setting changes")
 	profileTo = flag.String("profile", "", "write a CPU profile of the server, taken while handshakes or messages are measured, to this file; figures then include the profiler, and the last benchmark that -bench names wins")
 )
 

@@ -49,7 +49,7 @@ func start(b *testing.B) *system {
 	}
 	table.noteConditions()
 	b.ReportMetric(0, "ns/op") // a benchmark is one run of many windows: its own time says nothing
-	s := &system{System: testkit.Start(b, testkit.Shape(*shapeFlag), testkit.Settings{Gateway: lifted}), b: b,
+	s := &system{System: testkit.Start(b, testkit.Shape(*shapeFlag), testkit.Settings{Gateway: lifted + *gatewayIs}), b: b,
 		ends: time.Now().Add(limit), bad: make(chan struct{})}
 	line, err := os.ReadFile(s.Root)
 	if err != nil {
