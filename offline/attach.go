@@ -124,10 +124,31 @@ func (m *group) handleDeliveryAck(env *link.Envelope) {
 	a.ackTo = a.sent[n-1].seq
 	a.acked = env.ID
 	a.sent = a.sent[:copy(a.sent, a.sent[n:])]
+	if len(a.sent) == 0 {
+		m.giveRoom(a)
+	}
 	a.progress, a.step, a.expected = m.now, 0, 0
 	a.due = m.now + firstResend
 	m.noteAck(a)
 	m.touch(a.q)
+}
+
+// maxRooms bounds the windows that are kept for reuse.
+const maxRooms = 1024
+
+// giveRoom takes an empty window's memory back: a device that has everything holds none.
+func (m *group) giveRoom(a *attachment) {
+	if len(m.rooms) < maxRooms {
+		m.rooms = append(m.rooms, a.sent)
+	}
+	a.sent = nil
+}
+
+func (m *group) takeRoom(a *attachment) {
+	if n := len(m.rooms); n > 0 {
+		a.sent = m.rooms[n-1]
+		m.rooms = m.rooms[:n-1]
+	}
 }
 
 func (m *group) noteAck(a *attachment) {
@@ -190,8 +211,7 @@ func (m *group) push(q *queue) {
 			return
 		}
 		if err := m.deliver(s, a, a.acked+uint64(len(a.sent))+1); err != nil {
-			m.count.dropped.Inc(dropReason(err))
-			m.blocked = append(m.blocked, q)
+			m.blocked = append(m.blocked, q) // it stays in the queue
 			return
 		}
 		m.pushed(a)
@@ -207,6 +227,9 @@ func (m *group) pushed(a *attachment) {
 	if !a.timed {
 		a.timed = true
 		m.timers.arm(a.due, a)
+	}
+	if a.sent == nil {
+		m.takeRoom(a)
 	}
 	a.sent = append(a.sent, sent{seq: a.cursor, size: uint32(len(m.out))})
 	a.bytes += len(m.out)

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"testing"
 	"time"
+	"unsafe"
 
 	"linecard.example/internal/link"
 	"linecard.example/internal/shard"
@@ -163,6 +164,16 @@ func BenchmarkDrain(b *testing.B) {
 		r.m.proposeAcks()
 		r.m.pushReady()
 		r.confirm()
+	}
+}
+
+// TestBudgets: what a device costs that has nothing waiting, and one that is attached besides.
+func TestBudgets(t *testing.T) {
+	if n := unsafe.Sizeof(queue{}); n > 256 {
+		t.Errorf("a queue takes %d bytes", n)
+	}
+	if n := unsafe.Sizeof(attachment{}); n > 152 {
+		t.Errorf("an attachment takes %d bytes", n)
 	}
 }
 

@@ -35,9 +35,10 @@
 //	command.go  log entries: codec                             record.go   stored records, table keys
 //	fold.go     state: Apply, admission                        queue.go    one queue: entries, raised marks
 //	stream.go   last ids                                       pending.go  pending receipts
-//	expire.go   expiry: fold and the leader's slices           cache.go    writing ahead, eviction
+//	expire.go   expiry: the fold                               cache.go    writing ahead, eviction
 //	flush.go    Load and Flush                                 hash.go     hash of the logical state
 //	machine.go  group: shard.Machine                           inbound.go  envelopes in
 //	answer.go   acks and refusals out                          attach.go   attachments, windows, push
-//	timers.go   due times                                      receipt.go  receipts out and in
+//	resend.go   resends, unresponsive sessions                 receipt.go  receipts out and in
+//	sweep.go    the leader's passes of expiry                  timers.go   due times
 package offline

@@ -398,3 +398,26 @@ func TestRaisedSpans(t *testing.T) {
 		t.Error(q.raised)
 	}
 }
+
+// TestExpiryIsBounded: one entry of the log takes only so much from one queue, and says that there is more.
+func TestExpiryIsBounded(t *testing.T) {
+	f := newFolder(t)
+	for id := uint64(1); id <= perQueue+40; id++ {
+		c := message(7, 1, id, 0, 9, 1)
+		c.maxEntries = 1000
+		f.apply(c)
+	}
+	f.flush()
+	f.load()
+	sweep := command{op: opExpireQueues, cut: f.stamp}
+	if r := f.apply(sweep); r.count != perQueue || !r.more {
+		t.Errorf("first: %+v", r)
+	}
+	if r := f.apply(sweep); r.count != 40 || r.more {
+		t.Errorf("second: %+v", r)
+	}
+	f.flush()
+	if n := f.tab.count(tableMessage); n != 0 {
+		t.Errorf("%d records stay", n)
+	}
+}

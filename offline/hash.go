@@ -29,11 +29,12 @@ func (s *state) hashQueue(q *queue) uint64 {
 	for _, sp := range q.raised {
 		b = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, sp.lo), sp.hi)
 	}
-	d.Write(b)
+	_, _ = d.Write(b) // never fails
 	for seq := q.head; seq < q.next; seq++ {
 		rec := s.encoded(q, seq)
-		d.Write(binary.BigEndian.AppendUint64(b[:0], uint64(len(rec))))
-		d.Write(rec)
+		b = binary.BigEndian.AppendUint64(b[:0], uint64(len(rec)))
+		_, _ = d.Write(b)
+		_, _ = d.Write(rec)
 	}
 	q.front = nil
 	return d.Sum64()

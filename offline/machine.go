@@ -1,6 +1,7 @@
 package offline
 
 import (
+	"errors"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -71,6 +72,7 @@ type group struct {
 	greet    []*link.Stream // to say hello to
 	acking   []*attachment  // with acks to propose
 	blocked  []*queue       // to push from again at the next tick
+	rooms    [][]sent       // empty windows
 	timers   timers[*attachment]
 	retries  timers[*pending]
 	sweeps   [2]sweep
@@ -255,7 +257,7 @@ func (m *group) sayHello() {
 	left := m.greet[:0]
 	for _, s := range m.greet {
 		m.env = link.Envelope{Kind: link.KindHello, Group: m.id, Term: m.term}
-		if err := s.Send(&m.env); err == link.ErrNoCredit {
+		if err := s.Send(&m.env); errors.Is(err, link.ErrNoCredit) {
 			left = append(left, s)
 		}
 	}

@@ -23,7 +23,7 @@ type Deps struct {
 	Cluster     string
 	Logger      *slog.Logger          // nil: discards
 	Registerer  prometheus.Registerer // nil: no metrics
-	Clock       func() time.Time      // nil: time.Now
+	Clock       func() time.Time      // not used: the host's clock ticks here
 	Host        *shard.Host           // of this daemon alone; the process closes it after Run
 	Groups      []int                 // the shard numbers that this process holds
 }
@@ -69,6 +69,9 @@ func New(cfg Config, deps Deps) (*Offline, error) {
 			return nil, fmt.Errorf("offline: shard %d of %d", n, deps.Shards)
 		}
 		id := stanza.QueueGroup(n)
+		if o.groups[id] != nil {
+			return nil, fmt.Errorf("offline: shard %d is named twice", n)
+		}
 		s := &served{group: newGroup(cfg, id, deps.Shards, o.peers, count, o.log.With("group", id.String()))}
 		o.groups[id] = s
 		o.order = append(o.order, s)

@@ -40,9 +40,8 @@ func (m *group) resend(a *attachment, i int) {
 			m.unresponsive(a)
 			return
 		}
-		if err := m.deliver(s, a, a.acked+uint64(i)+1); err != nil {
-			m.count.dropped.Inc(dropReason(err))
-			return
+		if m.deliver(s, a, a.acked+uint64(i)+1) != nil {
+			return // the timer tries again
 		}
 		m.count.resent.Inc()
 	}

@@ -118,7 +118,7 @@ func TestFollowerSaysSo(t *testing.T) {
 	id := link.GatewayID{Node: 1, Incarnation: 4}
 	router.send(link.Envelope{Kind: link.KindStore, Group: h.m().id, Gateway: id, Slot: 1, Gen: 2, Account: 7, Device: 1, ID: 3, Charge: 9, Payload: []byte("x")})
 	e := router.take(link.KindNotLeader)
-	if e.Group != h.m().id || e.Slot != 1 || e.Gen != 2 || e.ID != 3 || e.Charge != 9 || e.Gateway != id || e.Payload != nil && len(e.Payload) > 0 {
+	if e.Group != h.m().id || e.Slot != 1 || e.Gen != 2 || e.ID != 3 || e.Charge != 9 || e.Gateway != id || len(e.Payload) > 0 {
 		t.Errorf("%+v", e)
 	}
 	router.send(link.Envelope{Kind: link.KindStore, Group: stanza.DirGroup(0), ID: 3})
@@ -161,11 +161,8 @@ func TestAttachments(t *testing.T) {
 		if got := epoch(); got != s.epoch {
 			t.Errorf("%s: epoch %x, want %x", s.name, got, s.epoch)
 		}
-		if want := 0; epoch() != 0 {
-			want = 1
-			if h.m().attached != want {
-				t.Errorf("%s: %d attached", s.name, h.m().attached)
-			}
+		if (epoch() != 0) != (h.m().attached == 1) {
+			t.Errorf("%s: %d attached", s.name, h.m().attached)
 		}
 	}
 	if h.m().attached != 0 {

@@ -96,17 +96,16 @@ func (m *group) sweepReceipts() {
 // sweepDone goes on to the next slice, or stays at one that had more than a single entry may take.
 func (m *group) sweepDone(p *proposal, o shard.Outcome, r result) {
 	w := p.sweep
-	if o == shard.Committed {
-		switch {
-		case w == nil || w.op == opExpireQueues:
-			m.count.expired.Add(float64(r.count))
-			for range r.count {
-				m.count.dropped.Inc(r.reason)
-			}
+	if o == shard.Committed && (w == nil || w.op == opExpireQueues) {
+		for range r.count {
+			m.count.dropped.Inc(r.reason)
 		}
 	}
 	if w == nil {
 		return
+	}
+	if o == shard.Committed && w.op == opExpireQueues {
+		m.count.expired.Add(float64(r.count))
 	}
 	w.wait = false
 	switch {

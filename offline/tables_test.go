@@ -21,10 +21,9 @@ type memBatch struct {
 }
 
 type memChange struct {
-	op      byte // s, d, r
-	key     string
-	val     string
-	applied uint64
+	op  byte // s, d, r
+	key string
+	val string
 }
 
 func newMemTables() *memTables {
