@@ -28,6 +28,7 @@ type attachment struct {
 	expected uint64 // the number that was last resent because the gateway expected it
 	timed    bool   // in the group's timers
 	acking   bool   // in the group's acking
+	blocked  bool   // in the group's blocked: the link had no credit
 }
 
 type sent struct {
@@ -194,7 +195,7 @@ func (m *group) pushReady() {
 // push sends deliveries from the cursor while the window has room. It is the only way out of a queue.
 func (m *group) push(q *queue) {
 	a := q.att
-	if a == nil {
+	if a == nil || a.blocked {
 		return
 	}
 	s := a.gw.stream.Load()
@@ -211,7 +212,8 @@ func (m *group) push(q *queue) {
 			return
 		}
 		if err := m.deliver(s, a, a.acked+uint64(len(a.sent))+1); err != nil {
-			m.blocked = append(m.blocked, q) // it stays in the queue
+			a.blocked = true // it stays in the queue
+			m.blocked = append(m.blocked, a)
 			return
 		}
 		m.pushed(a)

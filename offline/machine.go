@@ -71,7 +71,7 @@ type group struct {
 	attached int
 	greet    []*link.Stream // to say hello to
 	acking   []*attachment  // with acks to propose
-	blocked  []*queue       // to push from again at the next tick
+	blocked  []*attachment  // to push to again at the next tick
 	rooms    [][]sent       // empty windows
 	timers   timers[*attachment]
 	retries  timers[*pending]
@@ -212,8 +212,9 @@ func (m *group) Tick(now time.Time) {
 	m.count.aheadBytes.Add(float64(m.writeAged(m.now-m.cfg.WriteAheadAge.D().Milliseconds(), aheadPerTick)))
 	m.evictQueues(m.cfg.QueueCache)
 	if m.leading && m.raft != nil {
-		for _, q := range m.blocked {
-			m.touch(q)
+		for _, a := range m.blocked {
+			a.blocked = false
+			m.touch(a.q)
 		}
 		clear(m.blocked)
 		m.blocked = m.blocked[:0]
