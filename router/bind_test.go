@@ -406,3 +406,37 @@ func TestMaxPending(t *testing.T) {
 		t.Errorf("%d still waiting", h.m.waiting)
 	}
 }
+
+// What a worker's earlier run left on its stream does not touch the sessions of the run that replaced it.
+func TestStreamOfAnEarlierRun(t *testing.T) {
+	h := newHarness(t, nil)
+	old := h.gateway(1, 1)
+	c := h.register(old, handleIn("ann"), 1, 5)
+	s := h.gateway(1, 2)
+	h.send(s, h.bindEnv(c, 5, 0))
+	s.take(t, link.KindBound)
+	for _, kind := range []link.Kind{link.KindUnbind, link.KindGone} {
+		h.send(old, link.Envelope{Kind: kind, Slot: 5, Gen: 1, Account: c.account, Device: c.device})
+	}
+	h.m.down(old)
+	if len(h.m.bindings.byDevice) != 1 {
+		t.Error("unbound by an earlier run")
+	}
+}
+
+// The end of a re-send on a stream that was replaced does not drop what the new stream is about to repeat.
+func TestRebindDoneOfAReplacedStream(t *testing.T) {
+	h := newHarness(t, nil)
+	old := h.gateway(1, 1)
+	c := h.register(old, handleIn("ann"), 1, 5)
+	s := h.gateway(1, 1)
+	h.send(old, link.Envelope{Kind: link.KindRebindDone, Term: h.m.term})
+	if len(h.m.bindings.byDevice) != 1 {
+		t.Fatal("dropped by the old stream")
+	}
+	h.send(s, link.Envelope{Kind: link.KindRebind, Slot: 5, Gen: 1, Account: c.account, Device: c.device})
+	h.send(s, link.Envelope{Kind: link.KindRebindDone, Term: h.m.term})
+	if len(h.m.bindings.byDevice) != 1 {
+		t.Error("dropped though it was repeated")
+	}
+}

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 
@@ -26,7 +27,7 @@ type directory struct {
 	cache         *accountCache
 	accounts      uint64 // created here so far: the counter of the last one
 	factsKnown    bool
-	fault         error // the log belongs to another cluster: this process must not go on
+	fail          func(error) // stops the host, as shard.Host.Fail: nothing more is folded, flushed or answered as committed
 }
 
 // result is what apply returns to the proposer. reason is 0 when the command took effect or was in effect already.
@@ -100,7 +101,7 @@ func (d *directory) apply(stamp int64, cmd []byte) result {
 	case opInviteRedeem:
 		return d.applyInviteRedeem(stamp, &c)
 	case opInviteExpire:
-		d.applyInviteExpire(c.until)
+		return d.applyInviteExpire(c.until)
 	}
 	return result{}
 }
@@ -110,18 +111,26 @@ func (d *directory) applyFacts(c *command) result {
 		d.records.Set([]byte{prefixFacts}, appendText(binary.AppendUvarint(nil, uint64(c.shards)), c.text))
 		d.factsKnown = true
 	}
-	if err := d.checkFacts(c.shards, c.text); err != nil && d.fault == nil {
-		d.fault = err
+	if err := d.checkFacts(c.shards, c.text); err != nil {
+		return d.giveUp(err)
 	}
 	return result{}
 }
 
+// giveUp stops the host when an entry cannot be applied: going on would fold it differently from the other replicas, and no answer
+// is right. The log has the entry; the next start applies it again.
+func (d *directory) giveUp(err error) result {
+	d.fail(err)
+	return result{reason: stanza.ReasonInternal}
+}
+
 func (d *directory) applyRegister(c *command) result {
-	v, ok, err := d.records.Get(handleKey(c.text))
-	must(err)
-	if ok {
-		r := reader{b: v}
-		return d.registerAgain(r.account(), c)
+	owner, err := d.owner(c.text)
+	if err != nil {
+		return d.giveUp(err)
+	}
+	if owner != 0 {
+		return d.registerAgain(owner, c)
 	}
 	if !c.create {
 		return result{reason: stanza.ReasonRegistrationClosed}
@@ -142,9 +151,9 @@ func (d *directory) applyRegister(c *command) result {
 // registerAgain answers a claim of a handle that has an owner. The last device that was unlinked may come back under a new
 // number while the account has no other: otherwise a device that was unlinked for being away would lose its account.
 func (d *directory) registerAgain(number stanza.Account, c *command) result {
-	a := d.mustAccount(number)
+	a, err := d.account(number)
 	if a == nil {
-		return result{reason: stanza.ReasonInternal}
+		return d.giveUp(cmp.Or(err, errRecord)) // the handle says that it is there
 	}
 	if own := a.byKey(&c.key); own != nil {
 		return d.note(number, a, own, c.id)
@@ -172,7 +181,10 @@ func (a *accountRecord) add(key *[keySize]byte) *deviceRecord {
 }
 
 func (d *directory) applyLink(c *command) result {
-	a := d.mustAccount(c.account)
+	a, err := d.account(c.account)
+	if err != nil {
+		return d.giveUp(err)
+	}
 	if a == nil {
 		return result{reason: stanza.ReasonUnknownAccount}
 	}
@@ -190,7 +202,10 @@ func (d *directory) applyLink(c *command) result {
 }
 
 func (d *directory) applyUnlink(c *command) result {
-	a := d.mustAccount(c.account)
+	a, err := d.account(c.account)
+	if err != nil {
+		return d.giveUp(err)
+	}
 	if a == nil {
 		return result{reason: stanza.ReasonUnknownAccount}
 	}
@@ -216,7 +231,10 @@ func (d *directory) applyUnlink(c *command) result {
 }
 
 func (d *directory) applyNote(c *command) result {
-	a := d.mustAccount(c.account)
+	a, err := d.account(c.account)
+	if err != nil {
+		return d.giveUp(err)
+	}
 	if a == nil {
 		return result{reason: stanza.ReasonUnknownAccount}
 	}
@@ -245,21 +263,18 @@ func (d *directory) account(a stanza.Account) (*accountRecord, error) {
 
 func (d *directory) readAccount(a stanza.Account) (*accountRecord, error) {
 	v, ok, err := d.records.Get(accountKey(a))
-	if err != nil || !ok {
-		return nil, err
+	if err != nil {
+		return nil, fmt.Errorf("directory: account: %w", err)
+	}
+	if !ok {
+		return nil, nil
 	}
 	r, err := decodeAccount(v)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("directory: %w", err)
 	}
 	d.cache.put(a, r)
 	return r, nil
-}
-
-func (d *directory) mustAccount(a stanza.Account) *accountRecord {
-	r, err := d.account(a)
-	must(err)
-	return r
 }
 
 func (d *directory) save(number stanza.Account, a *accountRecord) {
@@ -268,13 +283,20 @@ func (d *directory) save(number stanza.Account, a *accountRecord) {
 }
 
 // owner returns the account that owns a folded handle, 0 when nobody does.
-func (d *directory) owner(handle string) (stanza.Account, error) {
-	v, ok, err := d.records.Get(handleKey([]byte(handle)))
-	if err != nil || !ok {
-		return 0, err
+func (d *directory) owner(handle []byte) (stanza.Account, error) {
+	v, ok, err := d.records.Get(handleKey(handle))
+	if err != nil {
+		return 0, fmt.Errorf("directory: handle: %w", err)
+	}
+	if !ok {
+		return 0, nil
 	}
 	r := reader{b: v}
-	return r.account(), nil
+	owner := r.account()
+	if r.bad || owner == 0 || len(r.b) != 0 {
+		return 0, fmt.Errorf("directory: handle: %w", errRecord)
+	}
+	return owner, nil
 }
 
 // drops calls f for up to limit unlinked devices whose queues are still to be dropped; more says that there are others.
@@ -306,12 +328,4 @@ func (d *directory) hash() (uint64, error) {
 		return true
 	})
 	return h.Sum64(), err
-}
-
-// must ends the process when the tables cannot be read while an entry is applied: going on would fold it differently from the
-// other replicas, and no answer is right. The log has the entry; the next start applies it again.
-func must(err error) {
-	if err != nil {
-		panic(fmt.Sprintf("router: directory: %v", err))
-	}
 }

@@ -1,13 +1,15 @@
 package router
 
 import (
+	"cmp"
+	"errors"
 	"testing"
 
 	"linecard.example/internal/stanza"
 )
 
 func newTestDirectory(r records) *directory {
-	return &directory{shard: testShard, shards: testShards, cluster: "test", records: r, cache: newAccountCache(16)}
+	return &directory{shard: testShard, shards: testShards, cluster: "test", records: r, cache: newAccountCache(16), fail: func(error) {}}
 }
 
 // checkDirectory checks what must hold after any fold: records decode, handles and accounts name each other, numbers are dense,
@@ -17,7 +19,7 @@ func checkDirectory(t *testing.T, d *directory) {
 	handles := 0
 	err := d.records.Scan([]byte{prefixHandle}, []byte{prefixHandle + 1}, func(k, _ []byte) bool {
 		handles++
-		owner, err := d.owner(string(k[1:]))
+		owner, err := d.owner(k[1:])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,8 +120,8 @@ func TestDirectoryFacts(t *testing.T) {
 	r := memRecords{}
 	d := newTestDirectory(r)
 	d.apply(1, (&command{op: opFacts, shards: testShards, text: []byte("test")}).append(nil))
-	if d.fault != nil || !d.factsKnown {
-		t.Fatalf("fault %v", d.fault)
+	if !d.factsKnown {
+		t.Fatal("facts unknown")
 	}
 	if err := newTestDirectory(r).load(); err != nil {
 		t.Errorf("the same cluster: %v", err)
@@ -133,10 +135,62 @@ func TestDirectoryFacts(t *testing.T) {
 		}
 		// The same when the facts are still in the log.
 		replay := *other
-		replay.records = memRecords{}
+		var fault error
+		replay.records, replay.fail = memRecords{}, func(err error) { fault = err }
 		replay.apply(1, (&command{op: opFacts, shards: testShards, text: []byte("test")}).append(nil))
-		if replay.fault == nil {
+		if fault == nil {
 			t.Errorf("cluster %q with %d shards replays the log of another", other.cluster, other.shards)
 		}
+	}
+}
+
+// brokenRecords are records whose reads fail, or which hold garbage.
+type brokenRecords struct {
+	err     error
+	garbage []byte
+	changes int
+}
+
+func (r *brokenRecords) Get([]byte) ([]byte, bool, error) { return r.garbage, r.err == nil, r.err }
+func (r *brokenRecords) Set(_, _ []byte)                  { r.changes++ }
+func (r *brokenRecords) Delete([]byte)                    { r.changes++ }
+func (r *brokenRecords) Scan(_, _ []byte, f func(k, v []byte) bool) error {
+	if r.err == nil {
+		f([]byte{prefixInvite}, r.garbage)
+	}
+	return r.err
+}
+
+// An entry whose records cannot be read stops the host and changes nothing.
+func TestUnreadableRecordsStopTheHost(t *testing.T) {
+	commands := []command{
+		{op: opRegister, text: []byte("ann"), key: key(1), create: true},
+		{op: opLink, account: 5, by: 1, key: key(2)},
+		{op: opUnlink, account: 5, by: 1, device: 1},
+		{op: opNote, account: 5, device: 1, id: 7},
+		{op: opInviteRedeem, digest: [digestSize]byte{1}, key: key(1)},
+		{op: opInviteExpire, until: 7},
+	}
+	unreadable := errors.New("unreadable")
+	for _, r := range []*brokenRecords{{err: unreadable}, {garbage: []byte{99}}} {
+		for _, c := range commands {
+			var failed error
+			d := newTestDirectory(r)
+			d.fail = func(err error) { failed = err }
+			got := d.apply(1, c.append(nil))
+			if got.reason != stanza.ReasonInternal || r.changes != 0 || !errors.Is(failed, cmp.Or(r.err, errRecord)) {
+				t.Errorf("operation %d: %+v, %d changes, %v", c.op, got, r.changes, failed)
+			}
+		}
+	}
+	var failed error
+	d := newTestDirectory(&brokenRecords{err: unreadable})
+	d.fail = func(err error) { failed = err }
+	if d.apply(1, (&command{op: opInviteCreate}).append(nil)); !errors.Is(failed, unreadable) {
+		t.Errorf("create: %v", failed)
+	}
+	m := dirShard{directory: d}
+	if failed = nil; m.Hash() != 0 || !errors.Is(failed, unreadable) {
+		t.Errorf("hash: %v", failed)
 	}
 }

@@ -34,7 +34,6 @@ type dirShard struct {
 	events  *streamEvents
 	inbox   *link.Inbox
 	started time.Time
-	failed  func(error) // the data belong to another cluster
 
 	// Shard goroutine, as long as the process lives.
 	group      proposer // nil until start
@@ -102,12 +101,7 @@ func (m *dirShard) Load(t shard.Tables, _ uint64) error {
 
 // Apply folds one entry into the directory.
 func (m *dirShard) Apply(e shard.Entry) result {
-	r := m.directory.apply(e.Stamp, e.Cmd)
-	if m.directory.fault != nil && m.failed != nil {
-		m.failed(m.errGroup("apply", m.directory.fault))
-		m.failed = nil
-	}
-	return r
+	return m.directory.apply(e.Stamp, e.Cmd)
 }
 
 // Flush writes the records changed since the last flush.
@@ -119,10 +113,13 @@ func (m *dirShard) Flush(b *shard.Batch) error {
 // Dirty returns how much Flush would write.
 func (m *dirShard) Dirty() int { return m.overlay.Size() }
 
-// Hash hashes all records.
+// Hash hashes all records. It is 0 when they cannot be read, and the host stops then.
 func (m *dirShard) Hash() uint64 {
 	h, err := m.directory.hash()
-	must(err)
+	if err != nil {
+		m.directory.fail(err)
+		return 0
+	}
 	return h
 }
 

@@ -51,7 +51,7 @@ func (m *dirShard) tickDrops() {
 		if err != nil {
 			m.log.Error("scan drops", "group", m.name, "err", err)
 		}
-		d.more = more
+		d.more = more || err != nil
 		m.countDrops()
 	}
 	if len(d.due) == 0 || m.now.Before(d.next) {

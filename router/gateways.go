@@ -16,7 +16,7 @@ type sender interface {
 type peer struct {
 	to   sender
 	role link.Role
-	gw   *gateway // of role gateway only
+	gw   *gateway // of role gateway only; nil once a newer run of the same worker is here
 
 	helloOwed bool // the hello found no room
 }
@@ -88,6 +88,16 @@ func (m *dirShard) replaceWorker(id link.GatewayID) {
 	for old, gw := range m.gateways.byID {
 		if old.Node == id.Node && old.Incarnation != id.Incarnation {
 			m.dropGateway(gw)
+			m.disown(gw)
+		}
+	}
+}
+
+// disown silences streams of a forgotten gateway that are not down yet: its number may be another's by now.
+func (m *dirShard) disown(gw *gateway) {
+	for _, p := range m.peers {
+		if p.gw == gw {
+			p.gw = nil
 		}
 	}
 }
@@ -167,9 +177,10 @@ func (m *dirShard) helloFrom(p *peer, e *link.Envelope) {
 	}
 }
 
-// rebindDone ends a gateway's re-sending: sessions that it did not repeat since its stream came up are gone.
+// rebindDone ends a gateway's re-sending: sessions that it did not repeat since its stream came up are gone. From a stream that was
+// replaced it says nothing about that.
 func (m *dirShard) rebindDone(p *peer, e *link.Envelope) {
-	if p.gw == nil || e.Term != m.term {
+	if p.gw.to != p.to || e.Term != m.term {
 		return
 	}
 	gw := p.gw

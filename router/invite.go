@@ -2,14 +2,19 @@ package router
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 
 	"linecard.example/internal/stanza"
 )
 
 func (d *directory) applyInviteCreate(c *command) result {
 	key := inviteKey(&c.digest)
-	if _, ok, err := d.records.Get(key); ok || err != nil {
-		must(err)
+	_, ok, err := d.records.Get(key)
+	switch {
+	case err != nil:
+		return d.giveUp(fmt.Errorf("directory: invite: %w", err))
+	case ok:
 		return result{reason: stanza.ReasonBadInvite}
 	}
 	d.records.Set(key, (&inviteRecord{until: c.until}).append(nil))
@@ -21,12 +26,16 @@ func (d *directory) applyInviteCreate(c *command) result {
 func (d *directory) applyInviteRedeem(stamp int64, c *command) result {
 	key := inviteKey(&c.digest)
 	v, ok, err := d.records.Get(key)
-	must(err)
-	if !ok {
+	if err == nil && !ok {
 		return result{reason: stanza.ReasonBadInvite}
 	}
-	invite, err := decodeInvite(v)
-	must(err)
+	var invite inviteRecord
+	if err == nil {
+		invite, err = decodeInvite(v)
+	}
+	if err != nil {
+		return d.giveUp(fmt.Errorf("directory: invite: %w", err))
+	}
 	switch {
 	case invite.redeemed && invite.key == c.key:
 	case invite.redeemed, stamp >= invite.until:
@@ -38,19 +47,23 @@ func (d *directory) applyInviteRedeem(stamp int64, c *command) result {
 	return result{}
 }
 
-func (d *directory) applyInviteExpire(until int64) {
+func (d *directory) applyInviteExpire(until int64) result {
 	var ended [][]byte
-	must(d.records.Scan([]byte{prefixInvite}, []byte{prefixInvite + 1}, func(k, v []byte) bool {
-		invite, err := decodeInvite(v)
-		must(err)
-		if invite.until <= until {
+	var bad error
+	err := d.records.Scan([]byte{prefixInvite}, []byte{prefixInvite + 1}, func(k, v []byte) bool {
+		var invite inviteRecord
+		if invite, bad = decodeInvite(v); bad == nil && invite.until <= until {
 			ended = append(ended, bytes.Clone(k))
 		}
-		return true
-	}))
+		return bad == nil
+	})
+	if err = errors.Join(err, bad); err != nil {
+		return d.giveUp(fmt.Errorf("directory: invites: %w", err))
+	}
 	for _, k := range ended {
 		d.records.Delete(k)
 	}
+	return result{}
 }
 
 // hasInvites reports whether any invite is remembered.

@@ -298,9 +298,15 @@ func TestOtherCluster(t *testing.T) {
 	defer host.Close()
 	r, err := New(DefaultConfig(), Deps{Node: 50, Shards: testShards, Cluster: "another", Host: host, Groups: []int{0, 1, 2, 3}})
 	if err == nil {
-		ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
-		defer stop()
-		err = r.Run(ctx)
+		select {
+		case err = <-host.Failed():
+		case <-time.After(30 * time.Second):
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		stop()
+		if closing := r.Run(ctx); closing != nil {
+			t.Error(closing)
+		}
 	}
 	if err == nil || !strings.Contains(err.Error(), `"test"`) {
 		t.Errorf("data of another cluster: %v", err)

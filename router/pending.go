@@ -96,13 +96,15 @@ func (m *dirShard) startVerify() {
 	})
 }
 
-// Done hears what became of a proposed command.
+// Done hears what became of a proposed command, maybe after Follow.
 func (m *dirShard) Done(p *pending, o shard.Outcome, r result) {
 	if p == nil {
 		return
 	}
 	m.waiting--
 	switch {
+	case o == shard.Committed && !m.leading && (p.want == wantBind || p.want == wantRegister):
+		m.refusePending(p, stanza.ReasonUnavailable) // the leadership ended first: the next leader binds the session
 	case o == shard.Committed:
 		m.committed(p, r)
 	case o == shard.Unknown && (p.want == wantLink || p.want == wantUnlink):

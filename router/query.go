@@ -85,7 +85,7 @@ func (m *dirShard) answerLookup(p *pending, verified bool) {
 
 func (m *dirShard) lookedUpAccount(p *pending) (*accountRecord, error) {
 	if p.handle != "" {
-		owner, err := m.directory.owner(p.handle)
+		owner, err := m.directory.owner([]byte(p.handle))
 		if err != nil || owner == 0 {
 			return nil, err
 		}
@@ -153,13 +153,13 @@ func (m *dirShard) ownAccount(p *pending, q *stanza.Query) bool {
 }
 
 // unlinkIdle takes an offline's word that a device's queue is full and has not been read for 14 days. A device that is bound now
-// is about to read it.
+// is about to read it; which ones are is known when the gateways have re-sent their bindings. Offline asks again.
 func (m *dirShard) unlinkIdle(e *link.Envelope) {
 	a, err := m.directory.account(e.Account)
 	if err != nil || a == nil || a.device(e.Device) == nil {
 		return
 	}
-	if _, bound := m.bindings.byDevice[keyOf(e.Account, e.Device)]; bound {
+	if _, bound := m.bindings.byDevice[keyOf(e.Account, e.Device)]; bound || !m.rebuilt() {
 		return
 	}
 	m.propose(&command{op: opUnlink, account: e.Account, device: e.Device},
@@ -175,8 +175,8 @@ func (m *dirShard) unlinked(p *pending, r result) {
 	if p.want == wantUnlink {
 		m.result(p, &stanza.Result{ID: p.id, Account: r.account, Device: r.device, Version: r.version})
 	}
-	if !r.changed {
-		return
+	if !r.changed || !m.leading {
+		return // the next leader finds the queue to drop in the tables, and refuses the session when it re-binds
 	}
 	k := keyOf(r.account, r.device)
 	if b, bound := m.bindings.byDevice[k]; bound {

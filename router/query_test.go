@@ -1,6 +1,7 @@
 package router
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -174,6 +175,10 @@ func TestUnlinkIdle(t *testing.T) {
 	h.send(s, link.Envelope{Kind: link.KindUnbind, Slot: 6, Gen: 1, Account: bob.account, Device: 1})
 	q.take(t, link.KindDetach)
 	h.send(q, idle)
+	q.nothing(t) // another gateway may have him: they have not re-sent their bindings
+	h.send(s, link.Envelope{Kind: link.KindRebindDone, Term: h.m.term})
+	q.take(t, link.KindAttachDone)
+	h.send(q, idle)
 	if e := q.take(t, link.KindDropQueue); e.Account != bob.account {
 		t.Errorf("%+v", e)
 	}
@@ -192,5 +197,64 @@ func TestUnlinkIdle(t *testing.T) {
 	}
 	if r := h.refused(s, messageEnv(bob, 1, bob.account, 1, 1)); r.Reason != stanza.ReasonStaleDevices || r.Version != 3 {
 		t.Errorf("%v, version %d", r.Reason, r.Version)
+	}
+}
+
+// What commits after the leadership has ended, as when the process stops, is answered and leaves nothing behind.
+func TestCommittedAfterFollow(t *testing.T) {
+	h, s, q, ann, bob := pair(t, nil)
+	h.g.hold = true
+	h.send(s, link.Envelope{Kind: link.KindQuery, Slot: ann.slot, Gen: 1, Account: ann.account, Device: ann.device, ID: 3,
+		Payload: (&stanza.Query{ID: 3, Op: stanza.OpUnlink, Device: ann.device}).Append(nil)})
+	h.send(s, h.bindEnv(bob, 8, 9000))
+	h.send(s, h.registerEnv(handleIn("cleo"), key(5), 9))
+	h.m.Follow()
+	h.g.hold = false
+	h.settle()
+	if r := h.result(s.take(t, link.KindResult)); r.Version != 3 {
+		t.Errorf("unlinked as %+v", r)
+	}
+	for _, slot := range []uint32{8, 9} {
+		if e := s.take(t, link.KindClose); e.Slot != slot || e.Reason != stanza.ReasonUnavailable || e.RetryAfter == 0 {
+			t.Errorf("closed slot %d with %v", e.Slot, e.Reason)
+		}
+	}
+	q.nothing(t)
+	if n := len(h.m.bindings.byDevice); n != 0 || h.m.waiting != 0 {
+		t.Errorf("%d bindings, %d waiting", n, h.m.waiting)
+	}
+	h.m.Lead(2)
+	h.settle()
+	s.take(t, link.KindHello)
+	q.take(t, link.KindHello)
+	h.tick(h.m.cfg.DropRetry.D()) // the drop is in the tables
+	if e := q.take(t, link.KindDropQueue); e.Account != ann.account || e.Device != ann.device {
+		t.Errorf("%+v", e)
+	}
+}
+
+// failingRecords fail to be scanned.
+type failingRecords struct{ memRecords }
+
+func (failingRecords) Scan(_, _ []byte, _ func(k, v []byte) bool) error {
+	return errors.New("unreadable")
+}
+
+// A scan for drops that failed is repeated.
+func TestDropsAfterFailedScan(t *testing.T) {
+	h, s, _, ann, _ := pair(t, nil)
+	h.query(s, ann, stanza.Query{ID: 3, Op: stanza.OpUnlink, Device: ann.device})
+	h.m.Follow()
+	records := h.m.directory.records.(memRecords)
+	h.m.directory.records = failingRecords{records}
+	h.m.Lead(2)
+	h.tick(h.m.cfg.DropRetry.D())
+	h.m.directory.records = records
+	q := h.up(link.RoleOffline, 99, 2)
+	h.send(q, link.Envelope{Kind: link.KindHello, Group: h.m.queue, Term: 9})
+	q.got = nil
+	h.tick(h.m.cfg.DropRetry.D())
+	if e := q.take(t, link.KindDropQueue); e.Account != ann.account {
+		t.Errorf("%+v", e)
 	}
 }

@@ -37,7 +37,6 @@ type Router struct {
 	endpoint *link.Endpoint
 	hosted   []*hosted // by order of Deps.Groups
 	byShard  []*hosted // by shard number; nil: not hosted here
-	fault    chan error
 }
 
 // hosted is one group of this process.
@@ -63,7 +62,7 @@ func New(cfg Config, deps Deps) (*Router, error) {
 	if deps.Clock == nil {
 		deps.Clock = time.Now
 	}
-	r := &Router{cfg: cfg, deps: deps, log: deps.Logger.With("daemon", "router"), byShard: make([]*hosted, deps.Shards), fault: make(chan error, 1)}
+	r := &Router{cfg: cfg, deps: deps, log: deps.Logger.With("daemon", "router"), byShard: make([]*hosted, deps.Shards)}
 	if err := r.openGroups(newMetrics(deps.Registerer)); err != nil {
 		return nil, err
 	}
@@ -110,12 +109,7 @@ func (r *Router) openGroups(metrics *routerMetrics) error {
 
 func (r *Router) openGroup(n int, metrics *routerMetrics) (*hosted, error) {
 	m := newDirShard(r.cfg, n, r.deps.Shards, r.deps.Cluster, r.deps.Clock(), r.log, metrics)
-	m.failed = func(err error) {
-		select {
-		case r.fault <- err:
-		default:
-		}
-	}
+	m.directory.fail = func(err error) { r.deps.Host.Fail(m.errGroup("apply", err)) }
 	g, err := shard.Open(r.deps.Host, m.id, m)
 	if err != nil {
 		return nil, m.errGroup("open", err)
@@ -144,15 +138,11 @@ func (r *Router) closeGroups() error {
 // Endpoint is the router's connection point: gateways and offlines are connected to it.
 func (r *Router) Endpoint() *link.Endpoint { return r.endpoint }
 
-// Run runs until ctx ends, then closes the groups and returns nil. It returns early, with the error, when the data turn out to belong
-// to another cluster.
+// Run runs until ctx ends, then closes the groups and returns nil. Data that cannot be read, or turn out to belong to another
+// cluster, stop the host: shard.Host.Failed.
 func (r *Router) Run(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
-		return r.closeGroups()
-	case err := <-r.fault:
-		return errors.Join(err, r.closeGroups())
-	}
+	<-ctx.Done()
+	return r.closeGroups()
 }
 
 // Up takes in a stream. It is called by the link.

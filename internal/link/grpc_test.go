@@ -285,7 +285,7 @@ func TestGRPCStuck(t *testing.T) {
 	}
 	b.envelopes(n)
 	b.stream(0).Done(stanza.DirGroup(1), n*message(1).Size())
-	for s.Send(message(1)) == ErrNoCredit {
+	for errors.Is(s.Send(message(1)), ErrNoCredit) {
 		runtime.Gosched()
 	}
 	b.envelopes(n + 1)

@@ -109,7 +109,7 @@ func TestStuckReceiver(t *testing.T) {
 		if left := DefaultCredits - sent; left < 0 || left >= message(1).Size() {
 			t.Errorf("no credit after %d bytes", sent)
 		}
-		if err := s.Send(message(1)); err != ErrNoCredit {
+		if err := s.Send(message(1)); !errors.Is(err, ErrNoCredit) {
 			t.Errorf("send: %v", err)
 		}
 		apart := message(1)
@@ -204,11 +204,11 @@ func TestSendRefuses(t *testing.T) {
 		ErrGroup:    {Kind: KindMessage, Group: stanza.QueueGroup(4)},
 		ErrKind:     {Kind: kindGrant, ID: 5},
 	} {
-		if err := sa.Send(e); err != want {
+		if err := sa.Send(e); !errors.Is(err, want) {
 			t.Errorf("%v, want %v", err, want)
 		}
 	}
-	if err := sa.Send(&Envelope{}); err != ErrKind {
+	if err := sa.Send(&Envelope{}); !errors.Is(err, ErrKind) {
 		t.Errorf("kind 0: %v", err)
 	}
 }

@@ -114,7 +114,7 @@ func TestPendingDropsCount(t *testing.T) {
 	}
 	a.fail(errSilent)
 	a.down()
-	if err := a.receive(nil); err != ErrDown {
+	if err := a.receive(nil); !errors.Is(err, ErrDown) {
 		t.Errorf("receive after Down: %v", err)
 	}
 }
