@@ -1,6 +1,7 @@
 package config
 
 import (
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -51,6 +52,27 @@ func TestSizeText(t *testing.T) {
 		var got Size
 		if err := got.UnmarshalText(b); err != nil || got != s {
 			t.Errorf("%d -> %s -> %d, %v", s, b, got, err)
+		}
+	}
+}
+
+func TestFaults(t *testing.T) {
+	f := NewFaults("part.")
+	f.Count("a", 3, 1, 3)
+	f.Count("b", 4, 1, 3)
+	f.Size("c", 1<<10, 2<<10, 4<<10)
+	f.Span("d", Duration(time.Hour), time.Second, time.Minute)
+	f.Rate("e", math.NaN())
+	f.Rate("f", 1)
+	want := []string{"part.b: 4: want 1 to 3", "part.c: 1KiB: want 2KiB to 4KiB", "part.d: 1h0m0s: want 1s to 1m0s",
+		"part.e: NaN: want above 0 and at most 1e9 per second"}
+	got := f.List()
+	if len(got) != len(want) {
+		t.Fatalf("%v", got)
+	}
+	for i, w := range want {
+		if got[i].Error() != w {
+			t.Errorf("%q, want %q", got[i], w)
 		}
 	}
 }

@@ -54,25 +54,3 @@ func Decode(text []byte, cfg any) error {
 	}
 	return err
 }
-
-// Faults collects what is wrong with a configuration, so that all of it is reported at once.
-type Faults struct {
-	prefix string
-	list   *[]error
-}
-
-// NewFaults returns an empty collection whose entries start with prefix, the section's name.
-func NewFaults(prefix string) Faults { return Faults{prefix: prefix, list: new([]error)} }
-
-// Check notes a fault of the field unless ok; format says what is wanted.
-func (f Faults) Check(ok bool, field, format string, args ...any) {
-	if !ok {
-		*f.list = append(*f.list, fmt.Errorf("%s%s: %s", f.prefix, field, fmt.Sprintf(format, args...)))
-	}
-}
-
-// Add notes faults that another section found.
-func (f Faults) Add(errs ...error) { *f.list = append(*f.list, errs...) }
-
-// List returns the faults in the order in which they were noted; nil when there are none.
-func (f Faults) List() []error { return *f.list }
