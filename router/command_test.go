@@ -65,7 +65,7 @@ func TestRecordCodec(t *testing.T) {
 	if n := len((&accountRecord{version: 1, next: 2, handle: "someone", devices: []deviceRecord{{number: 1, noted: 300, key: key(1)}}}).append(nil)); n > 47 {
 		t.Errorf("an account with one device takes %d bytes", n)
 	}
-	for _, want := range []inviteRecord{{until: 77}, {until: 1 << 50, redeemed: true, key: key(1)}} {
+	for _, want := range []inviteRecord{{until: 77}, {until: 1 << 50, uses: maxRedeems, key: key(1)}} {
 		if got, err := decodeInvite(want.append(nil)); err != nil || got != want {
 			t.Errorf("%+v, %v", got, err)
 		}

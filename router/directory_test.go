@@ -105,9 +105,13 @@ func TestDirectory(t *testing.T) {
 	do("redeem late", 200, command{op: opInviteRedeem, digest: digest, key: key(5)}, bad(stanza.ReasonBadInvite))
 	do("redeem", 199, command{op: opInviteRedeem, digest: digest, key: key(5)}, result{})
 	do("redeem again, late", 300, command{op: opInviteRedeem, digest: digest, key: key(5)}, result{})
+	for range maxRedeems - 3 {
+		do("redeem again", 150, command{op: opInviteRedeem, digest: digest, key: key(5)}, result{})
+	}
 	do("redeem by another", 150, command{op: opInviteRedeem, digest: digest, key: key(6)}, bad(stanza.ReasonBadInvite))
 	do("expire too early", 1, command{op: opInviteExpire, until: 199}, result{})
 	do("still there", 150, command{op: opInviteRedeem, digest: digest, key: key(5)}, result{})
+	do("too often", 150, command{op: opInviteRedeem, digest: digest, key: key(5)}, bad(stanza.ReasonBadInvite))
 	do("expire", 1, command{op: opInviteExpire, until: 200}, result{})
 	do("forgotten", 150, command{op: opInviteRedeem, digest: digest, key: key(5)}, bad(stanza.ReasonBadInvite))
 

@@ -21,8 +21,7 @@ func (d *directory) applyInviteCreate(c *command) result {
 	return result{}
 }
 
-// applyInviteRedeem uses an invite up. The key that did so before is told yes again, even after the end: it may have crashed
-// between redeeming and registering.
+// applyInviteRedeem uses an invite up. The key that did so before is told yes again up to maxRedeems, even after the end.
 func (d *directory) applyInviteRedeem(stamp int64, c *command) result {
 	key := inviteKey(&c.digest)
 	v, ok, err := d.records.Get(key)
@@ -36,14 +35,13 @@ func (d *directory) applyInviteRedeem(stamp int64, c *command) result {
 	if err != nil {
 		return d.giveUp(fmt.Errorf("directory: invite: %w", err))
 	}
-	switch {
-	case invite.redeemed && invite.key == c.key:
-	case invite.redeemed, stamp >= invite.until:
+	if invite.uses == 0 && stamp < invite.until {
+		invite.key = c.key
+	} else if invite.uses == 0 || invite.uses == maxRedeems || invite.key != c.key {
 		return result{reason: stanza.ReasonBadInvite}
-	default:
-		invite.redeemed, invite.key = true, c.key
-		d.records.Set(key, invite.append(nil))
 	}
+	invite.uses++
+	d.records.Set(key, invite.append(nil))
 	return result{}
 }
 

@@ -33,6 +33,7 @@ type modelDevice struct {
 type modelInvite struct {
 	until int64
 	by    *[keySize]byte
+	uses  int
 }
 
 func newModel() *model {
@@ -109,9 +110,10 @@ func (m *model) apply(stamp int64, c *command) result {
 		if i != nil && i.by == nil && stamp < i.until {
 			i.by = &c.key
 		}
-		if i == nil || i.by == nil || *i.by != c.key {
+		if i == nil || i.by == nil || *i.by != c.key || i.uses == maxRedeems {
 			return result{reason: stanza.ReasonBadInvite}
 		}
+		i.uses++
 	case opInviteExpire:
 		maps.DeleteFunc(m.invites, func(_ [digestSize]byte, i *modelInvite) bool { return i.until <= c.until })
 	}
@@ -176,7 +178,7 @@ func (m *model) lines() []string {
 		i := m.invites[d]
 		line := fmt.Sprintf("invite %x until %d", d[:4], i.until)
 		if i.by != nil {
-			line += fmt.Sprintf(" by %x", i.by[:2])
+			line += fmt.Sprintf(" by %x, %d times", i.by[:2], i.uses)
 		}
 		out = append(out, line)
 	}
@@ -223,8 +225,8 @@ func directoryLines(d *directory) ([]string, error) {
 			return err
 		}
 		line := fmt.Sprintf("invite %x until %d", k[1:5], i.until)
-		if i.redeemed {
-			line += fmt.Sprintf(" by %x", i.key[:2])
+		if i.uses > 0 {
+			line += fmt.Sprintf(" by %x, %d times", i.key[:2], i.uses)
 		}
 		out = append(out, line)
 		return nil

@@ -111,17 +111,21 @@ func decodeAccount(b []byte) (*accountRecord, error) {
 	return a, nil
 }
 
-// inviteRecord is one invite: usable once until a stamp, then remembered for whom redeemed it.
+// inviteRecord is one invite: free until a stamp, then remembered for the key that redeemed it.
 type inviteRecord struct {
-	until    int64
-	redeemed bool
-	key      [keySize]byte
+	until int64
+	uses  uint8 // redeemed so often by key, at most maxRedeems; 0: free
+	key   [keySize]byte
 }
+
+// maxRedeems bounds how often one key may redeem one invite: again when it crashed before it registered, or found its handle taken,
+// but not for one account after the other. The invite's shard cannot see whether a registration came of it.
+const maxRedeems = 16
 
 func (i *inviteRecord) append(dst []byte) []byte {
 	dst = binary.AppendUvarint(append(dst, recordVersion), uint64(i.until))
-	dst = append(dst, flag(i.redeemed))
-	if i.redeemed {
+	dst = append(dst, i.uses)
+	if i.uses > 0 {
 		dst = append(dst, i.key[:]...)
 	}
 	return dst
@@ -133,7 +137,7 @@ func decodeInvite(b []byte) (i inviteRecord, err error) {
 	}
 	r := reader{b: b[1:]}
 	i.until = int64(r.uint(maxStamp))
-	if i.redeemed = r.uint(1) == 1; i.redeemed {
+	if i.uses = uint8(r.uint(maxRedeems)); i.uses > 0 {
 		r.fixed(i.key[:])
 	}
 	if r.bad || len(r.b) != 0 {

@@ -127,9 +127,10 @@ func inviteError(reason stanza.Reason) error {
 // maxInviteTTL bounds an invite's life.
 const maxInviteTTL = 10 * 365 * 24 * time.Hour
 
-// Invite makes an invite code, good for one account until ttl has passed (1 s to 10 years). The code's shard is one that this
-// process leads; it is durable when Invite returns. Safe for concurrent use. When the context ends first, or the error says that
-// the outcome is unknown, an invite that nobody knows may exist; it expires.
+// Invite makes an invite code, good until ttl has passed (1 s to 10 years) for the key that redeems it first, which can make up to
+// 16 accounts with it (maxRedeems). The code's shard is one that this process leads; it is durable when Invite returns. Safe for
+// concurrent use. When the context ends first, or the error says that the outcome is unknown, an invite that nobody knows may
+// exist; it expires.
 func (r *Router) Invite(ctx context.Context, ttl time.Duration) (code string, err error) {
 	if ttl < time.Second || ttl > maxInviteTTL {
 		return "", fmt.Errorf("router: invite: life of %v: want 1s to %v", ttl, maxInviteTTL)
