@@ -146,6 +146,10 @@ const loneHeartbeat = 100 * time.Millisecond
 
 // openHost opens the two databases of a daemon with shards.
 func (n *Node) openHost(role Role, log *slog.Logger) (*shard.Host, error) {
+	if n.id.new && !n.together() && !n.cfg.Bootstrap {
+		return nil, fmt.Errorf("data directory %s is fresh: --bootstrap makes it the start of a new cluster; "+
+			"if there should be data, look whether the disk is mounted", n.cfg.Data)
+	}
 	host, err := shard.OpenHost(shard.HostConfig{
 		Dir: filepath.Join(n.cfg.Data, string(role)), NodeID: strconv.FormatUint(n.id.id, 16), Bootstrap: n.id.new && (n.together() || n.cfg.Bootstrap),
 		Heartbeat: loneHeartbeat, Clock: n.clock, Logger: log, Registerer: prometheus.WrapRegistererWithPrefix("linecard_"+string(role)+"_", n.reg),
