@@ -4,7 +4,6 @@ import (
 	"errors"
 
 	"linecard.example/internal/link"
-	"linecard.example/internal/stanza"
 )
 
 const (
@@ -140,12 +139,4 @@ func (m *dirShard) sendOwed(o *owedAttach) bool {
 		return m.sendDetach(o)
 	}
 	return m.sendAttach(o.device)
-}
-
-// dropReason is the reason under which something that a stream did not take is counted.
-func dropReason(err error) stanza.Reason {
-	if errors.Is(err, link.ErrNoCredit) {
-		return stanza.ReasonNoCredit
-	}
-	return stanza.ReasonLinkDown
 }

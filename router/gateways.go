@@ -212,7 +212,7 @@ func (m *dirShard) send(to sender, e link.Envelope) bool {
 	}
 	m.out = e
 	if err := to.Send(&m.out); err != nil {
-		m.metrics.drops.Inc(dropReason(err))
+		m.metrics.drops.Inc(link.ReasonOf(err))
 		return false
 	}
 	return true

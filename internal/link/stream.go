@@ -22,6 +22,18 @@ var (
 	ErrProtocol = errors.New("link: peer broke the protocol")
 )
 
+// ReasonOf returns the reason under which an envelope that Send did not take is counted: no_credit, link_down, or internal, which is
+// a mistake of the caller.
+func ReasonOf(err error) stanza.Reason {
+	switch {
+	case errors.Is(err, ErrNoCredit):
+		return stanza.ReasonNoCredit
+	case errors.Is(err, ErrDown):
+		return stanza.ReasonLinkDown
+	}
+	return stanza.ReasonInternal
+}
+
 var streamID atomic.Uint64
 
 // Stream is one end of a connection to a peer endpoint. Send and Done are safe for concurrent use.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"testing"
 
@@ -168,5 +169,15 @@ func TestGRPCVersion(t *testing.T) {
 	log.await(t, "protocol version differs")
 	if n := bytes.Count([]byte(log.String()), []byte("refused")); n != 1 {
 		t.Errorf("logged %d times", n)
+	}
+}
+
+func TestReasonOf(t *testing.T) {
+	for err, want := range map[error]stanza.Reason{
+		ErrNoCredit: stanza.ReasonNoCredit, fmt.Errorf("attach: %w", ErrDown): stanza.ReasonLinkDown, ErrTooLarge: stanza.ReasonInternal,
+	} {
+		if got := ReasonOf(err); got != want {
+			t.Errorf("%v: %v", err, got)
+		}
 	}
 }
