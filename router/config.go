@@ -1,9 +1,6 @@
 package router
 
 import (
-	"errors"
-	"fmt"
-	"math"
 	"time"
 
 	"linecard.example/internal/config"
@@ -84,58 +81,24 @@ func DefaultConfig() Config {
 
 // Validate returns every fault of c, nil when there is none.
 func (c Config) Validate() []error {
-	var faults faultList
-	if c.Registration != RegistrationOpen && c.Registration != RegistrationInvite {
-		faults.add("registration %q: want %q or %q", c.Registration, RegistrationOpen, RegistrationInvite)
-	}
-	faults.count("window_ids", c.WindowIDs, 1, 4096)
-	faults.size("window_bytes", c.WindowBytes, 64<<10, 16<<20)
-	faults.count("stranger_burst", c.StrangerBurst, 1, 1e9)
-	faults.rate("stranger_rate", c.StrangerRate)
-	faults.count("lookup_burst", c.LookupBurst, 1, 1e9)
-	faults.rate("lookup_rate", c.LookupRate)
-	faults.count("looked_up_burst", c.LookedUpBurst, 1, 1e9)
-	faults.rate("looked_up_rate", c.LookedUpRate)
-	faults.count("limit_entries", c.LimitEntries, 256, 1<<24)
-	faults.count("contact_entries", c.ContactEntries, 256, 1<<24)
-	faults.count("account_cache", c.AccountCache, 16, 1<<24)
-	faults.size("record_cache", c.RecordCache, 64<<10, 16<<30)
-	faults.duration("gateway_grace", c.GatewayGrace, time.Second, 10*time.Minute)
-	faults.duration("retry_after", c.RetryAfter, 100*time.Millisecond, 10*time.Minute)
-	faults.duration("drop_retry", c.DropRetry, 100*time.Millisecond, time.Hour)
-	faults.count("max_pending", c.MaxPending, 16, 1<<20)
-	return faults
+	f := config.NewFaults("router: ")
+	f.Check(c.Registration == RegistrationOpen || c.Registration == RegistrationInvite, "registration",
+		"%q: want %q or %q", c.Registration, RegistrationOpen, RegistrationInvite)
+	f.Count("window_ids", c.WindowIDs, 1, 4096)
+	f.Size("window_bytes", c.WindowBytes, 64<<10, 16<<20)
+	f.Count("stranger_burst", c.StrangerBurst, 1, 1e9)
+	f.Rate("stranger_rate", c.StrangerRate)
+	f.Count("lookup_burst", c.LookupBurst, 1, 1e9)
+	f.Rate("lookup_rate", c.LookupRate)
+	f.Count("looked_up_burst", c.LookedUpBurst, 1, 1e9)
+	f.Rate("looked_up_rate", c.LookedUpRate)
+	f.Count("limit_entries", c.LimitEntries, 256, 1<<24)
+	f.Count("contact_entries", c.ContactEntries, 256, 1<<24)
+	f.Count("account_cache", c.AccountCache, 16, 1<<24)
+	f.Size("record_cache", c.RecordCache, 64<<10, 16<<30)
+	f.Span("gateway_grace", c.GatewayGrace, time.Second, 10*time.Minute)
+	f.Span("retry_after", c.RetryAfter, 100*time.Millisecond, 10*time.Minute)
+	f.Span("drop_retry", c.DropRetry, 100*time.Millisecond, time.Hour)
+	f.Count("max_pending", c.MaxPending, 16, 1<<20)
+	return f.List()
 }
-
-type faultList []error
-
-func (f *faultList) add(format string, args ...any) {
-	*f = append(*f, fmt.Errorf("router: "+format, args...))
-}
-
-func (f *faultList) count(name string, v, low, high int) {
-	if v < low || v > high {
-		f.add("%s %d: want %d to %d", name, v, low, high)
-	}
-}
-
-func (f *faultList) size(name string, v config.Size, low, high config.Size) {
-	if v < low || v > high {
-		f.add("%s %v: want %v to %v", name, v, low, high)
-	}
-}
-
-func (f *faultList) rate(name string, v float64) {
-	if math.IsNaN(v) || v <= 0 || v > 1e9 {
-		f.add("%s %v: want above 0 and at most 1e9 per second", name, v)
-	}
-}
-
-func (f *faultList) duration(name string, v config.Duration, low, high time.Duration) {
-	if v.D() < low || v.D() > high {
-		f.add("%s %v: want %v to %v", name, v, low, high)
-	}
-}
-
-// errConfig joins the faults of a configuration that New refuses.
-func errConfig(faults []error) error { return errors.Join(faults...) }

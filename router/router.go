@@ -51,7 +51,7 @@ type hosted struct {
 // that belong to another cluster.
 func New(cfg Config, deps Deps) (*Router, error) {
 	if faults := cfg.Validate(); len(faults) > 0 {
-		return nil, errConfig(faults)
+		return nil, errors.Join(faults...)
 	}
 	if err := deps.check(); err != nil {
 		return nil, err
