@@ -37,9 +37,9 @@ $(LINT):
 fuzz: ## each fuzz target for FUZZTIME
 	@./.ci/fuzz $(FUZZTIME)
 
-bench: build ## the figures of bench/README.md
-	go test -run '^$$' -bench . -benchtime 2s ./internal/stanza ./internal/wire ./internal/link ./internal/shard ./offline ./router
-	./bin/linecard bench
+bench: ## the figures of bench/README.md
+	go test -run '^$$' -bench . -benchtime 1x ./bench
+	go test -run '^$$' -bench . -benchmem ./internal/stanza ./internal/wire
 
 generate: ## tokens and reasons
 	go generate ./...
