@@ -81,7 +81,7 @@ func DefaultConfig() Config {
 
 // Validate returns every fault of c, nil when there is none.
 func (c Config) Validate() []error {
-	f := config.NewFaults("router: ")
+	f := config.NewFaults("router.")
 	f.Check(c.Registration == RegistrationOpen || c.Registration == RegistrationInvite, "registration",
 		"%q: want %q or %q", c.Registration, RegistrationOpen, RegistrationInvite)
 	f.Count("window_ids", c.WindowIDs, 1, 4096)
