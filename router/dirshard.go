@@ -149,7 +149,7 @@ func (m *dirShard) takeOver() {
 	if m.route.to != nil {
 		m.resendAttachments()
 	}
-	m.log.Info("leading", "group", m.name, "term", m.term, "accounts", m.directory.accounts)
+	m.log.Debug("leading", "group", m.name, "term", m.term, "accounts", m.directory.accounts)
 }
 
 // proposeFacts makes sure that the log starts with the cluster it belongs to. Every group keeps them, not dir/0 alone: account
@@ -175,7 +175,7 @@ func (m *dirShard) Follow() {
 		}
 	}
 	m.countBindings()
-	m.log.Info("following", "group", m.name, "term", m.term)
+	m.log.Debug("following", "group", m.name, "term", m.term)
 }
 
 // Turn handles what has come in. Streams that came up are taken in before the envelopes, since an envelope's stream may be among

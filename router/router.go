@@ -62,7 +62,7 @@ func New(cfg Config, deps Deps) (*Router, error) {
 	if deps.Clock == nil {
 		deps.Clock = time.Now
 	}
-	r := &Router{cfg: cfg, deps: deps, log: deps.Logger.With("daemon", "router"), byShard: make([]*hosted, deps.Shards)}
+	r := &Router{cfg: cfg, deps: deps, log: deps.Logger, byShard: make([]*hosted, deps.Shards)}
 	if err := r.openGroups(newMetrics(deps.Registerer)); err != nil {
 		return nil, err
 	}

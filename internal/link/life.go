@@ -1,8 +1,10 @@
 package link
 
 import (
+	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"time"
 )
 
@@ -12,7 +14,7 @@ const flushTime = time.Second
 // up opens the stream for its Handler.
 func (s *Stream) up() {
 	s.metrics.up()
-	s.ep.log.Info("stream up", "peer", s.peer.Role.String(), "node", s.peer.Node, "stream", s.id, "incoming", s.incoming)
+	s.note("stream up", "peer", s.peer.Role.String(), "node", s.peer.Node, "stream", s.id, "incoming", s.incoming)
 	s.gate.Lock()
 	defer s.gate.Unlock()
 	s.ep.handler.Up(s)
@@ -31,8 +33,17 @@ func (s *Stream) down() {
 	}
 	s.open = false
 	s.metrics.down()
-	s.ep.log.Info("stream down", "peer", s.peer.Role.String(), "node", s.peer.Node, "stream", s.id, "err", s.failErr)
+	s.note("stream down", "peer", s.peer.Role.String(), "node", s.peer.Node, "stream", s.id, "err", s.failErr)
 	s.ep.handler.Down(s, s.failErr)
+}
+
+// note logs what happens to the stream: an event on a network, the course of things within a process.
+func (s *Stream) note(what string, args ...any) {
+	level := slog.LevelInfo
+	if s.local {
+		level = slog.LevelDebug
+	}
+	s.ep.log.Log(context.Background(), level, what, args...)
 }
 
 // messages is what gRPC's two kinds of streams have in common; one goroutine sends, one receives.

@@ -55,7 +55,9 @@ func meet(a, b *Endpoint) (sa, sb *Stream, err error) {
 	if err = atA.check(a.info, b.info.Role); err != nil {
 		return nil, nil, err
 	}
-	return newStream(a, atA, false), newStream(b, atB, true), nil
+	sa, sb = newStream(a, atA, false), newStream(b, atB, true)
+	sa.local, sb.local = true, true
+	return sa, sb, nil
 }
 
 // hand gives a batch to the twin. The receiver keeps the bytes, so it gets a copy of exactly the size and the buffer is used again:

@@ -42,6 +42,7 @@ type Stream struct {
 	ep       *Endpoint
 	peer     Info
 	incoming bool
+	local    bool // the peer is in this process
 	metrics  *streamMetrics
 
 	out outbox // to the peer; its own mutex

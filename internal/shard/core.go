@@ -172,7 +172,7 @@ func (c *core) startRaft(fresh bool) error {
 	// What is queued there at a shutdown gets no answer: Close waits for the packs in flight first.
 	rc.BatchApplyCh = true
 	rc.NotifyCh = c.notify
-	rc.Logger = &raftLogger{log: c.log}
+	rc.Logger = &raftLogger{log: c.log, alone: c.alone()}
 	trans, addr := c.transport()
 	fail := func(err error) error {
 		if t, ok := trans.(raft.WithClose); ok {
@@ -196,6 +196,9 @@ func (c *core) startRaft(fresh bool) error {
 	c.wg.Go(c.waiter)
 	return nil
 }
+
+// alone reports whether the group has no peers: one voter by construction.
+func (c *core) alone() bool { return c.host.cfg.Transport == nil }
 
 func (c *core) transport() (raft.Transport, raft.ServerAddress) {
 	if c.host.cfg.Transport != nil {

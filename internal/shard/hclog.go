@@ -10,18 +10,23 @@ import (
 )
 
 // raftLogger adapts raft's logger to slog, one level lower up to info: every snapshot of every group is info to raft, while the
-// transitions that concern an operator are logged by the group itself.
+// transitions that concern an operator are logged by the group itself. Of a group alone, warnings too are one level lower: that it
+// heard nobody and elects itself is how it starts.
 type raftLogger struct {
-	log  *slog.Logger
-	name string
-	args []any
+	log   *slog.Logger
+	alone bool
+	name  string
+	args  []any
 }
 
 var _ hclog.Logger = (*raftLogger)(nil)
 
-func slogLevel(l hclog.Level) slog.Level {
-	switch l {
+func (l *raftLogger) level(level hclog.Level) slog.Level {
+	switch level {
 	case hclog.Warn:
+		if l.alone {
+			return slog.LevelDebug
+		}
 		return slog.LevelWarn
 	case hclog.Error:
 		return slog.LevelError
@@ -32,13 +37,13 @@ func slogLevel(l hclog.Level) slog.Level {
 }
 
 func (l *raftLogger) enabled(level hclog.Level) bool {
-	return l.log.Enabled(context.Background(), slogLevel(level))
+	return l.log.Enabled(context.Background(), l.level(level))
 }
 
 // Log implements hclog.Logger.
 func (l *raftLogger) Log(level hclog.Level, msg string, args ...any) {
 	if l.enabled(level) {
-		l.log.Log(context.Background(), slogLevel(level), "raft: "+msg, args...)
+		l.log.Log(context.Background(), l.level(level), "raft: "+msg, args...)
 	}
 }
 
@@ -77,7 +82,7 @@ func (l *raftLogger) ImpliedArgs() []any { return l.args }
 
 // With implements hclog.Logger.
 func (l *raftLogger) With(args ...any) hclog.Logger {
-	return &raftLogger{log: l.log.With(args...), name: l.name, args: append(l.args[:len(l.args):len(l.args)], args...)}
+	return &raftLogger{log: l.log.With(args...), alone: l.alone, name: l.name, args: append(l.args[:len(l.args):len(l.args)], args...)}
 }
 
 // Name implements hclog.Logger.
@@ -85,7 +90,7 @@ func (l *raftLogger) Name() string { return l.name }
 
 // Named implements hclog.Logger.
 func (l *raftLogger) Named(name string) hclog.Logger {
-	return &raftLogger{log: l.log, name: name, args: l.args}
+	return &raftLogger{log: l.log, alone: l.alone, name: name, args: l.args}
 }
 
 // ResetNamed implements hclog.Logger.

@@ -1,5 +1,10 @@
 package shard
 
+import (
+	"context"
+	"log/slog"
+)
+
 // leadership handles what raft says. Leading begins only when the lead pack of this leadership is applied here: then everything
 // of earlier terms is, and the pack's entry names the term.
 func (g *Group[C, R]) leadership(lead bool) {
@@ -35,8 +40,17 @@ func (g *Group[C, R]) lead(term uint64) {
 	g.term.Store(term)
 	g.metrics.leader.Set(1)
 	g.metrics.term.Set(float64(term))
-	g.log.Info("leading", "term", term, "applied", g.at)
+	g.logLead("leading", "term", term, "applied", g.at)
 	g.m.Lead(term)
+}
+
+// logLead notes a change of leadership: an event where there are others, the course of things where a group is alone.
+func (g *Group[C, R]) logLead(what string, args ...any) {
+	level := slog.LevelInfo
+	if g.alone() {
+		level = slog.LevelDebug
+	}
+	g.log.Log(context.Background(), level, what, args...)
 }
 
 // unlead ends the leadership, or the attempt at one: what was not submitted is rejected, what was submitted gets raft's answer.
@@ -46,7 +60,7 @@ func (g *Group[C, R]) unlead() {
 	if g.led == 0 {
 		return
 	}
-	g.log.Info("following", "term", g.led, "applied", g.at)
+	g.logLead("following", "term", g.led, "applied", g.at)
 	g.led = 0
 	g.term.Store(0)
 	g.metrics.leader.Set(0)
