@@ -89,7 +89,10 @@ func (t *sourceTable) find(key uint64, now uint32) *bucket {
 	for i := at; i < at+bucketWays; i++ {
 		b := &t.buckets[i]
 		if b.key == key {
-			b.level, b.at = float32(t.level(b, now)), now
+			b.level = float32(t.level(b, now))
+			if int32(now-b.at) > 0 {
+				b.at = now
+			}
 			return b
 		}
 		full := math.Inf(1) // a free one is best
@@ -112,10 +115,11 @@ func (t *sourceTable) most(key uint64) float64 {
 	return t.burst
 }
 
-// level is what b holds at now.
+// level is what b holds at now. Loops read the clock before they get the lock, so that now may lie a little before the bucket's time.
 func (t *sourceTable) level(b *bucket, now uint32) float64 {
 	most := t.most(b.key)
-	return min(most, float64(b.level)+float64(now-b.at)/float64(ticksPerSecond)*t.rate*most/t.burst)
+	elapsed := float64(max(int32(now-b.at), 0))
+	return min(most, float64(b.level)+elapsed/float64(ticksPerSecond)*t.rate*most/t.burst)
 }
 
 // fdReserve is how many file descriptors the session cap leaves to everything else: an accept that fails for want of one stops gnet.

@@ -297,6 +297,9 @@ func TestSources(t *testing.T) {
 	if !table.allow(a, 10) || table.allow(a, 10) {
 		t.Error("one token a second comes back")
 	}
+	if table.allow(a, 9) {
+		t.Error("a loop whose clock is behind brought a burst back")
+	}
 }
 
 // TestOverload: a full pool refuses what would begin, at the door and at message 1.
@@ -319,4 +322,39 @@ func TestOverload(t *testing.T) {
 	if reason, wait := b.g.unwelcome(); reason != stanza.ReasonOverload || wait == 0 {
 		t.Errorf("the next one is answered %v, %d ms", reason, wait)
 	}
+}
+
+// TestDrainingBehindTheHandshake: whoever finishes a handshake while the gateway drains is told to stay away for as long as the others.
+func TestDrainingBehindTheHandshake(t *testing.T) {
+	b := newBench(t)
+	b.g.cfg.DrainRetryAfter = config.Duration(10 * time.Minute)
+	b.g.draining.Store(true)
+	conn := &keptConn{}
+	bind := stanza.Bind{Account: 6, Device: 1}
+	b.l.admit(&handshake{conn: conn}, &wire.Finish{Payload: bind.Append(nil)})
+	plain, err := wire.NewSealer().Open(nil, new([wire.KeySize]byte), 0, conn.out[wire.LenSize:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = stanza.DecodeFrame(plain, func(v stanza.View) error {
+		c, err := stanza.ParseClose(v)
+		if wait := time.Duration(c.RetryAfter) * time.Millisecond; c.Reason != stanza.ReasonDraining || wait < 5*time.Minute || wait > 15*time.Minute {
+			t.Errorf("%v, retry after %v", c.Reason, wait)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// keptConn keeps what is written.
+type keptConn struct {
+	stubConn
+	out []byte
+}
+
+func (c *keptConn) Write(b []byte) (int, error) {
+	c.out = append(c.out, b...)
+	return len(b), nil
 }

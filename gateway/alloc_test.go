@@ -247,3 +247,23 @@ func BenchmarkDown(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/8, "ns/message")
 }
+
+// TestFullTurn: a turn with more outboxes than there are numbers writes in between, and what is pushed then stays what it is.
+func TestFullTurn(t *testing.T) {
+	b := newBench(t)
+	other, _ := b.l.newSession(&handshake{conn: &stubConn{}}, &wire.Finish{}, &request{account: 6, device: 1})
+	b.l.pushAck(other, 1<<40)
+	b.l.boxes = append(b.l.boxes, make([]outbox, maxBoxes-len(b.l.boxes))...)
+	b.l.dirty = maxBoxes
+	b.l.refuse(b.s, 9, stanza.ReasonBusy, 1)
+	err := stanza.DecodeFrame(b.l.box(b.s).plain, func(v stanza.View) error {
+		r, err := stanza.ParseRefused(v)
+		if err == nil && r.ID != 9 {
+			t.Errorf("refused %d", r.ID)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -57,23 +57,23 @@ func (g *Gateway) parseRequest(payload []byte) (r request, reason stanza.Reason)
 // admit makes a session of a finished handshake and asks a router to bind it.
 func (l *loop) admit(h *handshake, f *wire.Finish) {
 	r, reason := l.g.parseRequest(f.Payload)
-	slow := false
+	retryAfter := uint32(0)
 	switch {
 	case reason != 0:
 	case h.conn.InboundBuffered() > 0:
 		reason = stanza.ReasonEarlyData
 	case l.g.draining.Load():
-		reason, slow = stanza.ReasonDraining, true
+		reason, retryAfter = stanza.ReasonDraining, jitter(l.g.cfg.DrainRetryAfter.D())
 	case r.kind == link.KindRegister && !l.g.sources.registrations.allow(h.source, l.g.tickNow()):
-		reason, slow = stanza.ReasonBusy, true
+		reason, retryAfter = stanza.ReasonBusy, jitter(l.g.cfg.RetryAfter.D())
 	}
 	if reason != 0 {
-		l.turnAwaySealed(h, f, reason, slow)
+		l.turnAwaySealed(h, f, reason, retryAfter)
 		return
 	}
 	s, gen := l.newSession(h, f, &r)
 	if s == nil {
-		l.turnAwaySealed(h, f, stanza.ReasonWorkerFull, false)
+		l.turnAwaySealed(h, f, stanza.ReasonWorkerFull, 0)
 		return
 	}
 	l.ask(s, gen, f.Static, &r)
@@ -165,11 +165,8 @@ func (l *loop) bound(s *session, e *link.Envelope) {
 }
 
 // turnAwaySealed ends a connection that has keys but no slot.
-func (l *loop) turnAwaySealed(h *handshake, f *wire.Finish, reason stanza.Reason, slow bool) {
-	c := stanza.Close{Reason: reason}
-	if slow {
-		c.RetryAfter = jitter(l.g.cfg.RetryAfter.D())
-	}
+func (l *loop) turnAwaySealed(h *handshake, f *wire.Finish, reason stanza.Reason, retryAfter uint32) {
+	c := stanza.Close{Reason: reason, RetryAfter: retryAfter}
 	h.unlink()
 	h.gone.Store(true)
 	l.g.metrics.closes.Inc(reason)

@@ -247,3 +247,30 @@ func TestLinger(t *testing.T) {
 	default:
 	}
 }
+
+// TestLingerEnds: a session that time ended, and whose client is dead, does not keep its connection.
+func TestLingerEnds(t *testing.T) {
+	h := start(t, nil)
+	c := h.dial()
+	c.preamble()
+	c.handshake((&stanza.Bind{Account: 5, Device: 1, Interval: 60}).Append(nil))
+	c.wantTag(stanza.TagBound)
+	for range 130 {
+		h.advance(time.Second)
+	}
+	h.until("the connection to end", func() bool { return h.g.open.Load() == 0 })
+	if cl, err := stanza.ParseClose(c.wantTag(stanza.TagClose)); err != nil || cl.Reason != stanza.ReasonIdleTimeout {
+		t.Fatalf("%+v %v", cl, err)
+	}
+}
+
+// TestAckBeforeClose: what a client acknowledges right before it leaves counts.
+func TestAckBeforeClose(t *testing.T) {
+	h := start(t, nil)
+	d := h.bindDown(5)
+	d.deliver(10, 1, "a")
+	d.wantText("a")
+	d.send((&stanza.DeliveryAck{Count: 1}).Append(nil), (&stanza.Close{Reason: stanza.ReasonPeerClosed}).Append(nil))
+	d.wantUp(link.KindDeliveryAck, 10, 1)
+	d.wantClose(stanza.ReasonPeerClosed)
+}

@@ -38,6 +38,9 @@ func (l *loop) onSession(s *session, c gnet.Conn) gnet.Action {
 		return gnet.None
 	}
 	l.cur = nil
+	if l.ackDue {
+		l.sendDeliveryAck(s) // also of a session that has just been closed: what it acknowledged need not come again
+	}
 	if s.state == stateClosing {
 		_, _ = c.Discard(-1)
 		return gnet.None
@@ -45,9 +48,6 @@ func (l *loop) onSession(s *session, c gnet.Conn) gnet.Action {
 	if used > 0 {
 		s.lastSeen = l.sec16()
 		_, _ = c.Discard(used)
-	}
-	if l.ackDue {
-		l.sendDeliveryAck(s)
 	}
 	if left := len(buf) - used; left > 0 {
 		l.notePartial(s, left, used > 0)

@@ -43,9 +43,13 @@ func (l *loop) checkBusy(slot, gen uint32) {
 	}
 	switch s.state {
 	case stateClosing:
-		if l.sec8()-s.progress >= lingerSeconds { // otherwise armed before it was closed: the linger has a timer of its own
-			l.closeConn(l.conn(slot))
+		// Early when the timer was armed before the session was closed, or while the wheels were a second behind: what closes
+		// sessions in advance runs before they have moved.
+		if left := lingerSeconds - int(l.sec8()-s.progress); left > 0 {
+			l.busy.Arm(slot, gen, left)
+			return
 		}
+		l.closeConn(l.conn(slot))
 		return
 	case stateBinding:
 		l.closeRetry(s, stanza.ReasonUnavailable)

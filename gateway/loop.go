@@ -46,6 +46,7 @@ type loop struct {
 	plain    []byte // of the frame being read
 	scratch  []byte // of one small stanza
 	packed   []byte // numbers of an ack
+	ack      []byte // one ack
 	out      []byte // sealed frames of the session being written
 	env      link.Envelope
 	cur      *session // whose frame is being read

@@ -99,8 +99,8 @@ func (l *loop) packAcks(b *outbox) {
 		n := min(len(ids), stanza.MaxPacked)
 		l.packed = stanza.AppendPacked(l.packed[:0], ids[:n])
 		ack := stanza.Ack{IDs: l.packed}
-		l.scratch = ack.Append(l.scratch[:0])
-		b.add(l.scratch)
+		l.ack = ack.Append(l.ack[:0]) // not in scratch: whoever pushes it may have to flush first
+		b.add(l.ack)
 		l.g.metrics.down[stanza.TagAck].Inc()
 		ids = ids[n:]
 	}

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -56,12 +57,13 @@ func (l *loop) addSweep(n *sweep) {
 	l.sweeps = append(l.sweeps, n)
 }
 
-// sweepPage looks at one page of sessions for the sweep whose turn it is.
+// sweepPage looks at one page of sessions for the first sweep that has credit.
 func (l *loop) sweepPage() {
-	if len(l.sweeps) == 0 || l.sweeps[0].blocked {
+	at := slices.IndexFunc(l.sweeps, func(s *sweep) bool { return !s.blocked })
+	if at < 0 {
 		return
 	}
-	s := l.sweeps[0]
+	s := l.sweeps[at]
 	s.started = true
 	from, stopped := s.cursor, false
 	next := l.slots.Scan(from, l.g.cfg.RebindPage, func(slot, gen uint32, t *session) {
@@ -72,16 +74,15 @@ func (l *loop) sweepPage() {
 	})
 	switch {
 	case stopped:
-		s.cursor, s.blocked = from, true
+		s.cursor, s.blocked = from, true // the others go on: a peer that gives no credit keeps only its own waiting
 	case next != 0:
 		s.cursor = next
-		l.wakeSoon()
 	default:
-		l.sweeps = append(l.sweeps[:0], l.sweeps[1:]...)
+		l.sweeps = slices.Delete(l.sweeps, at, at+1)
 		l.sweepDone(s)
-		if len(l.sweeps) > 0 {
-			l.wakeSoon()
-		}
+	}
+	if len(l.sweeps) > 0 {
+		l.wakeSoon()
 	}
 }
 

@@ -211,3 +211,21 @@ func TestBothFamilies(t *testing.T) {
 	h := start(t, func(c *Config) { c.Listen = ":0" })
 	h.bind(5)
 }
+
+// TestSweepsGoOn: a router that gives no credit for a group keeps nothing waiting but its own bindings.
+func TestSweepsGoOn(t *testing.T) {
+	h := start(t, func(c *Config) { c.Loops = 1 })
+	var c *raw
+	for i := range stanza.Account(20) {
+		c = h.bind(1 + i*testShards)
+	}
+	h.cut[h.router]()
+	slow := newPeer(t, link.RoleRouter, 600) // four envelopes of a group
+	slow.hold = true
+	h.connect(slow)
+	h.until("the credit of a group to be spent", func() bool { return len(slow.got) >= 4 })
+	c.send(message(1, 2, "to another group"))
+	slow.skipTo(link.KindMessage)
+	h.offline.hello(2)
+	c.wantTag(stanza.TagRetry)
+}
