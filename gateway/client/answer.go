@@ -65,6 +65,7 @@ func (c *Client) drop(m *outMessage, err error) {
 func (c *Client) settle(m *outMessage, err error) {
 	if e := c.home.putDone(m.rec.id); e != nil {
 		c.log.Error("home cannot be written", "err", e) // the message will be sent and acked again
+		c.changed()                                     // and ends the client
 	}
 	if m.sent != nil {
 		m.sent.finish(err)
@@ -92,7 +93,7 @@ func (c *Client) expire(now time.Time) {
 	if now.Sub(c.aged) < time.Hour {
 		return
 	}
-	c.aged = now
+	c.aged = now.Round(0) // by the wall clock, which goes on while the machine sleeps
 	for _, m := range c.out.tooOld(now) {
 		c.settle(m, ErrExpired)
 	}

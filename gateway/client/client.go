@@ -276,7 +276,8 @@ func (c *Client) run() {
 }
 
 // pause waits as planned. A user's send or a network change starts the schedule anew and ends the wait, but not one that the server
-// asked for, and not within a second of the last attempt.
+// asked for, and not within a second of the last attempt: a shorter wait than that stands, and the schedule with it, or somebody who
+// sends all the time would connect all the time.
 func (c *Client) pause(p plan, plans *schedule) {
 	if p.wait == 0 {
 		return
@@ -284,7 +285,7 @@ func (c *Client) pause(p plan, plans *schedule) {
 	timer := time.NewTimer(p.wait)
 	defer timer.Stop()
 	hurry := c.hurry
-	if p.patient {
+	if p.patient || p.wait <= backoffUnit {
 		hurry = nil
 	}
 	select {
@@ -297,7 +298,7 @@ func (c *Client) pause(p plan, plans *schedule) {
 	plans.reset()
 	select {
 	case <-timer.C:
-	case <-time.After(min(p.wait, backoffUnit)):
+	case <-time.After(backoffUnit):
 	case <-c.ctx.Done():
 	}
 }

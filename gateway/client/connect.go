@@ -25,9 +25,9 @@ func (c *Client) connectOnce() (lived time.Duration, err error) {
 		return 0, err
 	}
 	defer nc.Close()
+	_ = nc.SetDeadline(time.Now().Add(handshakeTimeout))                             // before the next line, which must have the last word
 	stop := context.AfterFunc(c.ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) }) // ends a handshake; a session says good-bye first
 	defer stop()
-	_ = nc.SetDeadline(time.Now().Add(handshakeTimeout))
 	f, err := c.handshake(nc)
 	if err != nil {
 		return 0, err

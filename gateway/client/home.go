@@ -53,7 +53,7 @@ type Home struct {
 // of the file system. The caller closes it, after the Client that uses it.
 func OpenHome(dir string) (*Home, error) {
 	h := &Home{dir: dir, state: newHomeState()}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := makeDir(dir); err != nil {
 		return nil, fmt.Errorf("home: %w", err)
 	}
 	if err := h.takeLock(); err != nil {

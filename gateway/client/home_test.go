@@ -386,3 +386,54 @@ func FuzzPayload(f *testing.F) {
 		}
 	})
 }
+
+// TestCompactionOfShortRuns: a home that is used by one short command after the other does not grow for ever either.
+func TestCompactionOfShortRuns(t *testing.T) {
+	dir := t.TempDir()
+	text := bytes.Repeat([]byte("x"), 100<<10)
+	for range 60 {
+		h := openHome(t, dir)
+		for range 2 {
+			r := &sendRecord{to: 34, kind: sendMessage, created: 1, payload: text}
+			_, err := h.putSend(r)
+			must(t, err)
+			must(t, h.putDone(r.id))
+		}
+		must(t, h.Close())
+	}
+	st, err := os.Stat(filepath.Join(dir, "journal"))
+	must(t, err)
+	if st.Size() > 2*compactAbove {
+		t.Fatalf("journal of %d bytes for no message", st.Size())
+	}
+}
+
+// TestHomeFailureEndsTheClient: a client whose home cannot be written any more says so and stops, instead of keeping a session for which
+// it can do nothing.
+func TestHomeFailureEndsTheClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		h := openHome(t, t.TempDir())
+		defer h.Close()
+		c, conn := f.established(func(o *Options) {
+			o.Home = h
+			knowsBob(h)
+		})
+		defer c.Close()
+		conn.say(&stanza.MessageDown{ID: 1, From: bobAccount, FromDevice: 1, SentAt: 1, Body: []byte("x")})
+		e, err := c.Receive(t.Context())
+		must(t, err)
+		h.mu.Lock()
+		must(t, h.file.Close())
+		h.mu.Unlock()
+		if err := e.(*Message).Done(); err == nil {
+			t.Fatal("done without a home")
+		}
+		conn.ended()
+		conn.nc.Close()
+		<-c.Done()
+		if err := c.Err(); !errors.Is(err, os.ErrClosed) {
+			t.Fatalf("ended with %v", err)
+		}
+	})
+}

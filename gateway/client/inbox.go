@@ -249,6 +249,7 @@ func (m *Message) Done() error {
 		p := peer{first.From, first.FromDevice}
 		lsn, err := c.home.putMark(p, first.ID)
 		if err != nil {
+			c.changed() // a home that cannot be written ends the client
 			return err
 		}
 		first.lsn, first.marked = lsn, true

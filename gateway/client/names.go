@@ -87,13 +87,16 @@ func (c *Client) requestList(a Account) {
 			err = &RefusedError{Reason: stanza.ReasonUnknownAccount}
 		}
 		if err == nil {
-			err = c.home.putList(a, ans.list)
+			if err = c.home.putList(a, ans.list); err != nil {
+				c.changed() // a home that cannot be written ends the client
+			}
 		}
 		if err != nil {
 			c.log.Warn("device list", "account", uint64(a), "err", err)
 		}
 		c.listCame(a, err)
 	})
+	signal(c.wake) // the writer may have been past its queries
 }
 
 // listCame lets what waited for the device list of a go on, or fail with it. Caller holds mu.

@@ -143,7 +143,7 @@ func (o *outbox) acked(id uint64, now time.Time) *outMessage {
 		return nil
 	}
 	s := o.streams[m.rec.to]
-	s.probe, s.proved = false, now
+	s.probe, s.proved = false, now.Round(0) // by the wall clock: the monotonic one stops while the machine sleeps, the server's does not
 	o.drop(m)
 	return m
 }

@@ -91,6 +91,23 @@ func TestBackoff(t *testing.T) {
 	})
 }
 
+// TestHurryAllTheTime: an application that sends on and on does not connect on and on.
+func TestHurryAllTheTime(t *testing.T) {
+	bubble(t, func(t *testing.T, f *fake) {
+		f.refuseDials(errRefusedDial)
+		o := func(o *Options) { o.jitter = func() float64 { return 0.05 } }
+		c := f.start(o)
+		defer c.Close()
+		for range 6000 {
+			c.Hurry()
+			time.Sleep(10 * time.Millisecond)
+		}
+		if n := len(f.dialed()); n > 180 {
+			t.Fatalf("%d attempts in a minute", n)
+		}
+	})
+}
+
 func TestSendCutsAWaitShortButNotTheServers(t *testing.T) {
 	bubble(t, func(t *testing.T, f *fake) {
 		c, conn := f.established()

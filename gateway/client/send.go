@@ -144,6 +144,7 @@ func (c *Client) enqueue(ctx context.Context, r *sendRecord, s *Sent) error {
 	defer c.mu.Unlock()
 	lsn, err := c.home.putSend(r)
 	if err != nil {
+		c.changed() // a home that cannot be written ends the client
 		return err
 	}
 	if s != nil {

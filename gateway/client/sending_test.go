@@ -471,3 +471,38 @@ func TestOutboxIsBounded(t *testing.T) {
 		send(t, c, "bob", strings.Repeat("x", 900))
 	})
 }
+
+// TestUnknownListIsAskedForAtOnce: a message to an account whose device list is not known waits for no other occasion to ask.
+func TestUnknownListIsAskedForAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, f *fake) {
+		c := f.start()
+		defer c.Close()
+		conn := f.bind()
+		synctest.Wait()
+		if _, err := c.SendPayload(t.Context(), carolAccount, []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		v, ok := conn.hear(time.Second)
+		q, err := stanza.ParseQuery(v)
+		if !ok || err != nil || q.Op != stanza.OpDeviceList || q.Account != carolAccount {
+			t.Fatalf("%v %+v %v", ok, q, err)
+		}
+		conn.say(&stanza.Result{ID: q.ID, Account: carolAccount, Version: 1, Devices: list(1)})
+		conn.message(2048, 0)
+	})
+}
+
+// TestProofAges: time that the machine slept through counts for how long the server remembers a stream.
+func TestProofAges(t *testing.T) {
+	o := newOutbox(func() float64 { return 0.5 })
+	o.add(&outMessage{rec: &sendRecord{id: 1, to: bobAccount}})
+	now := time.Now()
+	if o.acked(1, now) == nil {
+		t.Fatal("unknown")
+	}
+	slept := now.Round(0).Add(memoryAge + time.Hour) // the monotonic clock stood still
+	s := o.streams[bobAccount]
+	if s.proved != s.proved.Round(0) || !s.probing(slept) {
+		t.Fatal("the proof of a month ago still counts")
+	}
+}

@@ -41,6 +41,9 @@ func (h *Home) readJournal() error {
 		return fmt.Errorf("home: %w", err)
 	}
 	h.file, h.pos, h.base = f, good, good
+	if good > compactAbove {
+		h.base = h.snapshotSize() // short runs, one after the other, must come to compact too
+	}
 	h.lsn, h.synced = good, 0 // what was found may not be on disk yet: the first sync covers it
 	return nil
 }
@@ -140,6 +143,13 @@ func (h *Home) compact() error {
 	h.file, h.pos, h.base, h.mark = f, int64(len(data)), int64(len(data)), 0
 	h.synced = h.lsn
 	return nil
+}
+
+// snapshotSize returns how long the journal would be if it were compacted now.
+func (h *Home) snapshotSize() int64 {
+	size := int64(len(journalMagic)) + syncedSize
+	h.state.snapshot(func(content []byte) { size += recordHead + int64(len(content)) })
+	return size
 }
 
 // durable returns the lsn up to which everything is on disk.
