@@ -31,11 +31,13 @@ func (c *ChatCmd) Validate() error {
 const chatHelp = `  /to NAME   write to NAME from now on
   /who       who is who, and how the connection is
   /help      this
-  /quit      leave; what is not stored yet is sent next time
+  /quit      leave; what is not stored yet is sent next time, what is not even in the home is named
 Ticks: ✓ the server has it, ✓✓ delivered, ✓✓ read (blue in a terminal).`
 
-// flushWait is how long the end of the input waits for messages to be stored.
-const flushWait = 10 * time.Second
+const (
+	flushWait = 10 * time.Second // for messages to be stored, at the end of the input
+	quitWait  = 2 * time.Second  // for lines to get into the home, at /quit
+)
 
 // chat is a running chat. Its loop goroutine owns it; others post to its channels.
 type chat struct {
@@ -47,6 +49,7 @@ type chat struct {
 	known  map[string]person // by name
 	typed  map[uint64]*line  // own messages whose ticks may still come, by id
 	order  []uint64          // of typed, oldest first
+	posts  int               // lines that are not in the home yet: Send waits for a connection, or for whose name it is
 	met    bool              // connected once
 }
 
@@ -125,10 +128,10 @@ func readLines(ctx context.Context, in io.Reader) <-chan string {
 	go func() {
 		defer close(lines)
 		scanner := bufio.NewScanner(in)
-		scanner.Buffer(nil, 64<<10)
+		scanner.Buffer(nil, 1<<20) // what is too large for a message is refused in words
 		for scanner.Scan() {
 			select {
-			case lines <- strings.TrimSpace(scanner.Text()):
+			case lines <- strings.ToValidUTF8(strings.TrimSpace(scanner.Text()), "\ufffd"):
 			case <-ctx.Done():
 				return
 			}
@@ -192,6 +195,7 @@ func (t *chat) typedLine(ctx context.Context, text string, toSend chan<- line) {
 	default:
 		select {
 		case toSend <- line{to: t.to, text: text}:
+			t.posts++
 		default:
 			t.screen.say("! Too much is waiting to be sent; this line was not taken: %s", excerpt(text))
 		}
@@ -202,7 +206,7 @@ func (t *chat) typedLine(ctx context.Context, text string, toSend chan<- line) {
 func (t *chat) leave(ctx context.Context, toSend chan line, outcomes <-chan outcome, notices <-chan client.Notice, quit bool) error {
 	close(toSend)
 	if quit {
-		return nil
+		return t.quit(ctx, outcomes, notices)
 	}
 	ctx, cancel := context.WithTimeout(ctx, flushWait)
 	defer cancel()
@@ -240,6 +244,32 @@ func (t *chat) leave(ctx context.Context, toSend chan line, outcomes <-chan outc
 			return nil
 		}
 	}
+}
+
+// quit waits a moment for typed lines to get into the home, from where they go on their way by themselves, and says how many did not.
+func (t *chat) quit(ctx context.Context, outcomes <-chan outcome, notices <-chan client.Notice) error {
+	timer := time.NewTimer(quitWait)
+	defer timer.Stop()
+	for t.posts > 0 {
+		select {
+		case o, ok := <-outcomes:
+			if !ok {
+				return nil
+			}
+			t.posted(o)
+		case n := <-notices:
+			if err := t.notice(n); err != nil {
+				return err
+			}
+		case <-t.dev.Done():
+			return explain(t.dev.Err())
+		case <-timer.C:
+			return fmt.Errorf("%d typed lines were not taken and are lost", t.posts)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	return nil
 }
 
 func (t *chat) drainNotices(notices <-chan client.Notice) {

@@ -132,6 +132,7 @@ func (t *chat) meet(name string, p person) {
 
 // posted notes a typed line that has its id now, or says why it was not taken.
 func (t *chat) posted(o outcome) { // o is this call's own: typed keeps its line
+	t.posts--
 	switch {
 	case errors.Is(o.err, client.ErrUnknownName):
 		t.screen.say("! %s is not registered; not sent: %s", o.line.to, excerpt(o.line.text))

@@ -291,3 +291,31 @@ func TestChat(t *testing.T) {
 		t.Errorf("exit %d, %q", code, out)
 	}
 }
+
+// TestChatQuit: a line that is typed right before /quit goes into the home, or it is said that it does not.
+func TestChatQuit(t *testing.T) {
+	s := startUp(t)
+	dir := t.TempDir()
+	if code, _, errs := linecard("recv", "--home", filepath.Join(dir, "bob"), "--server", s.addr, "--as", "bob", "--root", s.root, "--count", "0"); code != 0 {
+		t.Fatal(errs)
+	}
+	chat := func(server string) (int, string) {
+		var out, errs bytes.Buffer
+		code := run(t.Context(), []string{"chat", "--home", filepath.Join(dir, "ann"), "--server", server, "--as", "ann", "--to", "bob", "--root", s.root},
+			Std{In: strings.NewReader("hello\n/quit\n"), Out: &out, Err: &errs})
+		return code, errs.String()
+	}
+	if code, errs := chat("127.0.0.1:1"); code != 1 || !strings.Contains(errs, "1 typed lines were not taken") {
+		t.Errorf("without a server: %d %q", code, errs)
+	}
+	if code, errs := chat(s.addr); code != 0 {
+		t.Fatalf("%d %q", code, errs)
+	}
+	if code, out, errs := linecard("send", "--home", filepath.Join(dir, "ann"), "--server", s.addr, "--as", "ann", "--to", "bob", "later"); code != 0 {
+		t.Fatal(out, errs)
+	}
+	code, out, errs := linecard("recv", "--home", filepath.Join(dir, "bob"), "--server", s.addr, "--as", "bob", "--count", "2")
+	if lines := recvLines(t, out); code != 0 || lines[0].Text != "hello" || lines[1].Text != "later" {
+		t.Fatalf("%d %s %s", code, out, errs)
+	}
+}
