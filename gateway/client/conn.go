@@ -20,6 +20,7 @@ var errSpent = errors.New("the session has used its frames")
 type frameConn struct {
 	nc   net.Conn
 	keys wire.Keys
+	done <-chan struct{} // closed when the client ends: nothing is written for long from then on
 
 	// reader
 	in     *bufio.Reader
@@ -87,6 +88,11 @@ func (f *frameConn) write(plain []byte, now time.Time) error {
 	f.out = f.sealer.AppendSealedFrame(f.out[:0], &f.keys.TX, f.sealed, plain)
 	f.sealed++
 	_ = f.nc.SetWriteDeadline(now.Add(writeTimeout))
+	select {
+	case <-f.done: // behind the line above, which may have undone what serve set at the end
+		_ = f.nc.SetWriteDeadline(now.Add(byeWrite))
+	default:
+	}
 	_, err := f.nc.Write(f.out)
 	return err
 }

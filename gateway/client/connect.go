@@ -70,6 +70,7 @@ func (c *Client) lost(s *session) {
 // judged.
 func (c *Client) handshake(nc net.Conn) (*frameConn, error) {
 	f := newFrameConn(nc)
+	f.done = c.ctx.Done()
 	init := wire.NewInitiator(c.home.static, nil)
 	transcript := wire.Preamble[:]
 	hello, err := init.AppendHello(transcript[:len(transcript):len(transcript)], transcript)

@@ -376,3 +376,20 @@ func TestOptionFaults(t *testing.T) {
 		}
 	}
 }
+
+// TestWriteAtTheEnd: a server that does not read holds Close up for a moment only, also when the write began with the end.
+func TestWriteAtTheEnd(t *testing.T) {
+	bubble(t, func(t *testing.T, _ *fake) {
+		a, b := net.Pipe()
+		defer a.Close()
+		defer b.Close()
+		done := make(chan struct{})
+		close(done)
+		f := newFrameConn(a)
+		f.done = done
+		begin := time.Now()
+		if err := f.write([]byte{0}, begin); err == nil || time.Since(begin) > byeWrite {
+			t.Fatalf("%v after %v", err, time.Since(begin))
+		}
+	})
+}

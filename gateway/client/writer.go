@@ -163,7 +163,7 @@ func (s *session) goodbye() {
 		c.mu.Unlock()
 		if n > 0 {
 			ack := stanza.DeliveryAck{Count: uint32(n)}
-			_ = s.conn.write(ack.Append([]byte{0}), time.Now().Add(byeWrite-writeTimeout)) // at worst the server delivers again
+			_ = s.conn.write(ack.Append([]byte{0}), time.Now()) // at worst the server delivers again
 		}
 	}
 	if half, ok := s.conn.nc.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
