@@ -140,6 +140,8 @@ func (c Config) validateRole(f config.Faults, role Role, together bool) {
 		f.Add(c.Gateway.Validate()...)
 		f.Check(!together || c.Gateway.WindowIDs == c.Router.WindowIDs && c.Gateway.WindowBytes == c.Router.WindowBytes,
 			"gateway.window_ids, gateway.window_bytes", "want what router.window_ids and router.window_bytes tell the clients")
+		f.Check(!together || c.Offline.WindowEntries <= c.Router.WindowIDs && c.Offline.WindowBytes <= c.Router.WindowBytes,
+			"offline.window_entries, offline.window_bytes", "want at most what router.window_ids and router.window_bytes tell the clients")
 		f.Check(together || len(c.Links.Routers) > 0, "links.routers", "a gateway needs the addresses of the routers")
 		f.Check(together || len(c.Links.Offlines) > 0, "links.offlines", "a gateway needs the addresses of the offline processes")
 	case Router:

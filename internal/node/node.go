@@ -134,7 +134,7 @@ func (n *Node) openRole(role Role) error {
 		}
 		n.offline, err = offline.New(n.cfg.Offline, offline.Deps{
 			Node: n.id.id, Incarnation: n.incarnation, Shards: n.cfg.Shards, Cluster: n.cfg.Cluster,
-			Logger: log, Registerer: n.reg, Clock: n.clock, Host: host, Groups: n.shards,
+			Logger: log, Registerer: n.reg, Host: host, Groups: n.shards,
 		})
 		return err
 	}
@@ -167,17 +167,36 @@ func (n *Node) close() {
 			ln.Close()
 		}
 	}
-	if err := n.closeHosts(); err != nil {
+	if err := n.closeHosts(closeLimit); err != nil {
 		n.log.Error("closing the databases", "err", err)
 	}
 }
 
-func (n *Node) closeHosts() error {
-	var errs []error
-	for _, h := range n.hosts {
-		errs = append(errs, h.Close())
-	}
+// Bounds on closing the databases: a flush to a full disk never returns. What is not flushed is replayed from the log.
+const (
+	closeLimit       = 30 * time.Second
+	closeLimitFailed = 2 * time.Second // after a failure of any of them
+)
+
+// closeHosts closes the databases, or leaves them as they are when that takes longer than limit.
+func (n *Node) closeHosts(limit time.Duration) error {
+	hosts := n.hosts
 	n.hosts = nil
+	ends := make(chan error, len(hosts))
+	for _, h := range hosts {
+		go func() { ends <- h.Close() }()
+	}
+	var errs []error
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	for range hosts {
+		select {
+		case err := <-ends:
+			errs = append(errs, err)
+		case <-timer.C:
+			return errors.Join(append(errs, fmt.Errorf("the databases did not close within %v and were left as they are", limit))...)
+		}
+	}
 	return errors.Join(errs...)
 }
 

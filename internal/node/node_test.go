@@ -111,7 +111,7 @@ func TestLeaderless(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	if err := n.closeHosts(); err != nil {
+	if err := n.closeHosts(closeLimit); err != nil {
 		t.Fatal(err)
 	}
 	faults := texts(n.unready(time.Now()))

@@ -38,7 +38,11 @@ func (n *Node) Run(ctx context.Context, ready func()) error {
 	err := errors.Join(lost, daemons.stop())
 	stopServices()
 	<-closed
-	return errors.Join(err, n.closeHosts())
+	limit := closeLimit
+	if lost != nil {
+		limit = closeLimitFailed
+	}
+	return errors.Join(err, n.closeHosts(limit))
 }
 
 func cause(ctx context.Context, err error) string {
