@@ -142,7 +142,9 @@ func (n *Node) startServices(ctx context.Context) <-chan struct{} {
 	done := make(chan struct{})
 	failed := sup.ServeBackground(ctx)
 	go func() {
-		<-failed
+		if err := <-failed; err != nil && ctx.Err() == nil {
+			n.log.Error("services ended by themselves", "err", err)
+		}
 		close(done)
 	}()
 	return done
