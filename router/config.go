@@ -16,10 +16,10 @@ const (
 type Config struct {
 	// Registration says who may create an account: "open" (default) or "invite".
 	Registration string `toml:"registration"`
-	// WindowIDs is how many unanswered messages a session may have, 1-4096, default 32; told to the client in bound. The gateway
+	// WindowIDs is how many unanswered messages a session may have, 1-100, default 32; told to the client in bound. The gateway
 	// enforces twice this. Raising it costs offline memory per attached session.
 	WindowIDs int `toml:"window_ids"`
-	// WindowBytes is the same in bytes, 64KiB-16MiB, default 256KiB.
+	// WindowBytes is the same in bytes, 64KiB-504KiB, default 256KiB.
 	WindowBytes config.Size `toml:"window_bytes"`
 	// StrangerBurst is how many messages an account may send at once to an account that never wrote to it, 1-1e9, default 10000.
 	StrangerBurst int `toml:"stranger_burst"`
@@ -84,8 +84,8 @@ func (c Config) Validate() []error {
 	f := config.NewFaults("router.")
 	f.Check(c.Registration == RegistrationOpen || c.Registration == RegistrationInvite, "registration",
 		"%q: want %q or %q", c.Registration, RegistrationOpen, RegistrationInvite)
-	f.Count("window_ids", c.WindowIDs, 1, 4096)
-	f.Size("window_bytes", c.WindowBytes, 64<<10, 16<<20)
+	f.Count("window_ids", c.WindowIDs, 1, 100)
+	f.Size("window_bytes", c.WindowBytes, 64<<10, 504<<10)
 	f.Count("stranger_burst", c.StrangerBurst, 1, 1e9)
 	f.Rate("stranger_rate", c.StrangerRate)
 	f.Count("lookup_burst", c.LookupBurst, 1, 1e9)

@@ -67,7 +67,7 @@ func OpenHost(cfg HostConfig) (*Host, error) {
 	return h, nil
 }
 
-func (h *Host) openDatabases() error {
+func (h *Host) openDatabases() (err error) {
 	logDir, stateDir := path.Join(h.cfg.Dir, "log"), path.Join(h.cfg.Dir, "state")
 	if h.cfg.Bootstrap {
 		if err := errors.Join(makeDir(h.cfg.FS, logDir), makeDir(h.cfg.FS, stateDir)); err != nil {
@@ -79,11 +79,12 @@ func (h *Host) openDatabases() error {
 	}
 	cache := pebble.NewCache(h.cfg.Cache)
 	defer cache.Unref() // the databases hold it
-	var err error
-	if h.log, err = pebble.Open(logDir, h.logOptions(cache)); err != nil {
+	tables := pebble.NewTableCache(cache, 4, openTables)
+	defer func() { err = errors.Join(err, tables.Unref()) }()
+	if h.log, err = pebble.Open(logDir, h.logOptions(cache, tables)); err != nil {
 		return fmt.Errorf("shard: opening %s: %w", logDir, err)
 	}
-	if h.state, err = pebble.Open(stateDir, h.stateOptions(cache)); err != nil {
+	if h.state, err = pebble.Open(stateDir, h.stateOptions(cache, tables)); err != nil {
 		return fmt.Errorf("shard: opening %s: %w", stateDir, errors.Join(err, h.log.Close()))
 	}
 	return nil

@@ -16,12 +16,17 @@ import (
 // formatVersion is the newest format of the pinned Pebble; its own default is the oldest.
 const formatVersion = pebble.FormatNewest
 
-func (h *Host) baseOptions(name string, cache *pebble.Cache) *pebble.Options {
+// openTables bounds the table files that a host's two databases hold open together. A gateway in the same process leaves 256
+// descriptors for everything that is no client; tables are few and large, and opening one costs little beside reading it.
+const openTables = 64
+
+func (h *Host) baseOptions(name string, cache *pebble.Cache, tables *pebble.TableCache) *pebble.Options {
 	return &pebble.Options{
 		FS:                          h.cfg.FS,
 		Cache:                       cache,
 		FormatMajorVersion:          formatVersion,
 		ErrorIfNotExists:            !h.cfg.Bootstrap,
+		TableCache:                  tables,
 		MemTableStopWritesThreshold: 4,
 		L0CompactionThreshold:       4,
 		L0StopWritesThreshold:       40, // entries are truncated or overwritten soon: rather a deep L0 than a stalled commit
@@ -31,14 +36,14 @@ func (h *Host) baseOptions(name string, cache *pebble.Cache) *pebble.Options {
 	}
 }
 
-func (h *Host) logOptions(cache *pebble.Cache) *pebble.Options {
-	o := h.baseOptions("log", cache)
+func (h *Host) logOptions(cache *pebble.Cache, tables *pebble.TableCache) *pebble.Options {
+	o := h.baseOptions("log", cache, tables)
 	o.MemTableSize = uint64(h.cfg.LogMemTable)
 	return o
 }
 
-func (h *Host) stateOptions(cache *pebble.Cache) *pebble.Options {
-	o := h.baseOptions("state", cache)
+func (h *Host) stateOptions(cache *pebble.Cache, tables *pebble.TableCache) *pebble.Options {
+	o := h.baseOptions("state", cache, tables)
 	o.MemTableSize = uint64(h.cfg.StateMemTable)
 	o.DisableWAL = true // the raft log is the WAL
 	o.Levels = []pebble.LevelOptions{{FilterPolicy: bloom.FilterPolicy(10), FilterType: pebble.TableFilter}}
