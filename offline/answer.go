@@ -1,8 +1,6 @@
 package offline
 
 import (
-	"errors"
-
 	"linecard.example/internal/link"
 	"linecard.example/internal/shard"
 	"linecard.example/internal/stanza"
@@ -62,26 +60,18 @@ func (m *group) refuse(p *proposal, reason stanza.Reason, r *result) {
 	m.answer(p.gw)
 }
 
-// answer sends m.env to a gateway. An answer that cannot go is dropped: the client's resend gets another.
-func (m *group) answer(gw *gateway) {
+// answer sends m.env to a gateway. An answer that cannot go, false, is dropped: the client's resend gets another.
+func (m *group) answer(gw *gateway) bool {
 	s := gw.stream.Load()
 	if s == nil {
 		m.count.dropped.Inc(stanza.ReasonLinkDown)
-		return
+		return false
 	}
 	if err := s.Send(&m.env); err != nil {
-		m.count.dropped.Inc(dropReason(err))
+		m.count.dropped.Inc(link.ReasonOf(err))
+		return false
 	}
-}
-
-func dropReason(err error) stanza.Reason {
-	switch {
-	case errors.Is(err, link.ErrNoCredit):
-		return stanza.ReasonNoCredit
-	case errors.Is(err, link.ErrDown):
-		return stanza.ReasonLinkDown
-	}
-	return stanza.ReasonInternal
+	return true
 }
 
 // Bounds of asking for the unlinking of idle devices.
@@ -97,7 +87,11 @@ func (m *group) unlinkIdle(a stanza.Account, full []stanza.Device) {
 		if q == nil || q.att != nil || q.head == q.next || m.wall-m.idle[q.key] < idleAgain {
 			continue
 		}
-		if stampOf(m.encoded(q, q.head)) > m.raft.Stamp()-m.cfg.IdleUnlink.D().Milliseconds() {
+		var r record
+		if !m.read(q, q.head, &r) {
+			return
+		}
+		if r.stamp > m.raft.Stamp()-m.cfg.IdleUnlink.D().Milliseconds() {
 			continue
 		}
 		dir := stanza.DirGroup(m.id.Shard())

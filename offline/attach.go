@@ -26,7 +26,7 @@ type attachment struct {
 	due      int64  // ms: when sent goes again
 	step     uint8  // of the resends' backoff
 	expected uint64 // the number that was last resent because the gateway expected it
-	timed    bool   // in the group's timers
+	armed    int64  // ms: when the group's timers bring it up, 0: not
 	acking   bool   // in the group's acking
 	blocked  bool   // in the group's blocked: the link had no credit
 }
@@ -86,15 +86,19 @@ func (m *group) handleGone(it *link.Item) {
 }
 
 func (m *group) detach(q *queue) {
-	q.att, q.front = nil, nil
+	q.att = nil
+	m.dropFront(q)
 	m.attached--
 }
 
-// close tells a gateway to close a session.
-func (m *group) close(gw *gateway, slot, gen uint32, reason stanza.Reason) {
-	m.count.closed.Inc(reason)
+// close tells a gateway to close a session; false if there is no way to.
+func (m *group) close(gw *gateway, slot, gen uint32, reason stanza.Reason) bool {
 	m.env = link.Envelope{Kind: link.KindClose, Group: m.id, Slot: slot, Gen: gen, Reason: reason}
-	m.answer(gw)
+	if !m.answer(gw) {
+		return false
+	}
+	m.count.closed.Inc(reason)
+	return true
 }
 
 // of returns the attachment that an envelope of a gateway is about, nil if it was replaced.
@@ -125,11 +129,13 @@ func (m *group) handleDeliveryAck(env *link.Envelope) {
 	a.ackTo = a.sent[n-1].seq
 	a.acked = env.ID
 	a.sent = a.sent[:copy(a.sent, a.sent[n:])]
-	if len(a.sent) == 0 {
-		m.giveRoom(a)
-	}
 	a.progress, a.step, a.expected = m.now, 0, 0
 	a.due = m.now + firstResend
+	if len(a.sent) == 0 {
+		m.giveRoom(a)
+	} else {
+		m.arm(a)
+	}
 	m.noteAck(a)
 	m.touch(a.q)
 }
@@ -159,13 +165,14 @@ func (m *group) noteAck(a *attachment) {
 	}
 }
 
-// proposeAcks proposes one ack for each attachment that has something new; what is not taken waits for the next turn.
+// proposeAcks proposes one ack for each attachment that has something new; what is not taken waits for the next turn. An attachment
+// that has ended since counts too: its device has the messages all the same.
 func (m *group) proposeAcks() {
 	left := m.acking[:0]
 	for _, a := range m.acking {
 		q := a.q
 		a.acking = false
-		if q.att != a || a.ackTo < q.head || a.ackTo <= a.proposed {
+		if a.ackTo < q.head || a.ackTo <= a.proposed {
 			continue
 		}
 		c := command{op: opAck, account: q.key.account(), device: q.key.device(), upTo: a.ackTo}
@@ -205,8 +212,7 @@ func (m *group) push(q *queue) {
 	a.cursor = max(a.cursor, q.head) // expiry may have overtaken it
 	for a.cursor < q.next && len(a.sent) < m.cfg.WindowEntries {
 		if !m.encodeDown(q, a.cursor) {
-			a.cursor++
-			continue
+			return
 		}
 		if size := len(m.out); len(a.sent) > 0 && a.bytes+size > m.cfg.WindowBytes.Int() {
 			return
@@ -226,10 +232,7 @@ func (m *group) pushed(a *attachment) {
 		a.progress, a.step, a.expected = m.now, 0, 0
 		a.due = m.now + firstResend
 	}
-	if !a.timed {
-		a.timed = true
-		m.timers.arm(a.due, a)
-	}
+	m.arm(a)
 	if a.sent == nil {
 		m.takeRoom(a)
 	}
@@ -240,7 +243,7 @@ func (m *group) pushed(a *attachment) {
 	m.count.pushedBytes.Add(float64(len(m.out)))
 }
 
-// encodeDown puts the stanza of an entry into m.out; false if the entry is damaged.
+// encodeDown puts the stanza of an entry into m.out; false if it cannot be read: the state is broken.
 func (m *group) encodeDown(q *queue, seq uint64) bool {
 	var r record
 	if !m.read(q, seq, &r) {

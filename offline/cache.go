@@ -53,6 +53,7 @@ const aheadBatchBytes = 1 << 20
 type aheadWriter struct {
 	s     *state
 	b     batch
+	first []byte // the first key in b
 	bytes int
 	total int
 }
@@ -68,6 +69,9 @@ func (w *aheadWriter) run(q *queue) {
 		w.b = s.t.ahead()
 	}
 	s.key = appendKey(s.key[:0], tableAhead, uint64(q.key), lo)
+	if w.bytes == 0 {
+		w.first = append(w.first[:0], s.key...)
+	}
 	s.val = appendKey(s.val[:0], tableAhead, q.next)
 	w.b.Set(s.key, s.val)
 	s.runs++
@@ -87,7 +91,7 @@ func (w *aheadWriter) run(q *queue) {
 // commit must come before the next read of tables.
 func (w *aheadWriter) commit() {
 	if w.b != nil {
-		w.s.check(w.b.Commit())
+		w.s.check(w.first, w.b.Commit())
 	}
 	w.total += w.bytes
 	w.b, w.bytes = nil, 0
@@ -157,6 +161,7 @@ func (s *state) evictQueues(limit int) {
 			s.classes.insert(q) // behind the others
 			continue
 		}
+		s.dropFront(q)
 		delete(s.queues, q.key)
 	}
 }
@@ -164,13 +169,15 @@ func (s *state) evictQueues(limit int) {
 // evictSteps bounds one call, also when all queues that it looks at must stay.
 const evictSteps = 1024
 
-// Bounds of one reading from tables.
+// Bounds of one reading from tables, and of what all queues of a group hold of such readings. The latter matters when many devices
+// drain at once and slowly: what others read is dropped then, and read again.
 const (
 	frontEntries = 64
 	frontBytes   = 256 << 10
+	maxReadBack  = 16 << 20
 )
 
-// encoded returns the encoded record of an entry in [head, next), nil when it is damaged. It stays valid for ever: nothing writes to
+// encoded returns the encoded record of an entry in [head, next), nil if that cannot be read: the state is broken then. It stays valid for ever: nothing writes to
 // it.
 func (s *state) encoded(q *queue, seq uint64) []byte {
 	if seq >= q.memLo {
@@ -184,7 +191,7 @@ func (s *state) encoded(q *queue, seq uint64) []byte {
 	s.misses++
 	s.readFront(q, seq)
 	if len(q.front) == 0 {
-		s.damaged("message")
+		s.damaged(appendKey(nil, tableMessage, uint64(q.key), seq), isMissing)
 		return nil
 	}
 	return q.front[0]
@@ -192,29 +199,68 @@ func (s *state) encoded(q *queue, seq uint64) []byte {
 
 // readFront reads records from seq on into q's front: a device that drains asks for the next one soon, and acks what it got.
 func (s *state) readFront(q *queue, seq uint64) {
-	q.front, q.frontLo = nil, seq
+	s.dropFront(q)
+	q.frontLo = seq
 	hi := min(q.memLo, seq+frontEntries)
 	s.key = appendKey(s.key[:0], tableMessage, uint64(q.key), seq)
 	s.end = appendKey(s.end[:0], tableMessage, uint64(q.key), hi)
 	bytes := 0
-	s.check(s.t.Scan(s.key, s.end, func(k, v []byte) bool {
-		if keyPart(k, 1) != seq+uint64(len(q.front)) {
+	s.check(s.key, s.t.Scan(s.key, s.end, func(k, v []byte) bool {
+		if len(k) != 17 || keyPart(k, 1) != seq+uint64(len(q.front)) {
 			return false // a hole: reported when somebody asks for it
 		}
 		q.front = append(q.front, append([]byte(nil), v...))
 		bytes += len(v)
 		return bytes < frontBytes
 	}))
+	if len(q.front) == 0 {
+		return
+	}
+	s.fronts[q] = struct{}{}
+	s.readBack += int64(bytes)
+	for other := range s.fronts {
+		if s.readBack <= maxReadBack {
+			break
+		}
+		if other != q {
+			s.dropFront(other)
+		}
+	}
 }
 
-// read decodes the entry at seq; r borrows it. False when it is damaged.
+// dropFront lets go of what was read back.
+func (s *state) dropFront(q *queue) {
+	if q.front == nil {
+		return
+	}
+	for _, rec := range q.front {
+		s.readBack -= int64(len(rec))
+	}
+	q.front = nil
+	delete(s.fronts, q)
+}
+
+// trimFront lets go of what was read back and is gone.
+func (s *state) trimFront(q *queue) {
+	if q.front != nil && q.frontLo+uint64(len(q.front)) <= q.head {
+		s.dropFront(q)
+	}
+	for q.front != nil && q.frontLo < q.head {
+		s.readBack -= int64(len(q.front[0]))
+		q.front[0] = nil
+		q.front = q.front[1:]
+		q.frontLo++
+	}
+}
+
+// read decodes the entry at seq; r borrows it. False: it cannot be read, and the state is broken.
 func (s *state) read(q *queue, seq uint64, r *record) bool {
 	b := s.encoded(q, seq)
 	if b == nil {
 		return false
 	}
 	if !decodeRecord(b, r) {
-		s.damaged("message")
+		s.damaged(appendKey(nil, tableMessage, uint64(q.key), seq), isMalformed)
 		return false
 	}
 	return true

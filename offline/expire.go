@@ -24,16 +24,14 @@ func (s *state) expireQueues(c *command) result {
 		return (q.tomb != 0 && q.tomb <= c.cutTombs) || (q.head < q.next && q.oldest <= c.cut)
 	}
 	var found []queueKey
-	s.check(s.t.Scan(lo, hi, func(k, v []byte) bool {
-		key := queueKey(keyPart(k, 0))
-		if s.queues[key] != nil {
-			return true
+	s.scanQueues(lo, hi, func(q *queue) {
+		if due(q) {
+			found = append(found, q.key)
 		}
-		if q := newQueue(key); decodeQueue(v, q) && due(q) {
-			found = append(found, key)
-		}
-		return true
-	}))
+	})
+	if s.broken != nil {
+		return result{}
+	}
 	for key, q := range s.queues {
 		if uint64(key) >= c.lo[0] && (c.hi[0] == 0 || uint64(key) < c.hi[0]) && due(q) {
 			found = append(found, key)
@@ -42,6 +40,9 @@ func (s *state) expireQueues(c *command) result {
 	r := result{reason: stanza.ReasonExpired}
 	for _, key := range found {
 		n, more := s.expireQueue(s.queue(key), c)
+		if s.broken != nil {
+			return result{}
+		}
 		r.count += n
 		r.more = r.more || more
 	}
@@ -58,12 +59,13 @@ func (s *state) expireQueue(q *queue, c *command) (n int, more bool) {
 	end, charge := q.head, int64(0)
 	var r record
 	for end < q.next && n < perQueue {
-		if s.read(q, end, &r) { // a damaged one goes with the first that is older
-			if r.stamp > c.cut {
-				break
-			}
-			charge += r.charge()
+		if !s.read(q, end, &r) {
+			return 0, false
 		}
+		if r.stamp > c.cut {
+			break
+		}
+		charge += r.charge()
 		end++
 		n++
 	}
@@ -88,6 +90,9 @@ func (s *state) expireStreams(c *command) result {
 			found = append(found, k)
 		}
 	})
+	if s.broken != nil {
+		return result{}
+	}
 	for _, k := range found {
 		s.setStream(k, streamState{})
 	}

@@ -12,47 +12,69 @@ func accountOf(v uint64) stanza.Account { return stanza.Account(v) }
 // receipts are all read, because the leader must know them.
 func (s *state) load(t tables) error {
 	s.t = t
-	if err := s.deleteRuns(); err != nil {
-		return err
+	var found error
+	fail := s.fail
+	s.fail = func(err error) { found = err } // the caller reports it
+	s.deleteRuns()
+	s.loadTotals()
+	s.loadPending()
+	s.fail = fail
+	return found
+}
+
+func (s *state) loadTotals() {
+	key := []byte{tableTotals}
+	b, ok, err := s.t.Get(key)
+	s.check(key, err)
+	if !ok || err != nil {
+		return
 	}
-	b, ok, err := t.Get([]byte{tableTotals})
-	if err != nil {
-		return err
+	f := codec{b: b}
+	var entries, bytes uint64
+	f.uint(&entries, stanza.MaxID)
+	f.uint(&bytes, stanza.MaxID)
+	if f.bad || len(f.b) > 0 {
+		s.damaged(key, isMalformed)
 	}
-	if ok {
-		f := codec{b: b}
-		var entries, bytes uint64
-		f.uint(&entries, stanza.MaxID)
-		f.uint(&bytes, stanza.MaxID)
-		s.entries, s.bytes = int64(entries), int64(bytes)
-	}
-	return t.Scan([]byte{tableReceipt}, []byte{tableReceipt + 1}, func(k, v []byte) bool {
-		p := &pending{key: receiptKey{to: queueKey(keyPart(k, 0)), from: accountOf(keyPart(k, 1))}, stored: true}
+	s.entries, s.bytes = int64(entries), int64(bytes)
+}
+
+func (s *state) loadPending() {
+	lo := []byte{tableReceipt}
+	s.check(lo, s.t.Scan(lo, []byte{tableReceipt + 1}, func(k, v []byte) bool {
+		p := &pending{stored: true}
 		if len(k) != 17 || !decodePending(v, p) {
-			s.damaged("receipt")
-			return true
+			s.damaged(k, isMalformed)
+			return false
 		}
+		p.key = receiptKey{to: queueKey(keyPart(k, 0)), from: accountOf(keyPart(k, 1))}
 		s.pending[p.key] = p
+		for i := range p.batches {
+			s.waiting += len(p.batches[i].ids)
+		}
 		return true
-	})
+	}))
 }
 
 // deleteRuns deletes the records that were written ahead of the applied index and stayed there when the process died. Their entries
 // are applied again, and may be acked before they come near tables again: nobody else would delete them.
-func (s *state) deleteRuns() error {
+func (s *state) deleteRuns() {
 	type run struct {
 		q      queueKey
 		lo, hi uint64
 	}
 	var runs []run
-	err := s.t.Scan([]byte{tableAhead}, []byte{tableAhead + 1}, func(k, v []byte) bool {
-		if len(k) == 17 && len(v) == 9 {
-			runs = append(runs, run{queueKey(keyPart(k, 0)), keyPart(k, 1), keyPart(v, 0)})
+	from := []byte{tableAhead}
+	s.check(from, s.t.Scan(from, []byte{tableAhead + 1}, func(k, v []byte) bool {
+		if len(k) != 17 || len(v) != 9 {
+			s.damaged(k, isMalformed)
+			return false
 		}
+		runs = append(runs, run{queueKey(keyPart(k, 0)), keyPart(k, 1), keyPart(v, 0)})
 		return true
-	})
-	if err != nil || len(runs) == 0 {
-		return err
+	}))
+	if len(runs) == 0 {
+		return
 	}
 	b := s.t.ahead()
 	for _, r := range runs {
@@ -64,8 +86,10 @@ func (s *state) deleteRuns() error {
 			b.DeleteRange(appendKey(nil, tableMessage, uint64(r.q), lo), appendKey(nil, tableMessage, uint64(r.q), r.hi))
 		}
 	}
-	b.DeleteRange([]byte{tableAhead}, []byte{tableAhead + 1})
-	return b.Commit()
+	b.DeleteRange(from, []byte{tableAhead + 1})
+	if s.broken == nil {
+		s.check(from, b.Commit())
+	}
 }
 
 // flush appends every change since the last flush to b, which becomes durable together with the applied index.
@@ -178,10 +202,11 @@ func decodeQueue(b []byte, q *queue) bool {
 		var gap, length uint64
 		f.uint(&gap, stanza.MaxID)
 		f.uint(&length, stanza.MaxID)
+		f.bad = f.bad || length == 0
 		q.raised = append(q.raised, span{at + gap, at + gap + length})
 		at += gap + length
 	}
 	q.bytes, q.stored = int64(bytes), true
 	q.memLo, q.tabLo, q.tabHi = q.next, q.head, q.next
-	return !f.bad && q.head <= q.next
+	return !f.bad && q.head <= q.next && (len(q.raised) == 0 || at <= q.next)
 }

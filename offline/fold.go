@@ -2,7 +2,6 @@ package offline
 
 import (
 	"fmt"
-	"log/slog"
 
 	"linecard.example/internal/shard"
 	"linecard.example/internal/stanza"
@@ -50,13 +49,15 @@ type result struct {
 
 // state is the fold of one group's log: see the package document. Shard goroutine only.
 type state struct {
-	t   tables
-	log *slog.Logger
+	t      tables
+	fail   func(error) // stops the host, see giveUp
+	broken error       // why it was called
 
 	queues  map[queueKey]*queue // a cache; what is dirty, in memory or attached is in it for certain
 	classes classes
 	streams streams
 	pending map[receiptKey]*pending // all of them
+	waiting int                     // ids in them
 
 	dirtyQueues  []*queue
 	dirtyPending map[receiptKey]bool // value: tables hold it
@@ -71,6 +72,8 @@ type state struct {
 	aging     agingList
 	runs      int // run keys written since the last flush
 	turn      int64
+	fronts    map[*queue]struct{} // queues that hold what was read back
+	readBack  int64               // bytes of that
 
 	// For the leader: what a command touched.
 	leading bool
@@ -78,6 +81,7 @@ type state struct {
 	raised  []*pending // receipts to send
 
 	hits, misses uint64 // reads of entries from memory, from tables
+	lost         uint64 // receipts dropped because too many wait
 
 	// Scratch.
 	key, val, end []byte
@@ -86,31 +90,24 @@ type state struct {
 	cmd           command
 }
 
-func newState(log *slog.Logger, streamCache int) *state {
+// newState returns an empty state; fail is shard.Host.Fail, in a way that names the group.
+func newState(fail func(error), streamCache int) *state {
 	return &state{
-		log: log, queues: map[queueKey]*queue{}, streams: newStreams(streamCache),
-		pending: map[receiptKey]*pending{}, dirtyPending: map[receiptKey]bool{},
+		fail: fail, queues: map[queueKey]*queue{}, streams: newStreams(streamCache),
+		pending: map[receiptKey]*pending{}, dirtyPending: map[receiptKey]bool{}, fronts: map[*queue]struct{}{},
 	}
 }
 
-// check ends the process when tables cannot be read or written: a fold that guesses would leave the log's truth.
-func (s *state) check(err error) {
-	if err != nil {
-		panic(fmt.Errorf("offline: tables: %w", err))
-	}
-}
-
-// damaged reports a record that is missing or does not decode. The fold goes on without it: a process that stops at it would stop
-// again after each start, and take every other queue with it.
-func (s *state) damaged(what string) {
-	s.log.Error("damaged record in tables", "what", what)
-}
-
-// apply folds one log entry. A command that does not decode changes nothing, on every replica.
+// apply folds one log entry. One that does not decode stops the host: to skip it would be to lose what other replicas, or a newer
+// version, make of it. Once the state is broken nothing is folded any more, and what the entry at fault changed is never flushed.
 func (s *state) apply(e shard.Entry) result {
 	c := &s.cmd
-	if err := decodeCommand(e.Cmd, c); err != nil {
-		s.log.Error("log entry", "index", e.Index, "err", err)
+	if s.broken == nil {
+		if err := decodeCommand(e.Cmd, c); err != nil {
+			s.giveUp(fmt.Errorf("log entry %d, command %d: %w", e.Index, e.Seq, err))
+		}
+	}
+	if s.broken != nil {
 		return result{verdict: refused, reason: stanza.ReasonInternal}
 	}
 	switch c.op {
@@ -145,6 +142,8 @@ func (s *state) store(e shard.Entry, c *command) result {
 	k := streamKey{to: c.account, from: keyOf(c.from, c.fromDevice)}
 	last, known := s.stream(k)
 	switch {
+	case s.broken != nil:
+		return result{}
 	case known && c.id <= last.last:
 		return result{verdict: duplicate}
 	case known && c.after > last.last:
@@ -167,6 +166,8 @@ func (s *state) store(e shard.Entry, c *command) result {
 func (s *state) storeRead(e shard.Entry, c *command) result {
 	q := s.queue(keyOf(c.account, c.device))
 	switch {
+	case s.broken != nil:
+		return result{}
 	case q.tomb != 0:
 		return result{verdict: admitted, reason: stanza.ReasonUnlinked}
 	case !room(q, c, len(c.body)):
@@ -178,7 +179,7 @@ func (s *state) storeRead(e shard.Entry, c *command) result {
 }
 
 func (s *state) storeMessage(e shard.Entry, c *command) result {
-	if r := s.findTargets(c); r.verdict == refused {
+	if r := s.findTargets(c); r.verdict == refused || s.broken != nil {
 		return r
 	}
 	for _, t := range s.targets {
@@ -285,7 +286,7 @@ func (s *state) ack(e shard.Entry, c *command) result {
 	var r record
 	for seq := q.head; seq < end; seq++ {
 		if !s.read(q, seq, &r) {
-			continue
+			return result{}
 		}
 		charge += r.charge()
 		if r.kind == recordMessage && !q.wasRaised(seq) {
@@ -315,7 +316,7 @@ func (s *state) raiseSiblings(a stanza.Account, l siblings) {
 // drop empties the queue of an unlinked device and leaves a tombstone.
 func (s *state) drop(e shard.Entry, c *command) result {
 	q := s.queue(keyOf(c.account, c.device))
-	if q.tomb != 0 {
+	if q.tomb != 0 || s.broken != nil {
 		return result{}
 	}
 	n := int(q.entries())
@@ -332,14 +333,13 @@ func (s *state) cut(q *queue, to uint64, charge int64) {
 	}
 	q.head = to
 	if q.head == q.next {
-		charge = q.bytes // whatever damaged records counted
 		q.oldest = 0
 	}
 	q.bytes -= charge
 	s.entries -= n
 	s.bytes -= charge
 	s.resident -= q.forget(to)
-	q.trimFront()
+	s.trimFront(q)
 	q.trimRaised()
 	if q.head < q.next && q.memLo <= q.head {
 		q.oldest = stampOf(q.inMemory(q.head))
@@ -348,20 +348,20 @@ func (s *state) cut(q *queue, to uint64, charge int64) {
 	s.markDirty(q)
 }
 
-// find returns a queue of the logical state, nil if there is none.
+// find returns a queue of the logical state, nil if there is none, or if it cannot be read: then the state is broken.
 func (s *state) find(k queueKey) *queue {
 	if q, ok := s.queues[k]; ok {
 		return q
 	}
 	s.key = appendKey(s.key[:0], tableQueue, uint64(k))
 	b, ok, err := s.t.Get(s.key)
-	s.check(err)
-	if !ok {
+	s.check(s.key, err)
+	if !ok || err != nil {
 		return nil
 	}
 	q := newQueue(k)
 	if !decodeQueue(b, q) {
-		s.damaged("queue")
+		s.damaged(s.key, isMalformed)
 		return nil
 	}
 	s.adopt(q)

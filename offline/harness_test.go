@@ -63,6 +63,20 @@ type harness struct {
 	o     *Offline
 	rafts []*fakeRaft
 	woken chan struct{}
+
+	mayFail bool
+	failure error // what stopped the host
+}
+
+// mustNotFail is the failure of a host in tests that expect none.
+func mustNotFail(err error) { panic(err) }
+
+// failed stops the host.
+func (h *harness) failed(err error) {
+	if !h.mayFail {
+		mustNotFail(err)
+	}
+	h.failure = err
 }
 
 func newHarness(t *testing.T, shards int, change func(*Config)) *harness {
@@ -76,7 +90,7 @@ func newHarness(t *testing.T, shards int, change func(*Config)) *harness {
 	count := newCounters(nil)
 	for n := range shards {
 		id := stanza.QueueGroup(n)
-		m := newGroup(cfg, id, shards, h.o.peers, count, log)
+		m := newGroup(cfg, id, shards, h.o.peers, count, log, h.failed)
 		if err := m.loadFrom(newMemTables()); err != nil {
 			t.Fatal(err)
 		}

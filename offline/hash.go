@@ -1,6 +1,7 @@
 package offline
 
 import (
+	"bytes"
 	"encoding/binary"
 
 	"github.com/cespare/xxhash/v2"
@@ -36,22 +37,14 @@ func (s *state) hashQueue(q *queue) uint64 {
 		_, _ = d.Write(b)
 		_, _ = d.Write(rec)
 	}
-	q.front = nil
+	s.dropFront(q)
 	return d.Sum64()
 }
 
 // eachQueue visits every queue of the logical state once, those not in the cache as passing objects.
 func (s *state) eachQueue(f func(*queue)) {
 	var others []*queue
-	s.check(s.t.Scan([]byte{tableQueue}, []byte{tableQueue + 1}, func(k, v []byte) bool {
-		key := queueKey(keyPart(k, 0))
-		if s.queues[key] == nil {
-			if q := newQueue(key); decodeQueue(v, q) {
-				others = append(others, q)
-			}
-		}
-		return true
-	}))
+	s.scanQueues([]byte{tableQueue}, []byte{tableQueue + 1}, func(q *queue) { others = append(others, q) })
 	for _, q := range others {
 		f(q)
 	}
@@ -62,20 +55,45 @@ func (s *state) eachQueue(f func(*queue)) {
 	}
 }
 
-// eachStream visits every stream whose key is in [lo, hi).
+// scanQueues visits the queues in tables whose key is in [lo, hi) and that are not in the cache, as passing objects. It ends at one
+// that cannot be read.
+func (s *state) scanQueues(lo, hi []byte, f func(*queue)) {
+	s.check(lo, s.t.Scan(lo, hi, func(k, v []byte) bool {
+		if len(k) != 9 {
+			s.damaged(k, isMalformed)
+			return false
+		}
+		key := queueKey(keyPart(k, 0))
+		if s.queues[key] != nil {
+			return true
+		}
+		q := newQueue(key)
+		if !decodeQueue(v, q) {
+			s.damaged(k, isMalformed)
+			return false
+		}
+		f(q)
+		return true
+	}))
+}
+
+// eachStream visits every stream whose key is in [lo, hi). It ends at one that cannot be read.
 func (s *state) eachStream(lo, hi []byte, f func(streamKey, streamState)) {
-	s.check(s.t.Scan(lo, hi, func(k, v []byte) bool {
+	s.check(lo, s.t.Scan(lo, hi, func(k, v []byte) bool {
+		st, ok := decodeStream(v)
+		if len(k) != 17 || !ok {
+			s.damaged(k, isMalformed)
+			return false
+		}
 		key := streamKeyOf(k)
-		if _, ok := s.streams.dirty[key]; !ok {
-			if st, ok := decodeStream(v); ok {
-				f(key, st)
-			}
+		if _, changed := s.streams.dirty[key]; !changed {
+			f(key, st)
 		}
 		return true
 	}))
 	for k, v := range s.streams.dirty {
-		key := string(appendKey(nil, tableStream, uint64(k.to), uint64(k.from)))
-		if v.stamp != 0 && key >= string(lo) && key < string(hi) {
+		s.key = appendKey(s.key[:0], tableStream, uint64(k.to), uint64(k.from))
+		if v.stamp != 0 && bytes.Compare(s.key, lo) >= 0 && bytes.Compare(s.key, hi) < 0 {
 			f(k, v)
 		}
 	}

@@ -26,7 +26,7 @@ func (m *group) handle(it *link.Item) {
 	case link.KindDetach:
 		m.handleDetach(env)
 	case link.KindAttachDone:
-		m.synced = m.synced || env.Term == m.term
+		// Nothing waits for it: messages for a device that is not attached are queued.
 	case link.KindDeliveryAck:
 		m.handleDeliveryAck(env)
 	case link.KindExpect:
@@ -78,8 +78,8 @@ func answerNotLeader(s *link.Stream, env *link.Envelope) {
 	_ = s.Send(&answer) // lost: the sender's client tries again
 }
 
-// downOverhead covers everything in a downward message besides the ciphertext.
-const downOverhead = 64
+// downOverhead is what a downward message has at most besides the ciphertext: tag, length, four attributes, the body's key.
+const downOverhead = 1 + 3 + (1 + 8) + (1 + 5) + (1 + 3) + (1 + 8) + 1
 
 // handleStore proposes a message or read receipt, or refuses it.
 func (m *group) handleStore(env *link.Envelope) {

@@ -2,6 +2,7 @@ package offline
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -57,8 +58,11 @@ type group struct {
 	count  *counters
 	gauges groupGauges
 	log    *slog.Logger
-	inbox  *link.Inbox
-	waker  atomic.Pointer[proposer]
+
+	stopHost func(error) // shard.Host.Fail
+
+	inbox *link.Inbox
+	waker atomic.Pointer[proposer]
 
 	raft proposer // nil until bound
 	last time.Time
@@ -77,7 +81,6 @@ type group struct {
 	retries  timers[*pending]
 	sweeps   [2]sweep
 	idle     map[queueKey]int64 // when an unlink was asked for
-	synced   bool               // the router has re-sent its attachments
 
 	published int64
 
@@ -87,12 +90,13 @@ type group struct {
 	cmdOut []byte
 }
 
-func newGroup(cfg Config, id stanza.Group, shards int, p *peers, c *counters, log *slog.Logger) *group {
+// newGroup returns the group of id; stopHost is called when the group cannot go on.
+func newGroup(cfg Config, id stanza.Group, shards int, p *peers, c *counters, log *slog.Logger, stopHost func(error)) *group {
 	m := &group{
-		state: newState(log, cfg.StreamCache),
-		cfg:   cfg, id: id, shards: shards, peers: p, count: c, gauges: c.group(id), log: log,
+		cfg: cfg, id: id, shards: shards, peers: p, count: c, gauges: c.group(id), log: log, stopHost: stopHost,
 		idle: map[queueKey]int64{},
 	}
+	m.state = newState(m.failed, cfg.StreamCache)
 	m.sweeps[0] = sweep{op: opExpireQueues, every: cfg.Sweep.D().Milliseconds()}
 	m.sweeps[1] = sweep{op: opExpireStreams, every: cfg.StreamSweep.D().Milliseconds()}
 	m.inbox = link.NewInbox(func() {
@@ -117,14 +121,17 @@ func (m *group) bind(r proposer) {
 func (m *group) Load(t shard.Tables, _ uint64) error { return m.loadFrom(shardTables{t}) }
 
 func (m *group) loadFrom(t tables) error {
-	m.state = newState(m.log, m.cfg.StreamCache)
+	m.state = newState(m.failed, m.cfg.StreamCache)
 	return m.state.load(t)
 }
+
+// failed stops the host: the fold cannot go on. No turn follows.
+func (m *group) failed(err error) { m.stopHost(fmt.Errorf("offline: %s: %w", m.id, err)) }
 
 // Apply implements shard.Machine.
 func (m *group) Apply(e shard.Entry) result {
 	r := m.apply(e)
-	if m.leading && r.verdict == done && m.cmd.op == opDrop {
+	if m.leading && m.broken == nil && m.cmd.op == opDrop {
 		if q := m.queues[keyOf(m.cmd.account, m.cmd.device)]; q.att != nil {
 			m.close(q.att.gw, q.att.slot, q.att.gen, stanza.ReasonUnlinked)
 			m.detach(q)
@@ -135,8 +142,10 @@ func (m *group) Apply(e shard.Entry) result {
 
 // Flush implements shard.Machine.
 func (m *group) Flush(b *shard.Batch) error {
-	m.flush(b)
-	return nil
+	if m.broken == nil {
+		m.flush(b)
+	}
+	return m.broken
 }
 
 // Dirty implements shard.Machine.
@@ -147,7 +156,7 @@ func (m *group) Hash() uint64 { return m.hash() }
 
 // Lead implements shard.Machine: say hello, so that routers re-send attachments, and take up the pending receipts.
 func (m *group) Lead(term uint64) {
-	m.term, m.epochs, m.leading, m.synced = term, 0, true, false
+	m.term, m.epochs, m.leading = term, 0, true
 	m.greet = append(m.greet[:0], m.peers.all()...)
 	for _, p := range m.pending {
 		p.send = sending{again: true} // an earlier leader may have sent it
@@ -160,7 +169,7 @@ func (m *group) Lead(term uint64) {
 // Follow implements shard.Machine: everything soft goes.
 func (m *group) Follow() {
 	m.log.Info("following", "term", m.term)
-	m.leading, m.synced = false, false
+	m.leading = false
 	for _, q := range m.queues {
 		q.att, q.ready = nil, false
 	}
@@ -175,9 +184,9 @@ func (m *group) Follow() {
 	clear(m.idle)
 }
 
-// Turn implements shard.Machine.
+// Turn implements shard.Machine. A group whose state is broken is silent until the process ends: what it had to say might be wrong.
 func (m *group) Turn() {
-	if m.raft == nil {
+	if m.raft == nil || m.broken != nil {
 		return
 	}
 	items := m.inbox.Drain()
@@ -191,7 +200,9 @@ func (m *group) Turn() {
 		m.sendRaised()
 		m.sayHello()
 	}
-	m.count.aheadBytes.Add(float64(m.relieve(int64(m.cfg.Cache))))
+	if m.broken == nil {
+		m.count.aheadBytes.Add(float64(m.relieve(int64(m.cfg.Cache))))
+	}
 }
 
 // Bounds of a tick's background work.
@@ -209,6 +220,9 @@ func (m *group) Tick(now time.Time) {
 		m.now += min(max(now.Sub(m.last), 0), maxTick).Milliseconds()
 	}
 	m.last, m.wall, m.turn = now, now.UnixMilli(), m.now
+	if m.broken != nil {
+		return
+	}
 	m.count.aheadBytes.Add(float64(m.writeAged(m.now-m.cfg.WriteAheadAge.D().Milliseconds(), aheadPerTick)))
 	m.evictQueues(m.cfg.QueueCache)
 	if m.leading && m.raft != nil {

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"flag"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"testing"
 
@@ -33,7 +32,7 @@ func newFold(t *testing.T, seed uint64, cache int64) *fold {
 }
 
 func (f *fold) open() {
-	f.s = newState(slog.New(slog.DiscardHandler), 4)
+	f.s = newState(mustNotFail, 4)
 	if err := f.s.load(f.tab); err != nil {
 		f.t.Fatal(err)
 	}
@@ -311,6 +310,20 @@ func checkMemory(s *state) string {
 			unflushed += int64(len(q.inMemory(seq)))
 		}
 		resident += own
+	}
+	waiting, readBack := 0, int64(0)
+	for _, p := range s.pending {
+		for _, b := range p.batches {
+			waiting += len(b.ids)
+		}
+	}
+	for q := range s.fronts {
+		for _, rec := range q.front {
+			readBack += int64(len(rec))
+		}
+	}
+	if waiting != s.waiting || readBack != s.readBack {
+		return fmt.Sprintf("%d receipts wait, %d bytes read back, want %d and %d", s.waiting, s.readBack, waiting, readBack)
 	}
 	if resident != s.resident || unflushed != s.unflushed {
 		return fmt.Sprintf("resident %d and unflushed %d, want %d and %d", s.resident, s.unflushed, resident, unflushed)

@@ -91,5 +91,10 @@ func (m *group) publish() {
 	g.streams.Set(float64(len(m.state.streams.dirty)))
 	m.count.hits.Add(float64(m.hits))
 	m.count.misses.Add(float64(m.misses))
-	m.hits, m.misses = 0, 0
+	if m.leading {
+		for range m.lost {
+			m.count.dropped.Inc(stanza.ReasonReceiptFull)
+		}
+	}
+	m.hits, m.misses, m.lost = 0, 0, 0
 }

@@ -23,9 +23,9 @@ type Deps struct {
 	Cluster     string
 	Logger      *slog.Logger          // nil: discards
 	Registerer  prometheus.Registerer // nil: no metrics
-	Clock       func() time.Time      // not used: the host's clock ticks here
 	Host        *shard.Host           // of this daemon alone; the process closes it after Run
 	Groups      []int                 // the shard numbers that this process holds
+	LinkCredit  int                   // bytes on their way here from one peer for one group; 0: link.DefaultCredits
 }
 
 // Offline is the daemon: the queue groups of this process and their end of the links. Its methods are safe for concurrent use.
@@ -72,7 +72,7 @@ func New(cfg Config, deps Deps) (*Offline, error) {
 		if o.groups[id] != nil {
 			return nil, fmt.Errorf("offline: shard %d is named twice", n)
 		}
-		s := &served{group: newGroup(cfg, id, deps.Shards, o.peers, count, o.log.With("group", id.String()))}
+		s := &served{group: newGroup(cfg, id, deps.Shards, o.peers, count, o.log.With("group", id.String()), deps.Host.Fail)}
 		o.groups[id] = s
 		o.order = append(o.order, s)
 	}
@@ -82,7 +82,7 @@ func New(cfg Config, deps Deps) (*Offline, error) {
 	info := link.Info{
 		Role: link.RoleOffline, Node: deps.Node, Incarnation: deps.Incarnation, Shards: deps.Shards, Cluster: deps.Cluster,
 	}
-	o.ep = link.NewEndpoint(info, o, link.Options{Logger: o.log, Registerer: deps.Registerer})
+	o.ep = link.NewEndpoint(info, o, link.Options{Credits: deps.LinkCredit, Logger: o.log, Registerer: deps.Registerer})
 	return o, nil
 }
 

@@ -24,8 +24,7 @@ type leader struct {
 }
 
 // peers is whom this process can reach. The maps are copied on write, so that shard goroutines look up without a lock; writes are as
-// rare as streams and elections. Gateways are never removed: attachments may hold them, and one costs a hundred bytes per start of a
-// gateway.
+// rare as streams and elections. A gateway is removed when a new run of the same one comes up; attachments may hold it longer.
 type peers struct {
 	gateways atomic.Pointer[map[link.GatewayID]*gateway]
 	leaders  atomic.Pointer[map[stanza.Group]leader]
@@ -69,7 +68,11 @@ func (p *peers) up(s *link.Stream) {
 	defer p.mu.Unlock()
 	p.streams = append(p.streams, s)
 	if info := s.Peer(); info.Role == link.RoleGateway {
-		p.gatewayLocked(link.GatewayID{Node: info.Node, Incarnation: info.Incarnation}).stream.Store(s)
+		id := link.GatewayID{Node: info.Node, Incarnation: info.Incarnation}
+		p.gatewayLocked(id).stream.Store(s)
+		left := maps.Clone(*p.gateways.Load())
+		maps.DeleteFunc(left, func(o link.GatewayID, _ *gateway) bool { return o.Node == id.Node && o != id })
+		p.gateways.Store(&left)
 	}
 }
 
@@ -78,8 +81,8 @@ func (p *peers) down(s *link.Stream) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.streams = slices.DeleteFunc(p.streams, func(o *link.Stream) bool { return o == s })
-	if info := s.Peer(); info.Role == link.RoleGateway {
-		p.gatewayLocked(link.GatewayID{Node: info.Node, Incarnation: info.Incarnation}).stream.CompareAndSwap(s, nil)
+	if g := (*p.gateways.Load())[link.GatewayID{Node: s.Peer().Node, Incarnation: s.Peer().Incarnation}]; g != nil {
+		g.stream.CompareAndSwap(s, nil)
 	}
 	left := maps.Clone(*p.leaders.Load())
 	maps.DeleteFunc(left, func(_ stanza.Group, l leader) bool { return l.stream == s })

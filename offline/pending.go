@@ -53,8 +53,16 @@ type receiptBatch struct {
 // the sender's shard is down and the pair exchanges 65,536 messages meanwhile.
 const maxBatches = 1024
 
+// maxWaiting bounds the receipts of a group that wait for other shards, about 100 MiB of them; later ones are dropped and counted. It
+// is reached when a part of the cluster is down for long. A constant, because it decides what a replay raises.
+const maxWaiting = 1 << 18
+
 // raise notes that the first device of an account has a message.
 func (s *state) raise(k receiptKey, id uint64, stamp int64) {
+	if s.waiting >= maxWaiting {
+		s.lost++
+		return
+	}
 	p := s.pending[k]
 	if p == nil {
 		p = s.newPending(k)
@@ -66,6 +74,8 @@ func (s *state) raise(k receiptKey, id uint64, stamp int64) {
 	n := len(p.batches)
 	if n == 0 || len(p.batches[n-1].ids) >= stanza.MaxPacked {
 		if n >= maxBatches {
+			s.waiting -= len(p.batches[0].ids)
+			s.lost += uint64(len(p.batches[0].ids))
 			p.batches = slices.Delete(p.batches, 0, 1)
 		}
 		p.batches = append(p.batches, receiptBatch{stamp: stamp, ids: p.spare[:0]})
@@ -75,6 +85,7 @@ func (s *state) raise(k receiptKey, id uint64, stamp int64) {
 	b := &p.batches[n-1]
 	if at, found := slices.BinarySearch(b.ids, id); !found {
 		b.ids = slices.Insert(b.ids, at, id)
+		s.waiting++
 	}
 	s.dirtyPending[k] = p.stored
 	s.list(p)
@@ -100,7 +111,9 @@ func (s *state) confirm(c *command) result {
 		if !ok {
 			break
 		}
-		p.remove(id)
+		if p.remove(id) {
+			s.waiting--
+		}
 	}
 	if p.send.away && bytes.Equal(c.body, p.send.packed[1:]) { // not a late repeat of what was confirmed before
 		p.send.away, p.send.again = false, false // what is left was never sent
@@ -109,13 +122,14 @@ func (s *state) confirm(c *command) result {
 	return result{count: n}
 }
 
-func (p *pending) remove(id uint64) {
+func (p *pending) remove(id uint64) bool {
 	for i := range p.batches {
 		if at, found := slices.BinarySearch(p.batches[i].ids, id); found {
 			p.batches[i].ids = slices.Delete(p.batches[i].ids, at, at+1)
-			return
+			return true
 		}
 	}
+	return false
 }
 
 // settle drops the empty batches of p, and p when none is left.
@@ -147,6 +161,8 @@ func (s *state) receipt(e shard.Entry, c *command) result {
 		body = s.withoutQueued(q, c)
 	}
 	switch {
+	case s.broken != nil:
+		return result{}
 	case q.tomb != 0:
 		return result{reason: stanza.ReasonUnlinked}
 	case len(body) == 0:
@@ -173,7 +189,10 @@ func (s *state) withoutQueued(q *queue, c *command) []byte {
 	}
 	var r record
 	for seq := q.head; seq < q.next && len(ids) > 0; seq++ {
-		if !s.read(q, seq, &r) || r.kind != recordDelivered || r.from != c.from {
+		if !s.read(q, seq, &r) {
+			return nil
+		}
+		if r.kind != recordDelivered || r.from != c.from {
 			continue
 		}
 		for it := stanza.Packed(r.body); ; {
@@ -204,6 +223,7 @@ func (s *state) expireReceipts(c *command) result {
 			s.settleExpired(p)
 		}
 	}
+	s.waiting -= n
 	return result{count: n, reason: stanza.ReasonReceiptExpired}
 }
 
@@ -249,12 +269,14 @@ func decodePending(b []byte, p *pending) bool {
 		var n, id, distance uint64
 		f.stamp(&batch.stamp)
 		f.uint(&n, stanza.MaxPacked)
+		f.bad = f.bad || n == 0
 		for ; n > 0 && !f.bad; n-- {
 			f.uint(&distance, stanza.MaxID)
+			f.bad = f.bad || distance == 0
 			id += distance
 			batch.ids = append(batch.ids, id)
 		}
 		p.batches = append(p.batches, batch)
 	}
-	return !f.bad
+	return !f.bad && len(p.batches) > 0
 }

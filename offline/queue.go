@@ -153,22 +153,6 @@ func (q *queue) forget(to uint64) int64 {
 	return freed
 }
 
-// trimFront lets go of what was read back and is gone.
-func (q *queue) trimFront() {
-	if q.front == nil {
-		return
-	}
-	if q.frontLo+uint64(len(q.front)) <= q.head {
-		q.front = nil
-		return
-	}
-	for q.frontLo < q.head {
-		q.front[0] = nil
-		q.front = q.front[1:]
-		q.frontLo++
-	}
-}
-
 // classes are lists of queues by the magnitude of their bytes in memory: the heaviest is found without looking for it. Class 0 are
 // queues without entries in memory, those longest so first.
 type classes [64]struct{ first, last *queue }

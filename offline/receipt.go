@@ -177,7 +177,7 @@ func (m *group) receiptDone(p *proposal, o shard.Outcome, r result) {
 		Account: stanza.Account(p.id), ID: first, Payload: m.out,
 	}
 	if err := p.from.Send(&m.env); err != nil {
-		m.count.dropped.Inc(dropReason(err))
+		m.count.dropped.Inc(link.ReasonOf(err))
 	}
 }
 

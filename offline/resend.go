@@ -24,10 +24,15 @@ func (m *group) handleExpect(env *link.Envelope) {
 		return
 	}
 	a.expected = n
+	if a.sent[i].seq < a.q.head {
+		m.unresponsive(a) // it is gone: the numbers cannot be made whole, a new session can
+		return
+	}
 	m.resend(a, int(i))
 }
 
-// resend sends everything from index i of what is unacked again.
+// resend sends everything from index i of what is unacked again. What left the queue meanwhile, because an ack of the device's last
+// session was committed or because it expired, is not needed for that: the gateway has written it, or else asks for it.
 func (m *group) resend(a *attachment, i int) {
 	s := a.gw.stream.Load()
 	if s == nil {
@@ -35,9 +40,10 @@ func (m *group) resend(a *attachment, i int) {
 	}
 	for ; i < len(a.sent); i++ {
 		seq := a.sent[i].seq
-		if seq < a.q.head || !m.encodeDown(a.q, seq) {
-			// It expired on its way: the numbers cannot be made whole, a new session can.
-			m.unresponsive(a)
+		if seq < a.q.head {
+			continue
+		}
+		if !m.encodeDown(a.q, seq) {
 			return
 		}
 		if m.deliver(s, a, a.acked+uint64(i)+1) != nil {
@@ -47,9 +53,14 @@ func (m *group) resend(a *attachment, i int) {
 	}
 }
 
+// unresponsive has the session closed. It stays attached until that is on its way: a session that nobody closes, and nobody pushes
+// to, would never get anything.
 func (m *group) unresponsive(a *attachment) {
-	m.close(a.gw, a.slot, a.gen, stanza.ReasonUnresponsive)
-	m.detach(a.q)
+	if m.close(a.gw, a.slot, a.gen, stanza.ReasonUnresponsive) {
+		m.detach(a.q)
+		return
+	}
+	a.due = m.now + firstResend
 }
 
 // checkAttachments resends what is due and gives up sessions without progress.
@@ -59,14 +70,16 @@ func (m *group) checkAttachments() {
 		if !ok {
 			return
 		}
-		a.timed = false
+		if a.armed > m.now {
+			continue // it was due earlier, and is armed anew
+		}
+		a.armed = 0
 		if a.q.att != a || len(a.sent) == 0 {
 			continue
 		}
 		m.checkAttachment(a)
 		if a.q.att == a {
-			a.timed = true
-			m.timers.arm(a.due, a)
+			m.arm(a)
 		}
 	}
 }
@@ -92,11 +105,27 @@ func (m *group) checkAttachment(a *attachment) {
 	m.resend(a, 0)
 }
 
-// gatewayUp resumes the attachments of a gateway whose stream is up: what was on the way may be lost.
+// arm makes sure that a comes out of the timers when it is due. An entry that is too late stays, and is passed over: there is one
+// for each backoff that an ack ended, for as long as that would have lasted.
+func (m *group) arm(a *attachment) {
+	if a.armed == 0 || a.due < a.armed {
+		a.armed = a.due
+		m.timers.arm(a.due, a)
+	}
+}
+
+// gatewayUp resumes the attachments of a gateway whose stream is up: what was on the way may be lost. Those of earlier runs of the same
+// gateway are dropped with it.
 func (m *group) gatewayUp(s *link.Stream) {
 	for _, q := range m.queues {
 		a := q.att
-		if a == nil || a.gw.stream.Load() != s {
+		switch {
+		case a == nil:
+			continue
+		case a.gw.id.Node == s.Peer().Node && a.gw.id.Incarnation != s.Peer().Incarnation:
+			m.detach(q)
+			continue
+		case a.gw.stream.Load() != s:
 			continue
 		}
 		a.progress, a.step, a.expected = m.now, 0, 0

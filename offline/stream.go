@@ -37,13 +37,13 @@ func (s *state) stream(k streamKey) (streamState, bool) {
 	}
 	s.key = appendKey(s.key[:0], tableStream, uint64(k.to), uint64(k.from))
 	b, ok, err := s.t.Get(s.key)
-	s.check(err)
-	if !ok {
+	s.check(s.key, err)
+	if !ok || err != nil {
 		return streamState{}, false
 	}
 	v, ok := decodeStream(b)
 	if !ok {
-		s.damaged("stream")
+		s.damaged(s.key, isMalformed)
 		return streamState{}, false
 	}
 	s.streams.cache(k, v)

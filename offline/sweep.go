@@ -68,7 +68,8 @@ func (m *group) sliceEnd(w *sweep) (hi [2]uint64) {
 		table, parts = tableStream, 2
 	}
 	n := 0
-	m.check(m.t.Scan(appendKey(nil, table, w.lo[:parts]...), []byte{table + 1}, func(k, _ []byte) bool {
+	lo := appendKey(nil, table, w.lo[:parts]...)
+	m.check(lo, m.t.Scan(lo, []byte{table + 1}, func(k, _ []byte) bool {
 		if n++; n <= m.cfg.SweepSlice {
 			return true
 		}

@@ -13,6 +13,7 @@ type memTables struct {
 	rows    map[string]string
 	journal []memBatch // since base
 	base    map[string]string
+	err     error // of every reading and writing
 }
 
 type memBatch struct {
@@ -31,11 +32,17 @@ func newMemTables() *memTables {
 }
 
 func (t *memTables) Get(key []byte) ([]byte, bool, error) {
+	if t.err != nil {
+		return nil, false, t.err
+	}
 	v, ok := t.rows[string(key)]
 	return []byte(v), ok, nil
 }
 
 func (t *memTables) Scan(lower, upper []byte, f func(k, v []byte) bool) error {
+	if t.err != nil {
+		return t.err
+	}
 	var keys []string
 	for k := range t.rows {
 		if k >= string(lower) && (upper == nil || k < string(upper)) {
@@ -63,6 +70,9 @@ func (b *memBatch) DeleteRange(lo, hi []byte) {
 	b.changes = append(b.changes, memChange{op: 'r', key: string(lo), val: string(hi)})
 }
 func (b *memBatch) Commit() error {
+	if b.t.err != nil {
+		return b.t.err
+	}
 	b.t.journal = append(b.t.journal, *b)
 	b.apply(b.t.rows)
 	return nil

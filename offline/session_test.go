@@ -1,0 +1,191 @@
+package offline
+
+import (
+	"testing"
+	"time"
+
+	"linecard.example/internal/link"
+	"linecard.example/internal/stanza"
+)
+
+// post puts envelopes into the first group's inbox, to be handled in one turn.
+func (h *harness) post(envs ...link.Envelope) {
+	for i := range envs {
+		envs[i].Group = h.m().id
+	}
+	h.m().inbox.Push(nil, envs...)
+	h.drive()
+}
+
+func deliveryAck(e link.Envelope, number uint64) link.Envelope {
+	return link.Envelope{
+		Kind: link.KindDeliveryAck, Account: e.Account, Device: e.Device, Slot: e.Slot, Gen: e.Gen, Epoch: e.Epoch, ID: number,
+	}
+}
+
+// TestLastAckOfSession acks and ends the session within one turn: the device has the message, so it must not wait for its next session.
+func TestLastAckOfSession(t *testing.T) {
+	for _, replaced := range []bool{false, true} {
+		h := newHarness(t, 1, nil)
+		gw := h.peer(link.RoleGateway, 1, 0)
+		gw.store(7, 1, 1, 0, 9, 1)
+		gw.attach(link.KindAttach, 9, 1, 7, 1)
+		e, _ := gw.delivered()
+		end := link.Envelope{Kind: link.KindDetach, Gateway: gw.id, Account: 9, Device: 1, Slot: 7, Gen: 1, Serial: 1}
+		if replaced {
+			end.Kind, end.Slot, end.Serial = link.KindAttach, 8, 2
+		}
+		h.post(deliveryAck(e, 1), end)
+		if n := h.m().queue(keyOf(9, 1)).entries(); n != 0 {
+			t.Errorf("replaced %v: %d entries stay", replaced, n)
+		}
+	}
+}
+
+// TestAckOfLastSessionCommitsLate: a device comes back while an ack of its last session is in flight, and is slow to ack the repeats. It
+// is not to blame: only if the gateway did not write what is gone by now, the session is closed.
+func TestAckOfLastSessionCommitsLate(t *testing.T) {
+	h := newHarness(t, 1, nil)
+	gw := h.peer(link.RoleGateway, 1, 0)
+	for id := uint64(1); id <= 3; id++ {
+		gw.store(7, 1, id, id-1, 9, 1)
+	}
+	gw.attach(link.KindAttach, 9, 1, 7, 1)
+	var e link.Envelope
+	for range 3 {
+		e, _ = gw.delivered()
+	}
+	h.rafts[0].hold = true
+	h.post(deliveryAck(e, 2))
+	gw.attach(link.KindAttach, 9, 1, 8, 2)
+	for range 3 {
+		e, _ = gw.delivered()
+	}
+	h.rafts[0].hold = false
+	h.drive()
+	q := h.m().queue(keyOf(9, 1))
+	if q.entries() != 1 || e.Slot != 8 {
+		t.Fatalf("%d entries, %+v", q.entries(), e)
+	}
+	h.tick(1200 * time.Millisecond)
+	if again, id := gw.delivered(); id != 3 || again.ID != 3 {
+		t.Errorf("%d in %+v", id, again)
+	}
+	if gw.count(link.KindClose) != 0 || gw.count(link.KindDeliver) != 0 || q.att == nil {
+		t.Fatal("closed for being slow, or sent what is gone")
+	}
+	gw.answer(link.KindExpect, e, 1)
+	if c := gw.take(link.KindClose); c.Reason != stanza.ReasonUnresponsive || c.Slot != 8 {
+		t.Errorf("%+v", c)
+	}
+}
+
+// TestCloseWaitsForCredit: a session that cannot be told to close stays attached, so that it is told later.
+func TestCloseWaitsForCredit(t *testing.T) {
+	h := newHarness(t, 1, nil)
+	other := h.peer(link.RoleGateway, 2, 0)
+	gw := h.peer(link.RoleGateway, 1, 1500)
+	gw.held = true
+	gw.attach(link.KindAttach, 9, 1, 7, 1)
+	q := h.m().queue(keyOf(9, 1))
+	h.until("the attachment", func() bool { return q.att != nil })
+	for id := uint64(1); id <= 20; id++ {
+		other.store(7, 1, id, 0, 9, 1)
+	}
+	other.fence()
+	h.tick(50 * time.Second)
+	if q.att == nil || h.m().attached != 1 {
+		t.Fatal("forgotten, and the gateway does not know")
+	}
+	gw.mu.Lock()
+	gw.held = false
+	for _, e := range gw.got {
+		gw.stream.Done(e.Group, e.Size())
+	}
+	gw.mu.Unlock()
+	h.until("the end of the attachment", func() bool {
+		h.tick(time.Second)
+		return q.att == nil
+	})
+	if c := gw.take(link.KindClose); c.Reason != stanza.ReasonUnresponsive || c.Slot != 7 {
+		t.Errorf("%+v", c)
+	}
+}
+
+// TestResendAfterBackoff: an ack ends the backoff, so what is lost next goes again after a second.
+func TestResendAfterBackoff(t *testing.T) {
+	h := newHarness(t, 1, nil)
+	gw := h.peer(link.RoleGateway, 1, 0)
+	gw.attach(link.KindAttach, 9, 1, 7, 1)
+	for id := uint64(1); id <= 2; id++ {
+		gw.store(7, 1, id, 0, 9, 1)
+	}
+	gw.delivered()
+	e, _ := gw.delivered()
+	h.tick(16 * time.Second) // resends at 1, 3, 7, 15; the next at 31
+	for range 4 {
+		gw.delivered()
+		gw.delivered()
+	}
+	gw.answer(link.KindDeliveryAck, e, 1)
+	gw.fence()
+	h.tick(1200 * time.Millisecond)
+	if n := gw.count(link.KindDeliver); n != 1 {
+		t.Errorf("%d resends in a second", n)
+	}
+	gw.answer(link.KindDeliveryAck, e, 2)
+	gw.fence()
+	h.tick(40 * time.Second)
+	if n := len(h.m().timers); n != 0 {
+		t.Errorf("%d timers stay", n)
+	}
+}
+
+// TestGatewayStartsAnew: a new run of a gateway ends the attachments of the one before, and takes its place among the peers.
+func TestGatewayStartsAnew(t *testing.T) {
+	h := newHarness(t, 1, nil)
+	gw := h.peer(link.RoleGateway, 1, 0)
+	gw.attach(link.KindAttach, 9, 1, 7, 1)
+	gw.attach(link.KindAttach, 10, 1, 8, 1)
+	gw.fence()
+	if h.m().attached != 2 {
+		t.Fatal("attached:", h.m().attached)
+	}
+	gw.stop()
+	next := &peer{h: h, id: link.GatewayID{Node: 1, Incarnation: 10}}
+	next.ep = link.NewEndpoint(link.Info{Role: link.RoleGateway, Node: 1, Incarnation: 10, Shards: 1, Cluster: "c"}, next, link.Options{})
+	next.connect()
+	next.fence()
+	if h.m().attached != 0 || len(*h.o.peers.gateways.Load()) != 1 {
+		t.Errorf("%d attached, %d gateways", h.m().attached, len(*h.o.peers.gateways.Load()))
+	}
+}
+
+// TestDownOverhead checks the budget of a downward message against its encoding with every number at its largest.
+func TestDownOverhead(t *testing.T) {
+	s := stanza.MessageDown{ID: stanza.MaxID, From: stanza.MaxAccount, FromDevice: stanza.MaxDevice, SentAt: stanza.MaxID}
+	s.Body = make([]byte, stanza.MaxStanza-downOverhead)
+	if n := len(s.Append(nil)); n != stanza.MaxStanza {
+		t.Errorf("%d bytes, want %d", n, stanza.MaxStanza)
+	}
+	h := newHarness(t, 1, nil)
+	gw := h.peer(link.RoleGateway, 1, 0)
+	gw.attach(link.KindAttach, 9, 1, 7, 1)
+	up := stanza.MessageUp{ID: 8, Account: 9, Version: 1, Body: stanza.AppendCipher(nil, 1, s.Body)}
+	gw.storeStanza(7, 1, 8, 9, up.Append(nil))
+	e, id := gw.delivered()
+	if id != 8 || len(e.Payload) > stanza.MaxStanza {
+		t.Errorf("%d in %d bytes", id, len(e.Payload))
+	}
+}
+
+// TestLargestEntry: every message that a gateway takes fits into a log entry.
+func TestLargestEntry(t *testing.T) {
+	c := message(stanza.MaxAccount, stanza.MaxDevice, stanza.MaxID, stanza.MaxID, stanza.MaxAccount, 1)
+	c.maxEntries, c.maxBytes = 1<<40, 1<<50
+	c.body = stanza.AppendCipher(nil, 1, make([]byte, stanza.MaxStanza-8))
+	var back command
+	if err := decodeCommand(appendCommand(nil, &c), &back); err != nil {
+		t.Error(err)
+	}
+}
