@@ -193,7 +193,14 @@ func (h *Host) Close() error {
 	if h.down.Load() || err != nil {
 		return errors.Join(err, errors.New("shard: the databases were not closed, because the host failed or a group did not stop"))
 	}
-	return errors.Join(h.state.Flush(), h.state.Close(), h.log.Close())
+	flushed := make(chan error, 1)
+	go func() { flushed <- h.state.Flush() }() // Pebble tries for ever on a full disk
+	select {
+	case err := <-flushed:
+		return errors.Join(err, h.state.Close(), h.log.Close())
+	case <-h.failing:
+		return errors.New("shard: the databases were not closed, because the host failed at the last flush")
+	}
 }
 
 // GroupStatus describes one group for metrics, /readyz and admin.
