@@ -109,18 +109,47 @@ func (p *pool) work() {
 		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine, and nobody else gets its low priority
 		lowerPriority()
 	}
+	var done [poolBatch]*job
 	for {
-		j := p.next()
-		if j == nil {
+		n := 0
+		for j := p.next(); j != nil; j = p.more() {
+			if !j.h.gone.Load() {
+				j.run()
+			}
+			if !threadNice {
+				runtime.Gosched() // the next best thing: loops that are ready go first
+			}
+			done[n] = j
+			if n++; n == poolBatch {
+				break
+			}
+		}
+		if n == 0 {
 			return
 		}
-		if !j.h.gone.Load() {
-			j.run()
+		for _, j := range done[:n] {
+			j.loop.post(notice{job: j})
 		}
-		j.loop.post(notice{job: j})
-		if !threadNice {
-			runtime.Gosched() // the next best thing: loops that are ready go first
-		}
+		clear(done[:])
+	}
+}
+
+// poolBatch is how many jobs a worker does before it hands in what it has done, while more are waiting. Each hand-in wakes a loop;
+// a job takes less than 0.1 ms.
+const poolBatch = 4
+
+// more returns a job that waits already, nil if there is none.
+func (p *pool) more() *job {
+	select {
+	case j := <-p.end:
+		return j
+	default:
+	}
+	select {
+	case j := <-p.begin:
+		return j
+	default:
+		return nil
 	}
 }
 
