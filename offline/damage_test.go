@@ -151,7 +151,9 @@ func TestDamageSilencesGroup(t *testing.T) {
 	if err := m.Flush(nil); err == nil {
 		t.Error("flushed")
 	}
-	gw.store(7, 1, 4, 3, 9, 1)
+	h.rafts[0].hold = true
+	s := stanza.MessageUp{ID: 4, Account: 9, Version: 1, Body: body(1)}
+	h.post(link.Envelope{Kind: link.KindStore, Gateway: gw.id, Account: 7, Device: 1, ID: 4, Payload: s.Append(nil)})
 	h.tick(time.Second)
 	if q.entries() != 3 || len(h.rafts[0].queue) != 0 {
 		t.Error("took a turn")

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"linecard.example/internal/link"
+	"linecard.example/internal/shard"
 	"linecard.example/internal/stanza"
 )
 
@@ -131,6 +132,93 @@ func TestReceiptAgain(t *testing.T) {
 	h.rafts[1].hold = false
 	h.until("confirmation", func() bool { return len(h.o.order[0].pending) == 0 })
 	if got := h.receiptIDs(); len(got) != 1 {
+		t.Errorf("receipts %v", got)
+	}
+}
+
+// TestReceiptOfUnknownOutcome: the sender's shard does not know whether it stored a receipt, so it does not confirm it.
+func TestReceiptOfUnknownOutcome(t *testing.T) {
+	for _, local := range []bool{false, true} {
+		h := twoShards(t, nil)
+		gw := h.peer(link.RoleGateway, 1, 0)
+		there, to := h.rafts[1], stanza.Account(10)
+		if local {
+			to = 9
+		}
+		gw.store(7, 1, 1, 0, to, 1)
+		gw.take(link.KindAck)
+		here := h.o.groups[stanza.QueueGroup(int(to)%2)]
+		c := ackTo(to, 1, here.queue(keyOf(to, 1)).next-1)
+		for _, r := range h.rafts {
+			if r.m == here.group {
+				r.index++
+				r.m.Apply(shard.Entry{Index: r.index, Stamp: r.Stamp(), Cmd: appendCommand(nil, &c)})
+			}
+		}
+		there.hold = true
+		h.until("the receipt's proposal", func() bool { return len(there.queue) == 1 })
+		there.hold, there.outcome = false, shard.Unknown
+		there.run()
+		there.outcome = shard.Committed
+		gw.fence()
+		if len(here.pending) != 1 {
+			t.Fatalf("local %v: confirmed though nobody knows", local)
+		}
+		h.tick(1100 * time.Millisecond)
+		h.until("confirmation", func() bool { return len(here.pending) == 0 })
+		if q := h.o.order[1].queue(keyOf(7, 1)); q.entries() != 1 {
+			t.Errorf("local %v: %d receipts", local, q.entries())
+		}
+	}
+}
+
+// TestReceiptConfirmed: only what is committed is confirmed.
+func TestReceiptConfirmed(t *testing.T) {
+	h := newHarness(t, 1, nil)
+	gw := h.peer(link.RoleGateway, 1, 0) // stands for the offline that asks
+	gw.fence()
+	var from *link.Stream
+	for _, s := range h.o.peers.all() {
+		from = s
+	}
+	p := proposal{purpose: forReceipt, from: from, account: 7, device: 1, id: 9, payload: append([]byte{byte(stanza.TagDelivered)}, 1)}
+	for o, want := range map[shard.Outcome]int{shard.Unknown: 0, shard.Rejected: 0, shard.Committed: 1} {
+		h.m().Done(p, o, result{})
+		if n := gw.count(link.KindReceiptStored); n != want {
+			t.Errorf("%v: %d confirmations", o, n)
+		}
+		if want > 0 {
+			gw.take(link.KindReceiptStored)
+		}
+	}
+}
+
+// TestReceiptAfterLeadership: a new leader does not know what the last one sent, so it says that it may be a repeat.
+func TestReceiptAfterLeadership(t *testing.T) {
+	h := twoShards(t, nil)
+	gw := h.peer(link.RoleGateway, 1, 0)
+	h.rafts[1].hold = true
+	h.receive(gw, 1, 2)
+	h.until("the receipt's proposal", func() bool { return len(h.rafts[1].queue) >= 1 })
+	h.o.order[0].Follow()
+	h.o.order[0].Lead(2)
+	h.until("the new leader's", func() bool { return len(h.rafts[1].queue) >= 2 })
+	h.rafts[1].hold = false
+	h.until("confirmation", func() bool { return len(h.o.order[0].pending) == 0 })
+	if got := h.receiptIDs(); len(got) != 1 {
+		t.Errorf("receipts %v", got)
+	}
+}
+
+// TestReceiptForFullQueue: it is dropped, and confirmed, so that nobody tries for a week.
+func TestReceiptForFullQueue(t *testing.T) {
+	h := twoShards(t, func(c *Config) { c.QueueEntries = 1 })
+	gw := h.peer(link.RoleGateway, 1, 0)
+	gw.store(10, 1, 1, 0, 7, 1)
+	gw.take(link.KindAck)
+	h.receive(gw, 1, 1)
+	h.until("confirmation", func() bool { return len(h.o.order[0].pending) == 0 })
+	if got := h.receiptIDs(); len(got) != 0 {
 		t.Errorf("receipts %v", got)
 	}
 }

@@ -339,6 +339,7 @@ func TestGatewayComesBack(t *testing.T) {
 	e, _ := gw.delivered()
 	gw.stop()
 	router.store(7, 1, 2, 0, 9, 1)
+	h.until("the second message", func() bool { return h.m().queue(keyOf(9, 1)).entries() == 2 })
 	h.tick(100 * time.Second) // the device is not to blame
 	if h.m().queue(keyOf(9, 1)).att == nil {
 		t.Fatal("detached while its gateway was away")
@@ -405,7 +406,7 @@ func TestUnlinkIdle(t *testing.T) {
 }
 
 func TestSweeps(t *testing.T) {
-	h := newHarness(t, 1, func(c *Config) { c.SweepSlice = 2 })
+	h := newHarness(t, 1, func(c *Config) { c.SweepSlice = 2; c.StreamSweep = c.Sweep })
 	gw := h.peer(link.RoleGateway, 1, 0)
 	for a := stanza.Account(1); a <= 9; a++ {
 		gw.store(20, 1, uint64(a), 0, a, 1)

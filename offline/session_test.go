@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"linecard.example/internal/link"
+	"linecard.example/internal/shard"
 	"linecard.example/internal/stanza"
 )
 
@@ -20,6 +21,108 @@ func (h *harness) post(envs ...link.Envelope) {
 func deliveryAck(e link.Envelope, number uint64) link.Envelope {
 	return link.Envelope{
 		Kind: link.KindDeliveryAck, Account: e.Account, Device: e.Device, Slot: e.Slot, Gen: e.Gen, Epoch: e.Epoch, ID: number,
+	}
+}
+
+// TestAckOfEarlierEpoch: the session and its slot are the same, but it was attached anew by a new leader. An ack of the old numbers must
+// take nothing.
+func TestAckOfEarlierEpoch(t *testing.T) {
+	h := newHarness(t, 1, nil)
+	gw := h.peer(link.RoleGateway, 1, 0)
+	for id := uint64(1); id <= 2; id++ {
+		gw.store(7, 1, id, 0, 9, 1)
+	}
+	gw.attach(link.KindAttach, 9, 1, 7, 1)
+	gw.delivered()
+	old, _ := gw.delivered()
+	h.post(deliveryAck(old, 1))
+	h.m().Follow()
+	h.m().Lead(2)
+	gw.attach(link.KindAttach, 9, 1, 7, 1)
+	fresh, id := gw.delivered()
+	if id != 2 || fresh.ID != 1 || fresh.Slot != old.Slot || fresh.Epoch <= old.Epoch {
+		t.Fatalf("%d in %+v", id, fresh)
+	}
+	h.post(deliveryAck(old, 1))
+	if n := h.m().queue(keyOf(9, 1)).entries(); n != 1 {
+		t.Fatal("an ack of an earlier epoch took a message")
+	}
+	h.post(deliveryAck(fresh, 1))
+	if n := h.m().queue(keyOf(9, 1)).entries(); n != 0 {
+		t.Error("the message stays")
+	}
+}
+
+// TestAckOfUnknownOutcome: what became of an ack's entry is not known: it is proposed again.
+func TestAckOfUnknownOutcome(t *testing.T) {
+	for _, o := range []shard.Outcome{shard.Unknown, shard.Rejected} {
+		h := newHarness(t, 1, nil)
+		gw := h.peer(link.RoleGateway, 1, 0)
+		gw.store(7, 1, 1, 0, 9, 1)
+		gw.attach(link.KindAttach, 9, 1, 7, 1)
+		e, _ := gw.delivered()
+		raft := h.rafts[0]
+		raft.hold = true
+		h.post(deliveryAck(e, 1))
+		raft.hold, raft.outcome = false, o
+		if !raft.run() {
+			t.Fatal("not proposed")
+		}
+		raft.outcome = shard.Committed
+		h.drive()
+		if n := h.m().queue(keyOf(9, 1)).entries(); n != 0 {
+			t.Errorf("%v: %d entries stay", o, n)
+		}
+	}
+}
+
+// TestLeadAgain loses the lead between an entry and the turn that would push it, and leads again.
+func TestLeadAgain(t *testing.T) {
+	h := newHarness(t, 1, nil)
+	gw := h.peer(link.RoleGateway, 1, 0)
+	gw.attach(link.KindAttach, 9, 1, 7, 1)
+	gw.fence()
+	m := h.m()
+	c := message(7, 1, 1, 0, 9, 1)
+	h.rafts[0].index++
+	m.Apply(shard.Entry{Index: h.rafts[0].index, Stamp: h.rafts[0].Stamp(), Cmd: appendCommand(nil, &c)})
+	m.Follow()
+	m.Lead(2)
+	gw.attach(link.KindAttach, 9, 1, 7, 1)
+	if e, id := gw.delivered(); id != 1 || e.Epoch != link.MakeFence(2, 1) {
+		t.Errorf("%d in %+v", id, e)
+	}
+}
+
+// TestWindowBytes: large messages fill the window before 32 of them do.
+func TestWindowBytes(t *testing.T) {
+	h := newHarness(t, 1, nil)
+	gw := h.peer(link.RoleGateway, 1, 0)
+	gw.attach(link.KindAttach, 9, 1, 7, 1)
+	large := stanza.MessageUp{Account: 9, Version: 1, Body: stanza.AppendCipher(nil, 1, make([]byte, 60_000))}
+	for large.ID = 1; large.ID <= 8; large.ID++ {
+		gw.storeStanza(7, 1, large.ID, 9, large.Append(nil))
+	}
+	if n := gw.count(link.KindDeliver); n != 4 {
+		t.Errorf("%d deliveries of 60 kB in a window of 256 KiB", n)
+	}
+}
+
+// TestAttachedIsNotIdle: a device that is bound is not unlinked, however long it does not read.
+func TestAttachedIsNotIdle(t *testing.T) {
+	h := newHarness(t, 1, func(c *Config) { c.QueueEntries = 1; c.Sweep = c.StreamSweep })
+	gw := h.peer(link.RoleGateway, 1, 0)
+	router := h.peer(link.RoleRouter, 2, 0)
+	router.send(link.Envelope{Kind: link.KindHello, Group: stanza.DirGroup(0), Term: 1})
+	h.until("the hello", func() bool { return h.o.peers.leader(stanza.DirGroup(0)) != nil })
+	gw.store(7, 1, 1, 0, 9, 1)
+	gw.take(link.KindAck)
+	gw.attach(link.KindAttach, 9, 1, 7, 1)
+	h.now = h.now.Add(15 * day)
+	gw.store(7, 1, 2, 1, 9, 1)
+	gw.refused()
+	if n := router.count(link.KindUnlinkIdle); n != 0 {
+		t.Error("asked to unlink a bound device")
 	}
 }
 
