@@ -163,12 +163,12 @@ func (m *group) Lead(term uint64) {
 		m.list(p)
 	}
 	m.startSweeps()
-	m.log.Info("leading", "term", term, "entries", m.entries, "receipts", len(m.pending))
+	m.log.Debug("leading", "term", term, "entries", m.entries, "receipts", len(m.pending))
 }
 
 // Follow implements shard.Machine: everything soft goes.
 func (m *group) Follow() {
-	m.log.Info("following", "term", m.term)
+	m.log.Debug("following", "term", m.term)
 	m.leading = false
 	for _, q := range m.queues {
 		q.att, q.ready = nil, false

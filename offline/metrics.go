@@ -27,9 +27,9 @@ func newCounters(reg prometheus.Registerer) *counters {
 		reg = prometheus.NewRegistry()
 	}
 	c := &counters{
-		refused: metrics.NewReasons(reg, "linecard_offline_refused_total", "Messages refused, by reason."),
-		dropped: metrics.NewReasons(reg, "linecard_offline_dropped_total", "Entries, answers and acks dropped, by reason."),
-		closed:  metrics.NewReasons(reg, "linecard_offline_closed_total", "Sessions told to close, by reason."),
+		refused: metrics.NewReasons(reg, "linecard_offline_refusals_total", "Messages refused, by reason."),
+		dropped: metrics.NewReasons(reg, "linecard_offline_drops_total", "Entries, answers and acks dropped, by reason."),
+		closed:  metrics.NewReasons(reg, "linecard_offline_closes_total", "Sessions told to close, by reason."),
 	}
 	count := func(name, help string) prometheus.Counter {
 		m := prometheus.NewCounter(prometheus.CounterOpts{Name: "linecard_offline_" + name, Help: help})

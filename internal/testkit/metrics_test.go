@@ -172,7 +172,7 @@ func TestMetrics(t *testing.T) {
 					t.Errorf("%s%v is %v, want at least %v", want.name, want.pairs, got, want.least)
 				}
 			}
-			for _, name := range []string{"linecard_gateway_drops_total", "linecard_router_drops_total", "linecard_offline_dropped_total", "linecard_offline_cache_misses_total"} {
+			for _, name := range []string{"linecard_gateway_drops_total", "linecard_router_drops_total", "linecard_offline_drops_total", "linecard_offline_cache_misses_total"} {
 				if m[name] == nil {
 					t.Errorf("no %s", name)
 				}
