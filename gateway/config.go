@@ -85,8 +85,6 @@ type Config struct {
 	// RebindPage is how many sessions a loop looks at in one turn while it re-sends bindings, 16-65536, default 1000. Raising it
 	// finishes sooner and delays messages longer.
 	RebindPage int `toml:"rebind_page"`
-	// LinkCredit bounds the bytes on their way from one peer for one group, 256KiB-1GiB, default 4MiB.
-	LinkCredit config.Size `toml:"link_credit"`
 }
 
 // DefaultConfig returns the configuration that `up` runs with.
@@ -104,7 +102,7 @@ func DefaultConfig() Config {
 		AckTimeout:    config.Duration(45 * time.Second), DefaultPing: config.Duration(time.Minute),
 		RetryAfter: config.Duration(time.Second), DrainRetryAfter: config.Duration(5 * time.Second),
 		DrainTimeout: config.Duration(5 * time.Second),
-		RebindPage:   1000, LinkCredit: 4 << 20,
+		RebindPage:   1000,
 	}
 }
 
@@ -140,7 +138,6 @@ func (c Config) Validate() []error {
 	f.duration("drain_retry_after", c.DrainRetryAfter, 100*time.Millisecond, 10*time.Minute)
 	f.duration("drain_timeout", c.DrainTimeout, 100*time.Millisecond, 5*time.Minute)
 	f.count("rebind_page", c.RebindPage, 16, 65536)
-	f.size("link_credit", c.LinkCredit, 256<<10, 1<<30)
 	return f.List()
 }
 

@@ -29,6 +29,7 @@ type Deps struct {
 	Clock       func() time.Time      // nil: time.Now
 	Static      noise.DHKey           // what clients are shown, retained
 	Cert        []byte                // certificate of Static, retained
+	LinkCredit  int                   // bytes on their way here from one peer for one group; 0: link.DefaultCredits
 }
 
 // Turn is when a loop last did something.
@@ -117,7 +118,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	}
 	g.pool = newPool(cfg.HandshakeQueue)
 	info := link.Info{Role: link.RoleGateway, Node: deps.Node, Incarnation: deps.Incarnation, Shards: deps.Shards, Cluster: deps.Cluster}
-	g.endpoint = link.NewEndpoint(info, g, link.Options{Credits: cfg.LinkCredit.Int(), Logger: g.log, Registerer: g.deps.Registerer})
+	g.endpoint = link.NewEndpoint(info, g, link.Options{Credits: deps.LinkCredit, Logger: g.log, Registerer: g.deps.Registerer})
 	return g, nil
 }
 

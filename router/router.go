@@ -27,6 +27,7 @@ type Deps struct {
 	Clock             func() time.Time
 	Host              *shard.Host // stays the caller's, who closes it after Run has returned
 	Groups            []int       // shard numbers hosted here, each 0 to Shards-1, no repeats
+	LinkCredit        int         // bytes on their way here from one peer for one group; 0: link.DefaultCredits
 }
 
 // Router is the daemon. Safe for concurrent use.
@@ -67,7 +68,7 @@ func New(cfg Config, deps Deps) (*Router, error) {
 		return nil, err
 	}
 	info := link.Info{Role: link.RoleRouter, Node: deps.Node, Incarnation: deps.Incarnation, Shards: deps.Shards, Cluster: deps.Cluster}
-	r.endpoint = link.NewEndpoint(info, r, link.Options{Logger: r.log, Registerer: deps.Registerer})
+	r.endpoint = link.NewEndpoint(info, r, link.Options{Credits: deps.LinkCredit, Logger: r.log, Registerer: deps.Registerer})
 	return r, nil
 }
 

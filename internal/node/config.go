@@ -77,6 +77,9 @@ type LinksConfig struct {
 	Offlines []string `toml:"offlines"`
 	// Shards are the numbers that this router or offline process holds, such as "0-7,12". Default: all.
 	Shards string `toml:"shards"`
+	// Credit bounds the bytes on their way to this process from one peer for one group, 256KiB-1GiB, default 4MiB. Raising it takes
+	// longer bursts and more memory when a loop or a shard does not keep up.
+	Credit config.Size `toml:"credit"`
 }
 
 // DefaultConfig returns the defaults that `up` runs with.
@@ -85,6 +88,7 @@ func DefaultConfig() Config {
 		Cluster: "local", Shards: 16, Data: "./data",
 		Log:   LogConfig{Format: "text", Level: "info"},
 		Admin: AdminConfig{Listen: "127.0.0.1:7401", TurnLimit: config.Duration(5e9)},
+		Links: LinksConfig{Credit: 4 << 20},
 
 		Gateway: gateway.DefaultConfig(), Router: router.DefaultConfig(), Offline: offline.DefaultConfig(),
 	}
@@ -123,6 +127,7 @@ func (c Config) Validate(roles ...Role) error {
 	f.Check(new(slog.Level).UnmarshalText([]byte(c.Log.Level)) == nil, "log.level", "%q: want debug, info, warn or error", c.Log.Level)
 	f.Check(isAddress(c.Admin.Listen), "admin.listen", "%q: want HOST:PORT", c.Admin.Listen)
 	f.Check(c.Admin.TurnLimit.D() >= 1e9, "admin.turn_limit", "%v: want at least 1s", c.Admin.TurnLimit)
+	f.Size("links.credit", c.Links.Credit, 256<<10, 1<<30)
 	if c.Shards >= 1 && c.Shards <= 1024 {
 		_, err := parseShards(c.Links.Shards, c.Shards)
 		f.Check(err == nil, "links.shards", "%v", err)
