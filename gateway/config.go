@@ -108,55 +108,37 @@ func DefaultConfig() Config {
 
 // Validate returns every fault of c, nil when there is none.
 func (c Config) Validate() []error {
-	f := faults{config.NewFaults("gateway.")}
+	f := config.NewFaults("gateway.")
 	_, err := splitListen(c.Listen)
 	f.Check(err == nil, "listen", "%q: want HOST:PORT", c.Listen)
-	f.count("loops", c.Loops, 0, maxLoops)
-	f.count("max_sessions", c.MaxSessions, 0, math.MaxInt32)
-	f.count("handshake_workers", c.HandshakeWorkers, 0, 256)
-	f.count("handshake_queue", c.HandshakeQueue, 1, 1<<20)
-	f.duration("handshake_timeout", c.HandshakeTimeout, time.Second, time.Minute)
-	f.duration("partial_timeout", c.PartialTimeout, time.Second, 10*time.Minute)
-	f.size("partial_bytes", c.PartialBytes, 1<<20, 16<<30)
-	f.rate("handshake_rate", c.HandshakeRate)
-	f.count("handshake_burst", c.HandshakeBurst, 1, 1e6)
-	f.rate("register_rate", c.RegisterRate)
-	f.count("register_burst", c.RegisterBurst, 1, 1e6)
-	f.count("source_entries", c.SourceEntries, 256, 1<<24)
-	f.count("send_rate", c.SendRate, 1, 60000)
-	f.count("send_burst", c.SendBurst, 1, math.MaxUint16)
-	f.count("lookup_rate", c.LookupRate, 1, 250)
-	f.count("lookup_burst", c.LookupBurst, 1, math.MaxUint8)
-	f.count("window_ids", c.WindowIDs, 1, 100)
-	f.size("window_bytes", c.WindowBytes, 64<<10, 504<<10)
-	f.size("max_message", c.MaxMessage, 1<<10, stanza.MaxStanza)
-	f.duration("answer_timeout", c.AnswerTimeout, time.Second, time.Minute)
-	f.size("outbound_cap", c.OutboundCap, 64<<10, 64<<20)
-	f.duration("ack_timeout", c.AckTimeout, 5*time.Second, 3*time.Minute)
-	f.duration("default_ping", c.DefaultPing, minPing, maxPing)
-	f.duration("retry_after", c.RetryAfter, 100*time.Millisecond, 10*time.Minute)
-	f.duration("drain_retry_after", c.DrainRetryAfter, 100*time.Millisecond, 10*time.Minute)
-	f.duration("drain_timeout", c.DrainTimeout, 100*time.Millisecond, 5*time.Minute)
-	f.count("rebind_page", c.RebindPage, 16, 65536)
+	f.Count("loops", c.Loops, 0, maxLoops)
+	f.Count("max_sessions", c.MaxSessions, 0, math.MaxInt32)
+	f.Count("handshake_workers", c.HandshakeWorkers, 0, 256)
+	f.Count("handshake_queue", c.HandshakeQueue, 1, 1<<20)
+	f.Span("handshake_timeout", c.HandshakeTimeout, time.Second, time.Minute)
+	f.Span("partial_timeout", c.PartialTimeout, time.Second, 10*time.Minute)
+	f.Size("partial_bytes", c.PartialBytes, 1<<20, 16<<30)
+	f.Rate("handshake_rate", c.HandshakeRate)
+	f.Count("handshake_burst", c.HandshakeBurst, 1, 1e6)
+	f.Rate("register_rate", c.RegisterRate)
+	f.Count("register_burst", c.RegisterBurst, 1, 1e6)
+	f.Count("source_entries", c.SourceEntries, 256, 1<<24)
+	f.Count("send_rate", c.SendRate, 1, 60000)
+	f.Count("send_burst", c.SendBurst, 1, math.MaxUint16)
+	f.Count("lookup_rate", c.LookupRate, 1, 250)
+	f.Count("lookup_burst", c.LookupBurst, 1, math.MaxUint8)
+	f.Count("window_ids", c.WindowIDs, 1, 100)
+	f.Size("window_bytes", c.WindowBytes, 64<<10, 504<<10)
+	f.Size("max_message", c.MaxMessage, 1<<10, stanza.MaxStanza)
+	f.Span("answer_timeout", c.AnswerTimeout, time.Second, time.Minute)
+	f.Size("outbound_cap", c.OutboundCap, 64<<10, 64<<20)
+	f.Span("ack_timeout", c.AckTimeout, 5*time.Second, 3*time.Minute)
+	f.Span("default_ping", c.DefaultPing, minPing, maxPing)
+	f.Span("retry_after", c.RetryAfter, 100*time.Millisecond, 10*time.Minute)
+	f.Span("drain_retry_after", c.DrainRetryAfter, 100*time.Millisecond, 10*time.Minute)
+	f.Span("drain_timeout", c.DrainTimeout, 100*time.Millisecond, 5*time.Minute)
+	f.Count("rebind_page", c.RebindPage, 16, 65536)
 	return f.List()
-}
-
-type faults struct{ config.Faults }
-
-func (f faults) count(name string, v, low, high int) {
-	f.Check(v >= low && v <= high, name, "%d: want %d to %d", v, low, high)
-}
-
-func (f faults) size(name string, v, low, high config.Size) {
-	f.Check(v >= low && v <= high, name, "%v: want %v to %v", v, low, high)
-}
-
-func (f faults) rate(name string, v float64) {
-	f.Check(v > 0 && v <= 1e9, name, "%v: want above 0 and at most 1e9 per second", v)
-}
-
-func (f faults) duration(name string, v config.Duration, low, high time.Duration) {
-	f.Check(v.D() >= low && v.D() <= high, name, "%v: want %v to %v", v, low, high)
 }
 
 // splitListen takes HOST:PORT apart; the port is a number.

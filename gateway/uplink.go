@@ -78,13 +78,7 @@ func (g *Gateway) sendTo(s *link.Stream, e *link.Envelope) {
 	}
 }
 
-func (g *Gateway) dropped(err error) {
-	if errors.Is(err, link.ErrNoCredit) {
-		g.metrics.drops.Inc(stanza.ReasonNoCredit)
-	} else {
-		g.metrics.drops.Inc(stanza.ReasonLinkDown)
-	}
-}
+func (g *Gateway) dropped(err error) { g.metrics.drops.Inc(link.ReasonOf(err)) }
 
 // Up implements link.Handler. There is nothing to do: leaders say hello by themselves.
 func (g *Gateway) Up(*link.Stream) {}

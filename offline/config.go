@@ -80,33 +80,24 @@ func DefaultConfig() Config {
 // Validate returns every fault of c, nil when there is none.
 func (c Config) Validate() []error {
 	f := config.NewFaults("offline.")
-	count := func(name string, v, low, high int) {
-		f.Check(v >= low && v <= high, name, "%d: want %d to %d", v, low, high)
-	}
-	size := func(name string, v, low, high config.Size) {
-		f.Check(v >= low && v <= high, name, "%v: want %v to %v", v, low, high)
-	}
-	span := func(name string, v config.Duration, low, high time.Duration) {
-		f.Check(v.D() >= low && v.D() <= high, name, "%v: want %v to %v", v, low, high)
-	}
-	count("queue_entries", c.QueueEntries, 64, 1<<20)
-	size("queue_bytes", c.QueueBytes, 1<<20, 16<<30)
-	size("cache", c.Cache, 64<<10, 1<<40)
-	count("queue_cache", c.QueueCache, 256, 1<<28)
-	count("stream_cache", c.StreamCache, 256, 1<<28)
-	span("write_ahead_age", c.WriteAheadAge, 100*time.Millisecond, time.Hour)
-	count("window_entries", c.WindowEntries, 1, 4096)
-	size("window_bytes", c.WindowBytes, stanza.MaxFrame, 64<<20)
-	span("unresponsive", c.Unresponsive, time.Second, time.Hour)
-	span("retention", c.Retention, time.Minute, 366*day)
-	span("stream_retention", c.StreamRetention, time.Minute, 366*day)
-	span("tombstone_retention", c.TombstoneRetention, time.Minute, 366*day)
-	span("receipt_retention", c.ReceiptRetention, time.Minute, 366*day)
-	span("idle_unlink", c.IdleUnlink, time.Minute, 366*day)
-	span("sweep", c.Sweep, time.Second, 7*day)
-	span("stream_sweep", c.StreamSweep, time.Second, 30*day)
-	count("sweep_slice", c.SweepSlice, 1, 100000)
-	span("retry_after", c.RetryAfter, 10*time.Millisecond, 10*time.Minute)
-	span("full_retry_after", c.FullRetryAfter, 10*time.Millisecond, time.Hour)
+	f.Count("queue_entries", c.QueueEntries, 64, 1<<20)
+	f.Size("queue_bytes", c.QueueBytes, 1<<20, 16<<30)
+	f.Size("cache", c.Cache, 64<<10, 1<<40)
+	f.Count("queue_cache", c.QueueCache, 256, 1<<28)
+	f.Count("stream_cache", c.StreamCache, 256, 1<<28)
+	f.Span("write_ahead_age", c.WriteAheadAge, 100*time.Millisecond, time.Hour)
+	f.Count("window_entries", c.WindowEntries, 1, 100)
+	f.Size("window_bytes", c.WindowBytes, stanza.MaxFrame, 504<<10)
+	f.Span("unresponsive", c.Unresponsive, time.Second, time.Hour)
+	f.Span("retention", c.Retention, time.Minute, 366*day)
+	f.Span("stream_retention", c.StreamRetention, time.Minute, 366*day)
+	f.Span("tombstone_retention", c.TombstoneRetention, time.Minute, 366*day)
+	f.Span("receipt_retention", c.ReceiptRetention, time.Minute, 366*day)
+	f.Span("idle_unlink", c.IdleUnlink, time.Minute, 366*day)
+	f.Span("sweep", c.Sweep, time.Second, 7*day)
+	f.Span("stream_sweep", c.StreamSweep, time.Second, 30*day)
+	f.Count("sweep_slice", c.SweepSlice, 1, 100000)
+	f.Span("retry_after", c.RetryAfter, 10*time.Millisecond, 10*time.Minute)
+	f.Span("full_retry_after", c.FullRetryAfter, 10*time.Millisecond, time.Hour)
 	return f.List()
 }
