@@ -138,9 +138,7 @@ func (c *crash) kill() {
 		c.sink.restart()
 		return
 	case "all":
-		for _, p := range c.s.Processes() {
-			p.Kill()
-		}
+		c.s.KillAll()
 	default:
 		c.s.Process(target).Kill()
 	}

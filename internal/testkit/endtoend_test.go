@@ -212,6 +212,46 @@ func TestDisplaced(t *testing.T) {
 	})
 }
 
+// TestDuplicateSend sends one message twice with the same id, from a home and from a copy of it in which it is not acked: the second
+// is acked too, and the receiver has it once.
+func TestDuplicateSend(t *testing.T) {
+	eachShape(t, Settings{}, func(t *testing.T, s *System) {
+		dir := t.TempDir()
+		home, err := client.OpenHome(dir)
+		must(t, err)
+		ann, bob := s.NewDevice("ann", nil, DeviceOptions{Home: home}), s.NewDevice("bob", nil, DeviceOptions{})
+		must(t, ann.SayAll("bob", 1, 1)) // names and lists are known now
+		s.KillAll()
+		sent, err := ann.Say("bob", "once")
+		must(t, err)
+		copied := copyHome(t, dir)
+		if n := copied.Unacked(); n != 1 {
+			t.Fatalf("%d messages unacked in the copy", n)
+		}
+		s.StartAll()
+		ann.Hurry()
+		must(t, ann.Acked("bob", sent))
+		ann.Close()
+		again := s.NewDevice("ann", nil, DeviceOptions{Home: copied})
+		ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
+		defer cancel()
+		must(t, again.Flush(ctx))
+		must(t, again.SayAll("bob", 1, 1))
+		bob.Hurry()
+		Eventually(t, "three messages", func() bool { return len(bob.Texts()) >= 3 })
+		if got := bob.Texts(); len(got) != 3 || got[1] != "once" {
+			t.Errorf("bob got %q", got)
+		}
+		role := "offline"
+		if s.Shape != Apart {
+			role = "up"
+		}
+		if n := s.Metrics(role).Sum("linecard_offline_duplicates_total"); n != 1 {
+			t.Errorf("%v duplicates, want 1", n)
+		}
+	})
+}
+
 // copyHome copies a home directory in use, as a restored backup would be, and opens the copy.
 func copyHome(t *testing.T, dir string) *client.Home {
 	t.Helper()

@@ -183,6 +183,14 @@ func (s *System) startInside() {
 	}
 }
 
+// KillAll ends the system at once; a node within the test's process ends in order. StartAll brings it back.
+func (s *System) KillAll() {
+	s.StopInside()
+	for _, p := range s.procs {
+		p.Kill()
+	}
+}
+
 // StopInside ends a node within the test's process in order; for other shapes it does nothing.
 func (s *System) StopInside() {
 	if s.inner == nil {
