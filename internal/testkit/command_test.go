@@ -238,6 +238,9 @@ func TestScripts(t *testing.T) {
 	waiting.args[2], waiting.args[6] = filepath.Join(dir, "home-bob"), "bob"
 	waiting.Start()
 	Eventually(t, "the home is in use", func() bool {
+		if !waiting.Running() {
+			waiting.Start() // the send below had the home first
+		}
 		_, errs, code := command(t, dir, as("send", "bob", "--to", "ann", "x")...)
 		return code == 1 && strings.Contains(errs, "home in use")
 	})
