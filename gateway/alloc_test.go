@@ -101,7 +101,7 @@ func newBench(tb testing.TB) *bench {
 		}}, link.Options{})
 		tb.Cleanup(link.Connect(g.Endpoint(), peer))
 	}
-	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) { // until the streams' goroutines have brought every hello
 		if _, missing := g.leaderless(); !missing {
 			break
 		}

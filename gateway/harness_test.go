@@ -212,7 +212,8 @@ func (h *harness) connect(p *peer) {
 	h.cut[p] = link.Connect(h.g.Endpoint(), p.endpoint)
 }
 
-// until waits for a condition that must come true by itself.
+// until looks until a condition holds that must come true by itself, on the gateway's own goroutines; it fails the test when that does
+// not happen. The pause only yields the processor.
 func (h *harness) until(what string, ok func() bool) {
 	h.t.Helper()
 	for end := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {

@@ -199,7 +199,7 @@ func TestEngineEnds(t *testing.T) {
 
 func TestIPv6(t *testing.T) {
 	if ln, err := net.Listen("tcp6", "[::1]:0"); err != nil {
-		t.Skip("no IPv6 here")
+		t.Skipf("this machine has no IPv6 loopback address to listen on: %v", err)
 	} else {
 		ln.Close()
 	}

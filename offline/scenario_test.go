@@ -382,14 +382,20 @@ func TestDrop(t *testing.T) {
 	}
 }
 
-func TestUnlinkIdle(t *testing.T) {
-	h := newHarness(t, 1, func(c *Config) { c.QueueEntries = 1; c.Sweep = c.StreamSweep })
-	gw := h.peer(link.RoleGateway, 1, 0)
-	router := h.peer(link.RoleRouter, 2, 0)
+// fullQueue has a queue of one entry, for device 9/1, filled, and a router that leads its directory.
+func fullQueue(t *testing.T) (h *harness, gw, router *peer) {
+	h = newHarness(t, 1, func(c *Config) { c.QueueEntries = 1; c.Sweep = c.StreamSweep })
+	gw = h.peer(link.RoleGateway, 1, 0)
+	router = h.peer(link.RoleRouter, 2, 0)
 	router.send(link.Envelope{Kind: link.KindHello, Group: stanza.DirGroup(0), Term: 1})
 	h.until("the hello", func() bool { return h.o.peers.leader(stanza.DirGroup(0)) != nil })
 	gw.store(7, 1, 1, 0, 9, 1)
 	gw.take(link.KindAck)
+	return h, gw, router
+}
+
+func TestUnlinkIdle(t *testing.T) {
+	h, gw, router := fullQueue(t)
 	gw.store(7, 1, 2, 1, 9, 1)
 	gw.refused()
 	h.now = h.now.Add(15 * day)

@@ -110,13 +110,7 @@ func TestWindowBytes(t *testing.T) {
 
 // TestAttachedIsNotIdle: a device that is bound is not unlinked, however long it does not read.
 func TestAttachedIsNotIdle(t *testing.T) {
-	h := newHarness(t, 1, func(c *Config) { c.QueueEntries = 1; c.Sweep = c.StreamSweep })
-	gw := h.peer(link.RoleGateway, 1, 0)
-	router := h.peer(link.RoleRouter, 2, 0)
-	router.send(link.Envelope{Kind: link.KindHello, Group: stanza.DirGroup(0), Term: 1})
-	h.until("the hello", func() bool { return h.o.peers.leader(stanza.DirGroup(0)) != nil })
-	gw.store(7, 1, 1, 0, 9, 1)
-	gw.take(link.KindAck)
+	h, gw, router := fullQueue(t)
 	gw.attach(link.KindAttach, 9, 1, 7, 1)
 	h.now = h.now.Add(15 * day)
 	gw.store(7, 1, 2, 1, 9, 1)

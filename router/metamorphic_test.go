@@ -69,7 +69,7 @@ func startLife(t *testing.T, cfg shard.HostConfig, applied func(logged)) *life {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) { // until raft has elected: it tells nobody outside
 		if _, ok := g.Leading(); ok {
 			return &life{t, host, g, m}
 		}

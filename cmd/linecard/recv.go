@@ -48,14 +48,11 @@ const nameWait = 3 * time.Second
 func (c *RecvCmd) Run(ctx context.Context, std Std) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	d, err := c.start(nil)
+	d, err := c.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
-	if err := d.ready(ctx); err != nil {
-		return err
-	}
 	lines := json.NewEncoder(std.Out) // one write a line: nothing is left to flush
 	for n := 0; n < c.Count; {
 		e, err := d.Receive(ctx)

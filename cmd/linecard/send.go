@@ -49,14 +49,11 @@ type sendLine struct {
 func (c *SendCmd) Run(ctx context.Context, std Std) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	d, err := c.start(nil)
+	d, err := c.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
-	if err := d.ready(ctx); err != nil {
-		return err
-	}
 	go takeReceipts(ctx, d.Client)
 	sending := make(chan *client.Sent, 1024)
 	failed := make(chan error, 1)

@@ -67,6 +67,18 @@ func (f *sessionFlags) start(notify func(client.Notice)) (*device, error) {
 	return &device{Client: c, home: home}, nil
 }
 
+// open is start, and waits for the first session.
+func (f *sessionFlags) open(ctx context.Context) (*device, error) {
+	d, err := f.start(nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.ready(ctx); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
 // Close ends the session, then releases the home.
 func (d *device) Close() error {
 	d.Client.Close()

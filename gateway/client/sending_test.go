@@ -11,7 +11,8 @@ import (
 	"linecard.example/internal/stanza"
 )
 
-// bubble runs a scenario under a fake clock; it also fails when a goroutine is left.
+// bubble runs a scenario under the fake clock of a synctest bubble: time.Sleep in it takes no time, it moves the clock when everything
+// else waits. The bubble also fails when a goroutine is left.
 func bubble(t *testing.T, scenario func(t *testing.T, f *fake)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) { scenario(t, newFake(t)) })

@@ -109,7 +109,7 @@ func TestLeaderless(t *testing.T) {
 		if time.Now().After(limit) {
 			t.Fatalf("no leaders: %q", faults)
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(10 * time.Millisecond) // raft elects on goroutines of its own; readiness is asked, it calls nobody
 	}
 	if err := n.closeHosts(closeLimit); err != nil {
 		t.Fatal(err)

@@ -106,6 +106,7 @@ func (c *crash) run(n int) {
 	}
 }
 
+// pause lets the load run for a random time, so that a kill comes at any moment. Nothing is expected to have happened after it.
 func (c *crash) pause(ms int) { time.Sleep(time.Duration(c.rnd.IntN(ms)) * time.Millisecond) }
 
 // send keeps messages to one name in flight until the end, then waits for every ack.

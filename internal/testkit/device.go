@@ -213,7 +213,8 @@ func (d *Device) Read() int {
 	return len(d.read)
 }
 
-// Eventually waits until ok holds; the test fails with what when it does not within a generous limit.
+// Eventually looks until ok holds; the test fails with what when it does not within a generous limit. What it looks at is changed by
+// other goroutines or processes that tell nobody, so it asks again after a pause.
 func Eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(waitLimit); !ok(); time.Sleep(5 * time.Millisecond) {

@@ -143,7 +143,7 @@ func (s *System) WaitReady() {
 			if time.Now().After(deadline) {
 				s.t.Fatalf("%s is not ready after %v: %d %s", role, readyLimit, status, body)
 			}
-			time.Sleep(20 * time.Millisecond)
+			time.Sleep(20 * time.Millisecond) // another process: it can only be asked again
 		}
 	}
 }
