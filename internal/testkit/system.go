@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -140,6 +141,11 @@ func (s *System) WaitReady() {
 			if status == http.StatusOK {
 				break
 			}
+			for _, p := range s.procs {
+				if !p.Running() {
+					s.t.Fatalf("%s ended at its start, exit code %d", p.name, p.ExitCode())
+				}
+			}
 			if time.Now().After(deadline) {
 				s.t.Fatalf("%s is not ready after %v: %d %s", role, readyLimit, status, body)
 			}
@@ -236,15 +242,23 @@ func (s *System) Get(role, path string) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
-// FreeAddr returns an address of the loopback interface whose port was free a moment ago.
+// given holds the addresses that FreeAddr has returned: the kernel may offer a port again before its first user listens.
+var given sync.Map
+
+// FreeAddr returns an address of the loopback interface whose port was free a moment ago, each only once.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr := ln.Addr().String()
+		ln.Close()
+		if _, again := given.LoadOrStore(addr, true); !again {
+			return addr
+		}
 	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
 
 // testWriter sends log lines to the test.
