@@ -5,6 +5,8 @@
 //	process.go   one child process: started, asked to stop, killed
 //	system.go    a system under test in one of its shapes
 //	device.go    a client whose sends and receipts go into a history
+//	raw.go       a client that says any bytes at any moment
+//	crowd.go     sessions that must not notice what a test does to the server
 //	metrics.go   scrapes
 //	history.go   what was sent, acked and received, and the rules it must keep
 //
