@@ -1,8 +1,11 @@
 package bench
 
 import (
+	"fmt"
 	"testing"
 	"time"
+
+	"linecard.example/internal/testkit"
 )
 
 const (
@@ -46,25 +49,27 @@ func BenchmarkHandshake(b *testing.B) {
 	table.add("set-ups (bind) per second, client on the same cores; others used", "-", "%.0f; %s", median(perSecond), others)
 }
 
-func newDevices(s *system, from, n int) []*device {
-	devices := make([]*device, n)
+// newDevices makes clients that are not registered yet, numbered from from.
+func newDevices(s *system, from, n int) []*testkit.Lean {
+	devices := make([]*testkit.Lean, n)
 	for i := range devices {
-		d, err := newDevice(s, from+i)
+		d, err := s.site.NewLean(fmt.Sprintf("u%d", from+i))
 		if err != nil {
 			s.b.Fatal(err)
 		}
+		d.Hooks.Ended = s.fail
 		devices[i] = d
 	}
 	return devices
 }
 
-func (s *system) connectAll(devices []*device) {
+func (s *system) connectAll(devices []*testkit.Lean) {
 	s.b.Helper()
-	s.each(len(devices), func(i int) error { return devices[i].connect() })
+	s.each(len(devices), func(i int) error { return devices[i].Connect() })
 }
 
-func closeAll(devices []*device) {
+func closeAll(devices []*testkit.Lean) {
 	for _, d := range devices {
-		d.close()
+		d.Close()
 	}
 }

@@ -45,7 +45,7 @@ func (s *system) idle() (m idleState) {
 	s.b.Helper()
 	s.rest(settleTime)
 	m.cost = s.costOf(func() { s.rest(idleFor) })
-	m.asIs = residents(s.b, s.Processes())
+	m.asIs = residents(s.Processes())
 	for range 2 { // what the first one finds out of use, the second returns
 		for _, role := range s.roles() {
 			if status, page := s.Get(role, "/debug/pprof/heap?gc=1"); status != 200 {
@@ -54,7 +54,7 @@ func (s *system) idle() (m idleState) {
 		}
 	}
 	s.rest(settleTime)
-	m.swept = residents(s.b, s.Processes())
+	m.swept = residents(s.Processes())
 	return m
 }
 

@@ -35,7 +35,7 @@ func BenchmarkMessage(b *testing.B) {
 		b.Run(run.name, func(b *testing.B) {
 			l := newLoad(start(b), *pairsFlag, run.until)
 			for _, p := range l.pairs {
-				p.b.ackFrom = run.acks
+				p.b.AckFrom = run.acks
 			}
 			l.register()
 			if run.rate == 0 {
@@ -101,7 +101,7 @@ func (l *load) look() inner {
 	return inner{
 		messages: float64(l.completed()), packs: l.s.counter("linecard_offline_shard_pack_commands_count"),
 		commands: l.s.counter("linecard_offline_shard_pack_commands_sum"), outboxes: l.s.counter("linecard_gateway_outboxes_total"),
-		switches: float64(switches(l.s.b, l.s.Processes())),
+		switches: float64(switches(l.s.Processes())),
 	}
 }
 

@@ -55,13 +55,13 @@ func BenchmarkOffline(b *testing.B) {
 // leave ends the recipients' sessions and lets the server forget them.
 func (l *load) leave() {
 	for _, p := range l.pairs {
-		p.b.close()
+		p.b.Close()
 	}
 	l.s.rest(settleTime)
 }
 
 func (l *load) comeBack() {
-	l.s.each(len(l.pairs), func(i int) error { return l.pairs[i].b.connect() })
+	l.s.each(len(l.pairs), func(i int) error { return l.pairs[i].b.Connect() })
 }
 
 // store has every sender send its messages, and waits until all are acked.
@@ -77,7 +77,7 @@ func (l *load) afterRestart(messages int64) float64 {
 	s := l.s
 	l.store()
 	for _, p := range l.pairs {
-		p.a.close()
+		p.a.Close()
 	}
 	for _, p := range s.Processes() {
 		if code, err := p.Stop(30 * time.Second); err != nil || code != 0 {
@@ -85,7 +85,7 @@ func (l *load) afterRestart(messages int64) float64 {
 		}
 	}
 	s.StartAll()
-	s.each(len(l.pairs), func(i int) error { return l.pairs[i].a.connect() })
+	s.each(len(l.pairs), func(i int) error { return l.pairs[i].a.Connect() })
 	s.rest(settleTime)
 	return s.costOf(func() {
 		l.comeBack()

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"linecard.example/internal/stanza"
+	"linecard.example/internal/testkit"
 )
 
 // perPair is how many messages of a pair are under way at once.
@@ -19,9 +20,9 @@ const ring = 128
 // pair is a sender, a, and a recipient, b. Its messages are numbered from 1, without gaps.
 type pair struct {
 	load *load
-	a, b *device
+	a, b *testkit.Lean
 
-	// a.mu
+	// under a's mutex
 	sent, acked, delivered, receipted uint64
 	at                                [ring]time.Time
 	cipher                            []byte // the message's body; nil before the first
@@ -33,14 +34,14 @@ type pair struct {
 type samples []int64
 
 // newPair joins two devices that are not connected yet.
-func newPair(l *load, a, b *device) *pair {
+func newPair(l *load, a, b *testkit.Lean) *pair {
 	p := &pair{load: l, a: a, b: b}
-	a.hooks = hooks{stanza: p.atSender, pause: p.refill}
-	b.hooks = hooks{stanza: p.atRecipient, pause: p.nudge}
+	a.Hooks = testkit.LeanHooks{Stanza: p.atSender, Pause: p.refill, Ended: l.s.fail}
+	b.Hooks = testkit.LeanHooks{Stanza: p.atRecipient, Pause: p.nudge, Ended: l.s.fail}
 	return p
 }
 
-// done is how many messages are no longer under way, as the load counts them. Caller holds a.mu.
+// done is how many messages are no longer under way, as the load counts them. Caller holds a's mutex.
 func (p *pair) done() uint64 {
 	switch p.load.until {
 	case untilReceipt:
@@ -52,21 +53,21 @@ func (p *pair) done() uint64 {
 	}
 }
 
-// send appends the next message to what a says next. Caller holds a.mu.
+// send appends the next message to what a says next. Caller holds a's mutex.
 func (p *pair) send(now time.Time) {
 	if p.cipher == nil {
-		p.cipher = stanza.AppendCipher(nil, p.b.number, make([]byte, bodySize))
+		p.cipher = stanza.AppendCipher(nil, p.b.Bound.Device, make([]byte, bodySize))
 	}
 	p.sent++
-	m := stanza.MessageUp{ID: p.sent, Account: p.b.account, Version: p.b.version, Body: p.cipher}
+	m := stanza.MessageUp{ID: p.sent, Account: p.b.Bound.Account, Version: p.b.Bound.Version, Body: p.cipher}
 	if p.acked < p.sent-1 {
 		m.After = p.sent - 1
 	}
-	p.a.plain = m.Append(p.a.plain)
+	p.a.Plain = m.Append(p.a.Plain)
 	p.at[p.sent%ring] = now
 }
 
-// fill sends what the closed loop allows and reports whether that was anything. Caller holds a.mu.
+// fill sends what the closed loop allows and reports whether that was anything. Caller holds a's mutex.
 func (p *pair) fill() (any bool) {
 	for p.load.running.Load() && p.sent-p.done() < perPair && p.sent < p.load.most {
 		p.send(time.Now())
@@ -77,9 +78,9 @@ func (p *pair) fill() (any bool) {
 
 // refill is a's pause: a flushes by itself.
 func (p *pair) refill() {
-	p.a.mu.Lock()
+	p.a.Lock()
 	p.fill()
-	p.a.mu.Unlock()
+	p.a.Unlock()
 }
 
 // nudge is b's pause: what b has got may be what a waited for.
@@ -91,10 +92,10 @@ func (p *pair) nudge() {
 
 // kick makes a send what it may.
 func (p *pair) kick() {
-	p.a.mu.Lock()
-	defer p.a.mu.Unlock()
+	p.a.Lock()
+	defer p.a.Unlock()
 	if p.fill() {
-		if err := p.a.flush(); err != nil {
+		if err := p.a.Flush(); err != nil {
 			p.load.s.fail(err)
 		}
 	}
@@ -123,8 +124,8 @@ func (p *pair) atSender(v stanza.View) error {
 // count books packed ids, which must be the next ones.
 func (p *pair) count(ids []byte, reached *uint64, times *samples, total *counter) error {
 	now := time.Now()
-	p.a.mu.Lock()
-	defer p.a.mu.Unlock()
+	p.a.Lock()
+	defer p.a.Unlock()
 	for it := stanza.Packed(ids); ; {
 		id, ok := it.Next()
 		if !ok {
@@ -139,7 +140,7 @@ func (p *pair) count(ids []byte, reached *uint64, times *samples, total *counter
 	}
 }
 
-// sample books a latency while the load wants them. Caller holds a.mu.
+// sample books a latency while the load wants them. Caller holds a's mutex.
 func (p *pair) sample(times *samples, id uint64, now time.Time) {
 	if p.load.sampling.Load() {
 		*times = append(*times, int64(now.Sub(p.at[id%ring])))
@@ -156,9 +157,9 @@ func (p *pair) atRecipient(v stanza.View) error {
 		return err
 	}
 	now := time.Now()
-	p.a.mu.Lock()
-	defer p.a.mu.Unlock()
-	if m.From != p.a.account || m.ID != p.delivered+1 || len(m.Body) != bodySize {
+	p.a.Lock()
+	defer p.a.Unlock()
+	if m.From != p.a.Bound.Account || m.ID != p.delivered+1 || len(m.Body) != bodySize {
 		return fmt.Errorf("message %d of account %d, %d bytes, after message %d", m.ID, m.From, len(m.Body), p.delivered)
 	}
 	p.delivered = m.ID

@@ -40,15 +40,8 @@ type load struct {
 func newLoad(s *system, n int, u until) *load {
 	l := &load{s: s, until: u, most: math.MaxUint64}
 	for i := range n {
-		a, err := newDevice(s, 2*i)
-		if err != nil {
-			s.b.Fatal(err)
-		}
-		b, err := newDevice(s, 2*i+1)
-		if err != nil {
-			s.b.Fatal(err)
-		}
-		l.pairs = append(l.pairs, newPair(l, a, b))
+		d := newDevices(s, 2*i, 2)
+		l.pairs = append(l.pairs, newPair(l, d[0], d[1]))
 	}
 	return l
 }
@@ -61,7 +54,7 @@ func (l *load) register() {
 		if i%2 == 1 {
 			d = p.b
 		}
-		return d.connect()
+		return d.Connect()
 	})
 }
 
@@ -76,9 +69,9 @@ func (l *load) turn() {
 // settled reports whether nothing is under way any more; where the recipients ack few deliveries, receipts are not waited for.
 func (l *load) settled() bool {
 	for _, p := range l.pairs {
-		p.a.mu.Lock()
+		p.a.Lock()
 		open := p.sent != p.acked || p.sent != p.delivered || (l.until != untilDelivery && p.sent != p.receipted)
-		p.a.mu.Unlock()
+		p.a.Unlock()
 		if open {
 			return false
 		}
@@ -150,8 +143,8 @@ func (r *pacer) run() {
 }
 
 func (r *pacer) one(p *pair, due time.Time) {
-	p.a.mu.Lock()
-	defer p.a.mu.Unlock()
+	p.a.Lock()
+	defer p.a.Unlock()
 	if p.sent-p.done() >= perPair {
 		r.full.Add(1)
 		return
@@ -162,7 +155,7 @@ func (r *pacer) one(p *pair, due time.Time) {
 	}
 	p.send(now)
 	r.passed.Add(1)
-	if err := p.a.flush(); err != nil {
+	if err := p.a.Flush(); err != nil {
 		r.load.s.fail(err)
 	}
 }
@@ -177,9 +170,9 @@ func (r *pacer) end() {
 // gather joins the samples of all pairs. Nothing may be under way.
 func (l *load) gather(of func(p *pair) samples) (all samples) {
 	for _, p := range l.pairs {
-		p.a.mu.Lock()
+		p.a.Lock()
 		all = append(all, of(p)...)
-		p.a.mu.Unlock()
+		p.a.Unlock()
 	}
 	slices.Sort(all)
 	return all

@@ -1,9 +1,7 @@
 package bench
 
 import (
-	"crypto/ed25519"
 	"fmt"
-	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -12,7 +10,6 @@ import (
 	"time"
 
 	"linecard.example/internal/testkit"
-	"linecard.example/internal/wire"
 )
 
 // limits bounds every wait of a benchmark: connections carry it as their deadline.
@@ -29,16 +26,12 @@ register_burst = 1000000
 // system is a server under load.
 type system struct {
 	*testkit.System
-	b       *testing.B
-	cluster string
-	root    ed25519.PublicKey
-	ends    time.Time
+	b    *testing.B
+	site *testkit.Site
 
 	mu    sync.Mutex
 	fault error
 	bad   chan struct{} // closed with the first fault
-
-	known atomic.Pointer[[]byte] // the certificate that was verified
 }
 
 // start starts a server; it ends with the benchmark.
@@ -50,12 +43,9 @@ func start(b *testing.B) *system {
 	table.noteConditions()
 	b.ReportMetric(0, "ns/op") // a benchmark is one run of many windows: its own time says nothing
 	s := &system{System: testkit.Start(b, testkit.Shape(*shapeFlag), testkit.Settings{Gateway: lifted + *gatewayIs}), b: b,
-		ends: time.Now().Add(limit), bad: make(chan struct{})}
-	line, err := os.ReadFile(s.Root)
-	if err != nil {
-		b.Fatal(err)
-	}
-	if s.cluster, s.root, err = wire.ParseRootLine(strings.TrimSpace(string(line))); err != nil {
+		bad: make(chan struct{})}
+	var err error
+	if s.site, err = s.Site(limit); err != nil {
 		b.Fatal(err)
 	}
 	return s
@@ -111,19 +101,6 @@ func (s *system) costOf(f func()) cost {
 	f()
 	s.check()
 	return s.usage().since(before)
-}
-
-// verify judges a server's certificate. One that was good before is good.
-func (s *system) verify(static, cert []byte) error {
-	if known := s.known.Load(); known != nil && string(*known) == string(cert) {
-		return nil
-	}
-	if _, _, err := wire.VerifyCertificate(cert, static, []ed25519.PublicKey{s.root}, s.cluster, time.Now()); err != nil {
-		return err
-	}
-	kept := append([]byte(nil), cert...)
-	s.known.Store(&kept)
-	return nil
 }
 
 // inFlight is how many set-ups go on at once.

@@ -62,12 +62,11 @@ func measure(t testing.TB, procs []*testkit.Process) usage {
 	t.Helper()
 	u := usage{at: time.Now()}
 	for _, p := range procs {
-		f := statFields(t, p.PID())
+		f := statFields(p)
 		u.user += ticks(t, f[11])
 		u.system += ticks(t, f[12])
-		io := procFile(t, p.PID(), "io")
-		u.reads += named(t, io, "syscr:")
-		u.writes += named(t, io, "syscw:")
+		u.reads += p.ProcNumber("io", "syscr:")
+		u.writes += p.ProcNumber("io", "syscw:")
 	}
 	var ru syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &ru); err != nil {
@@ -79,19 +78,9 @@ func measure(t testing.TB, procs []*testkit.Process) usage {
 }
 
 // statFields returns the fields of /proc/PID/stat behind the command's name, which may hold spaces; the first is the state.
-func statFields(t testing.TB, pid int) []string {
-	t.Helper()
-	b := procFile(t, pid, "stat")
+func statFields(p *testkit.Process) []string {
+	b := p.Proc("stat")
 	return strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
-}
-
-func procFile(t testing.TB, pid int, name string) []byte {
-	t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, name))
-	if err != nil {
-		t.Fatal("the server does not run: ", err)
-	}
-	return b
 }
 
 func ticks(t testing.TB, field string) time.Duration {
@@ -120,16 +109,11 @@ func machineTime(t testing.TB) (sum time.Duration) {
 }
 
 // switches sums the context switches of the processes' threads that live.
-func switches(t testing.TB, procs []*testkit.Process) (sum int64) {
-	t.Helper()
+func switches(procs []*testkit.Process) (sum int64) {
 	for _, p := range procs {
-		tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.PID()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, task := range tasks {
-			b := procFile(t, p.PID(), "task/"+task.Name()+"/status")
-			sum += named(t, b, "voluntary_ctxt_switches:") + named(t, b, "nonvoluntary_ctxt_switches:")
+		for _, task := range p.Tasks() {
+			status := "task/" + task + "/status"
+			sum += p.ProcNumber(status, "voluntary_ctxt_switches:") + p.ProcNumber(status, "nonvoluntary_ctxt_switches:")
 		}
 	}
 	return sum
@@ -161,30 +145,12 @@ func yardstick() time.Duration {
 // memory is what processes hold, in bytes.
 type memory struct{ rss, pss int64 }
 
-func residents(t testing.TB, procs []*testkit.Process) (m memory) {
-	t.Helper()
+func residents(procs []*testkit.Process) (m memory) {
 	for _, p := range procs {
-		b := procFile(t, p.PID(), "smaps_rollup")
-		m.rss += named(t, b, "Rss:") << 10
-		m.pss += named(t, b, "Pss:") << 10
+		m.rss += p.ProcNumber("smaps_rollup", "Rss:") << 10
+		m.pss += p.ProcNumber("smaps_rollup", "Pss:") << 10
 	}
 	return m
-}
-
-// named returns the number behind a name in a file of /proc that has one on each line.
-func named(t testing.TB, b []byte, name string) int64 {
-	t.Helper()
-	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); len(f) >= 2 && f[0] == name {
-			n, err := strconv.ParseInt(f[1], 10, 64)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return n
-		}
-	}
-	t.Fatalf("no %s", name)
-	return 0
 }
 
 // conditions says how busy the machine is.

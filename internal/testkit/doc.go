@@ -7,7 +7,9 @@
 //	device.go    a client whose sends and receipts go into a history
 //	raw.go       a client that says any bytes at any moment
 //	crowd.go     sessions that must not notice what a test does to the server
+//	lean.go      a client for load, without a history of its own
 //	metrics.go   scrapes
+//	proc.go      what the kernel says of a process, and the size of a directory
 //	history.go   what was sent, acked and received, and the rules it must keep
 //
 // Everything listens on ports of the loopback address that were free a moment before, keeps its files in the test's temporary
