@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"sync"
 
+	"github.com/panjf2000/gnet/v2"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,14 +20,20 @@ const netFactor = 4
 
 var sourceSeed = maphash.MakeSeed()
 
-// sourceOf returns the source of a remote address; an address that is none of IP counts as one source.
-func sourceOf(a net.Addr) source {
-	tcp, ok := a.(*net.TCPAddr)
-	if !ok {
+// remoteOf returns the address at the other end of a connection, not valid when it is none of IP. An IPv4 address is never mapped.
+func remoteOf(c gnet.Conn) netip.Addr {
+	if tcp, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		ip, _ := netip.AddrFromSlice(tcp.IP)
+		return ip.Unmap()
+	}
+	return netip.Addr{}
+}
+
+// sourceOf returns the source of an address; all that are not valid count as one source.
+func sourceOf(ip netip.Addr) source {
+	if !ip.IsValid() {
 		return source{1, 2}
 	}
-	ip, _ := netip.AddrFromSlice(tcp.IP)
-	ip = ip.Unmap()
 	host, network := 56, 48
 	if ip.Is4() {
 		host, network = 32, 24
@@ -35,7 +42,7 @@ func sourceOf(a net.Addr) source {
 }
 
 func prefixHash(ip netip.Addr, bits int) uint64 {
-	p, _ := ip.Prefix(bits) // clears the rest; an invalid ip gives the zero prefix
+	p, _ := ip.Prefix(bits) // clears the rest
 	return maphash.Comparable(sourceSeed, p)
 }
 

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"net"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -256,7 +257,9 @@ func TestPartialBudget(t *testing.T) {
 }
 
 func TestSources(t *testing.T) {
-	at := func(ip string) source { return sourceOf(&net.TCPAddr{IP: net.ParseIP(ip)}) }
+	at := func(ip string) source {
+		return sourceOf(remoteOf(&stubConn{remote: &net.TCPAddr{IP: net.ParseIP(ip)}}))
+	}
 	same := func(a, b string, host, network bool) {
 		t.Helper()
 		x, y := at(a), at(b)
@@ -312,7 +315,7 @@ func TestOverload(t *testing.T) {
 	}
 	for i, want := range []stage{stageHelloJob, stageHello} {
 		conn := &stubConn{in: append(append([]byte(nil), wire.Preamble[:]...), hello...)}
-		h := &handshake{conn: conn, source: sourceOf(nil)}
+		h := &handshake{conn: conn, source: sourceOf(netip.Addr{})}
 		b.l.early.add(h)
 		b.l.onHandshake(h, conn)
 		if h.stage != want || h.gone.Load() != (i == 1) || (conn.written > 0) != (i == 1) {

@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"context"
+	"log/slog"
+	"net"
 	"testing"
 	"time"
 
@@ -39,7 +41,10 @@ type stubConn struct {
 	in      []byte
 	context any
 	written int
+	remote  net.Addr
 }
+
+func (c *stubConn) RemoteAddr() net.Addr { return c.remote }
 
 func (c *stubConn) Peek(n int) ([]byte, error) {
 	if n <= 0 {
@@ -80,11 +85,16 @@ func (sink) Receive(s *link.Stream, batch []link.Envelope) {
 
 func newBench(tb testing.TB) *bench {
 	tb.Helper()
+	return newLoggingBench(tb, nil)
+}
+
+func newLoggingBench(tb testing.TB, log *slog.Logger) *bench {
+	tb.Helper()
 	cfg := DefaultConfig()
 	cfg.Loops, cfg.SendRate, cfg.SendBurst = 1, 60000, 65535
 	static, _ := wire.GenerateKeypair(nil)
 	clock := &fakeClock{now: time.Unix(1_800_000_000, 0)}
-	g, err := New(cfg, Deps{Shards: testShards, Cluster: "test", Static: static, Clock: clock.Now})
+	g, err := New(cfg, Deps{Shards: testShards, Cluster: "test", Static: static, Clock: clock.Now, Logger: log})
 	if err != nil {
 		tb.Fatal(err)
 	}

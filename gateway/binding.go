@@ -94,8 +94,7 @@ func (l *loop) newSession(h *handshake, f *wire.Finish, r *request) (*session, u
 	s.lastSeen = l.sec16()
 	s.setInterval(uint64(r.interval), l.g.cfg.DefaultPing.D())
 	l.setConn(slot, h.conn)
-	h.unlink()
-	h.gone.Store(true)
+	l.endEarly(h)
 	h.conn.SetContext(s)
 	left := int64(l.g.handshakeTicks) - int64(l.tick-h.opened)
 	s.flags |= flagBusy
@@ -167,8 +166,7 @@ func (l *loop) bound(s *session, e *link.Envelope) {
 // turnAwaySealed ends a connection that has keys but no slot.
 func (l *loop) turnAwaySealed(h *handshake, f *wire.Finish, reason stanza.Reason, retryAfter uint32) {
 	c := stanza.Close{Reason: reason, RetryAfter: retryAfter}
-	h.unlink()
-	h.gone.Store(true)
+	l.endEarly(h)
 	l.g.metrics.closes.Inc(reason)
 	l.g.metrics.handshake(reason)
 	l.scratch = c.Append(append(l.scratch[:0], 0)) // flags, close
@@ -183,8 +181,11 @@ func (l *loop) handshakeClosed(h *handshake) {
 	if h.gone.Load() {
 		return
 	}
-	h.unlink()
-	h.gone.Store(true)
+	l.endEarly(h)
 	l.g.metrics.closes.Inc(stanza.ReasonPeerClosed)
+	if h.check {
+		l.g.metrics.checks.Inc()
+		return
+	}
 	l.g.metrics.handshake(stanza.ReasonPeerClosed)
 }

@@ -34,7 +34,7 @@ type Config struct {
 	HandshakeTimeout config.Duration `toml:"handshake_timeout"`
 	// PartialTimeout is how long an unfinished frame may stay unfinished, 1s-10m, default 10s.
 	PartialTimeout config.Duration `toml:"partial_timeout"`
-	// PartialBytes bounds the bytes of unfinished frames per loop, 1MiB-16GiB, default 64MiB; the oldest is closed first.
+	// PartialBytes bounds the bytes of unfinished frames per loop, those of unfinished handshakes included, 1MiB-16GiB, default 64MiB; the oldest is closed first.
 	PartialBytes config.Size `toml:"partial_bytes"`
 
 	// HandshakeRate is how many full handshakes per second one source (IPv4 address, IPv6 /56) may start, above 0 to 1e9, default 200; its
@@ -48,6 +48,12 @@ type Config struct {
 	// SourceEntries is the size of the table behind each of these limits, 256-16777216 entries of 16 bytes, default 65536.
 	// When it is full the source that is nearest to its full burst is forgotten.
 	SourceEntries int `toml:"source_entries"`
+
+	// ProxySources are the addresses and networks (10.0.0.7, 10.1.0.0/16, 2001:db8::/64) of balancers that put a PROXY header of
+	// version 2 before each connection, at most 64, default none. From them the header is required: a connection without one is closed
+	// bad_proxy_header. The limits per source go by the address in it, so that whoever is listed can claim any address. From
+	// elsewhere a header is no preamble.
+	ProxySources []string `toml:"proxy_sources"`
 
 	// SendRate is how many messages per second a session may send, 1-60000, default 5000. Above it messages are refused busy.
 	SendRate int `toml:"send_rate"`
@@ -123,6 +129,11 @@ func (c Config) Validate() []error {
 	f.Rate("register_rate", c.RegisterRate)
 	f.Count("register_burst", c.RegisterBurst, 1, 1e6)
 	f.Count("source_entries", c.SourceEntries, 256, 1<<24)
+	_, faults := parseSources(c.ProxySources)
+	for _, err := range faults {
+		f.Check(false, "proxy_sources", "%v", err)
+	}
+	f.Check(len(c.ProxySources) <= maxProxySources, "proxy_sources", "%d entries: want at most %d", len(c.ProxySources), maxProxySources)
 	f.Count("send_rate", c.SendRate, 1, 60000)
 	f.Count("send_burst", c.SendBurst, 1, math.MaxUint16)
 	f.Count("lookup_rate", c.LookupRate, 1, 250)

@@ -25,5 +25,5 @@
 //	window.go    what is unanswered          limits.go    token arithmetic         partial.go   unfinished frames
 //	uplink.go    routes, envelopes out       downlink.go  envelopes in             rebind.go    sweeps over all sessions
 //	outbox.go    packing, sealing, writing   keepalive.go timers                   drain.go     going down in order
-//	metrics.go   what is counted             logger.go    gnet's log and ours
+//	metrics.go   what is counted             logger.go    gnet's log and ours      proxy.go     clients behind a balancer
 package gateway

@@ -55,7 +55,11 @@ func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	}
 	g.open.Add(1)
 	g.metrics.connections.Inc()
-	h := &handshake{conn: c, source: sourceOf(c.RemoteAddr()), opened: l.tick}
+	from := remoteOf(c)
+	h := &handshake{conn: c, source: sourceOf(from), opened: l.tick}
+	if g.forwards(from) {
+		h.stage, h.check = stageProxy, true
+	}
 	l.early.add(h)
 	c.SetContext(h)
 	return nil, gnet.None

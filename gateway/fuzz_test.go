@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"net/netip"
 	"testing"
 
 	"linecard.example/internal/link"
@@ -58,7 +59,7 @@ func FuzzHandshakeBytes(f *testing.F) {
 	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"), 1)
 	f.Fuzz(func(t *testing.T, in []byte, cut int) {
 		conn := &stubConn{}
-		h := &handshake{conn: conn, source: sourceOf(nil)}
+		h := &handshake{conn: conn, source: sourceOf(netip.Addr{})}
 		b.l.early.add(h)
 		cut = max(0, min(cut, len(in)))
 		for _, part := range [][]byte{in[:cut], in[cut:]} {

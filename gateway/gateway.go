@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -57,6 +58,7 @@ type Gateway struct {
 	handshakeTicks uint64
 	ackSeconds     uint8
 	answerSeconds  uint8
+	balancers      []netip.Prefix // from where a PROXY header comes
 
 	metrics  *metrics
 	endpoint *link.Endpoint
@@ -132,6 +134,7 @@ func (g *Gateway) resolve() {
 	g.handshakeTicks = uint64(cfg.HandshakeTimeout.D() / tickLength)
 	g.ackSeconds = uint8(cfg.AckTimeout.D() / time.Second)
 	g.answerSeconds = uint8(cfg.AnswerTimeout.D() / time.Second)
+	g.balancers, _ = parseSources(cfg.ProxySources) // validated
 	g.sources.handshakes = newSourceTable(cfg.SourceEntries, cfg.HandshakeRate, cfg.HandshakeBurst)
 	g.sources.registrations = newSourceTable(cfg.SourceEntries, cfg.RegisterRate, cfg.RegisterBurst)
 }

@@ -20,6 +20,7 @@ const (
 	stageHelloJob        // the pool reads message 1 and writes message 2
 	stageFinish          // message 3
 	stageFinishJob       // the pool reads message 3; the client must be silent until bound
+	stageProxy           // before the preamble: the PROXY header of a balancer
 )
 
 // maxEarly is how many bytes a connection may have buffered before it is bound.
@@ -32,6 +33,8 @@ type handshake struct {
 	source     source
 	stage      stage
 	resumed    bool   // one resume frame was answered use-XX
+	check      bool   // a balancer's connection that has said nothing, or LOCAL and nothing else: a health check
+	partial    int32  // 1 + index of its entry in the loop's partials, 0: none
 	opened     uint64 // tick
 	transcript []byte // every byte both ways before message 1, the handshake's prologue
 	prev, next *handshake
@@ -57,6 +60,13 @@ func (h *handshake) unlink() {
 	}
 }
 
+// endEarly takes a connection out of the list: it is a session now, or is over.
+func (l *loop) endEarly(h *handshake) {
+	h.unlink()
+	h.gone.Store(true)
+	l.partials.dropEarly(h)
+}
+
 // expire closes the connections that have been at it for too long.
 func (h *handshakeList) expire(l *loop) {
 	for n := h.root.next; n != &h.root && l.tick-n.opened >= l.g.handshakeTicks; n = h.root.next {
@@ -72,8 +82,7 @@ func (h *handshakeList) refuseAll(l *loop, reason stanza.Reason, retryAfter time
 
 // turnAway writes the reason, unauthenticated as it is, and has gnet close the connection: the result is for OnTraffic to return.
 func (l *loop) turnAway(h *handshake, reason stanza.Reason, retryAfter time.Duration) gnet.Action {
-	h.unlink() // counted here; the end of the connection has nothing to add
-	h.gone.Store(true)
+	l.endEarly(h) // counted here; the end of the connection has nothing to add
 	l.g.metrics.closes.Inc(reason)
 	l.g.metrics.handshake(reason)
 	l.scratch = wire.AppendRefused(l.scratch[:0], reason, retryAfter)
@@ -87,8 +96,15 @@ func (l *loop) refuseNow(h *handshake, reason stanza.Reason, retryAfter time.Dur
 	l.closeConn(h.conn)
 }
 
-// onHandshake goes on with a connection before message 3 as far as its buffered bytes allow.
+// onHandshake goes on with a connection before message 3 as far as its buffered bytes allow; what is left counts as an unfinished frame.
 func (l *loop) onHandshake(h *handshake, c gnet.Conn) gnet.Action {
+	if action := l.readEarly(h, c); action != gnet.None || h.gone.Load() {
+		return action
+	}
+	return l.noteEarly(h, c.InboundBuffered())
+}
+
+func (l *loop) readEarly(h *handshake, c gnet.Conn) gnet.Action {
 	for !h.gone.Load() {
 		n := c.InboundBuffered()
 		switch {
@@ -98,7 +114,12 @@ func (l *loop) onHandshake(h *handshake, c gnet.Conn) gnet.Action {
 			return l.turnAway(h, stanza.ReasonEarlyData, 0)
 		case h.stage == stageHelloJob:
 			return gnet.None // looked at when the job is done: no event will come for what is here already
+		case h.stage == stageProxy:
+			if whole, action := l.readProxy(h, c, n); !whole {
+				return action
+			}
 		case h.stage == stagePreamble:
+			h.check = false
 			if n < wire.PreambleSize {
 				return gnet.None
 			}

@@ -18,6 +18,7 @@ type metrics struct {
 	bytesUp, bytesDown      prometheus.Counter
 	writes                  prometheus.Counter // outboxes written; bytes and frames by it are the sizes of outboxes
 	handshakesOK, useXX     prometheus.Counter
+	checks                  prometheus.Counter    // health checks of a balancer
 	handshakesBad           []prometheus.Counter  // by reason
 	lag                     []prometheus.Observer // by loop
 }
@@ -75,10 +76,10 @@ func (m *metrics) traffic(reg prometheus.Registerer) {
 
 func (m *metrics) handshakes(reg prometheus.Registerer) {
 	vec := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "linecard_gateway_handshakes_total", Help: "Connections by how they came to be bound, or not: ok, use_xx (a resume sent back), or the reason.",
+		Name: "linecard_gateway_handshakes_total", Help: "Connections by how they came to be bound, or not: ok, use_xx (a resume sent back), check (a balancer's), or the reason.",
 	}, []string{"result"})
 	reg.MustRegister(vec)
-	m.handshakesOK, m.useXX = vec.WithLabelValues("ok"), vec.WithLabelValues("use_xx")
+	m.handshakesOK, m.useXX, m.checks = vec.WithLabelValues("ok"), vec.WithLabelValues("use_xx"), vec.WithLabelValues("check")
 	for _, r := range stanza.Reasons {
 		for len(m.handshakesBad) <= int(r) {
 			m.handshakesBad = append(m.handshakesBad, nil)

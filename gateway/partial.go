@@ -1,10 +1,13 @@
 package gateway
 
-import "linecard.example/internal/stanza"
+import (
+	"github.com/panjf2000/gnet/v2"
 
-// partials tracks the sessions with an unfinished frame, oldest first: each costs a buffer of the size of what came, so they
-// have a deadline and share a budget. Sessions before bound are not here: they may buffer 1,024 bytes, and the whole handshake
-// has a deadline. Loop only.
+	"linecard.example/internal/stanza"
+)
+
+// partials tracks who has sent an unfinished frame, oldest first: each costs a buffer of the size of what came, so they have a
+// deadline and share a budget. Connections before message 3 are among them; they may buffer 1,024 bytes each at most. Loop only.
 type partials struct {
 	entries []partial
 	bySlot  map[uint32]int32
@@ -15,7 +18,8 @@ type partials struct {
 }
 
 type partial struct {
-	slot, gen  uint32
+	early      *handshake // nil: the session in slot
+	slot       uint32
 	bytes      int
 	since      uint64 // tick
 	prev, next int32
@@ -38,14 +42,36 @@ func (l *loop) notePartial(s *session, bytes int, fresh bool) {
 		e.bytes = bytes
 	} else {
 		s.flags |= flagPartial
-		p.add(partial{slot: s.slot(), gen: l.slots.Gen(s.slot()), bytes: bytes, since: l.tick})
+		p.bySlot[s.slot()] = p.add(partial{slot: s.slot(), bytes: bytes, since: l.tick})
 	}
 	for p.bytes > l.g.partialBytes && p.head >= 0 {
 		l.endPartial()
 	}
 }
 
-func (p *partials) add(e partial) {
+// noteEarly says that so many bytes wait on a connection before message 3. The result is for OnTraffic to return.
+func (l *loop) noteEarly(h *handshake, bytes int) gnet.Action {
+	p := &l.partials
+	switch {
+	case bytes == 0:
+		p.dropEarly(h)
+	case h.partial != 0:
+		e := &p.entries[h.partial-1]
+		p.bytes += bytes - e.bytes
+		e.bytes = bytes
+	default:
+		h.partial = 1 + p.add(partial{early: h, bytes: bytes, since: l.tick})
+	}
+	for p.bytes > l.g.partialBytes && p.head >= 0 {
+		if p.entries[p.head].early == h {
+			return l.turnAway(h, stanza.ReasonPartialTimeout, 0)
+		}
+		l.endPartial()
+	}
+	return gnet.None
+}
+
+func (p *partials) add(e partial) int32 {
 	i := p.free
 	if i < 0 {
 		i = int32(len(p.entries))
@@ -61,8 +87,8 @@ func (p *partials) add(e partial) {
 		p.head = i
 	}
 	p.tail = i
-	p.bySlot[e.slot] = i
 	p.bytes += e.bytes
+	return i
 }
 
 // drop forgets the unfinished frame of s, if it has one.
@@ -71,8 +97,19 @@ func (p *partials) drop(s *session) {
 		return
 	}
 	s.flags &^= flagPartial
-	i := p.bySlot[s.slot()]
+	p.remove(p.bySlot[s.slot()])
 	delete(p.bySlot, s.slot())
+}
+
+// dropEarly is drop for a connection before message 3.
+func (p *partials) dropEarly(h *handshake) {
+	if h.partial != 0 {
+		p.remove(h.partial - 1)
+		h.partial = 0
+	}
+}
+
+func (p *partials) remove(i int32) {
 	e := &p.entries[i]
 	p.bytes -= e.bytes
 	if e.prev >= 0 {
@@ -85,19 +122,23 @@ func (p *partials) drop(s *session) {
 	} else {
 		p.tail = e.prev
 	}
-	e.next = p.free
+	*e = partial{next: p.free} // and the connection is garbage
 	p.free = i
 }
 
-// expire closes the sessions whose frame has been unfinished for too long.
+// expire closes those whose frame has been unfinished for too long.
 func (p *partials) expire(l *loop) {
 	for p.head >= 0 && l.tick-p.entries[p.head].since >= l.g.partialTicks {
 		l.endPartial()
 	}
 }
 
-// endPartial closes the session with the oldest unfinished frame, which frees its bytes once the connection ends.
+// endPartial closes the session or the connection with the oldest unfinished frame, which frees its bytes once the connection ends.
 func (l *loop) endPartial() {
 	e := l.partials.entries[l.partials.head]
+	if e.early != nil {
+		l.refuseNow(e.early, stanza.ReasonPartialTimeout, 0)
+		return
+	}
 	l.closeSession(l.slots.At(e.slot), stanza.ReasonPartialTimeout, 0) // drops the entry
 }

@@ -50,6 +50,7 @@ const (
 	ReasonExpired            Reason = 44 // a message undelivered for 30 days
 	ReasonLinkDown           Reason = 45 // the stream to the peer is gone
 	ReasonTooManyDevices     Reason = 46 // the account has all the devices that it may have
+	ReasonBadProxyHeader     Reason = 47 // a balancer in front sent no PROXY header, or a bad one
 )
 
 // Reasons are all reasons of the list, ascending.
@@ -100,6 +101,7 @@ var Reasons = []Reason{
 	ReasonExpired,
 	ReasonLinkDown,
 	ReasonTooManyDevices,
+	ReasonBadProxyHeader,
 }
 
 var reasonTable = [...]reasonInfo{
@@ -149,4 +151,5 @@ var reasonTable = [...]reasonInfo{
 	44: {"expired", inDrop, RetryBackoff},
 	45: {"link_down", inDrop, RetryBackoff},
 	46: {"too_many_devices", inRefusal, RetryNever},
+	47: {"bad_proxy_header", inClose, RetryBackoff},
 }

@@ -58,7 +58,7 @@ func TestNames(t *testing.T) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}
-	if len(Tags) != 22 || len(Attrs) != 26 || len(Ops) != 11 || len(Reasons) != 46 {
+	if len(Tags) != 22 || len(Attrs) != 26 || len(Ops) != 11 || len(Reasons) != 47 {
 		t.Errorf("%d tags, %d attributes, %d ops, %d reasons", len(Tags), len(Attrs), len(Ops), len(Reasons))
 	}
 	if TagRetry.Delivery() || !TagMessage.Delivery() || !Tag(127).Delivery() {

@@ -69,6 +69,9 @@ func load(t *testing.T, text string) node.Config {
 	if len(c.Links.Offlines) == 0 {
 		c.Links.Offlines = nil
 	}
+	if len(c.Gateway.ProxySources) == 0 {
+		c.Gateway.ProxySources = nil
+	}
 	return c
 }
 

@@ -1,5 +1,5 @@
 // Package wire is the outer layer of the protocol, up to the plaintext of a frame: preamble, frames, Noise handshake, gateway
-// certificate, sealed frames. docs/protocol.md is the specification; testdata/session.txt is a whole session in bytes.
+// certificate, sealed frames; and the PROXY header that a balancer puts before all of it. docs/protocol.md is the specification; testdata/session.txt is a whole session in bytes.
 //
 //	connection = preamble  { frame }
 //	preamble   = 'L' 'C' major minor
@@ -16,6 +16,7 @@
 // a Responder, an Initiator and a Sealer belong to one goroutine at a time. Handshake objects are garbage after use, and the key
 // material in them stays on the heap until it is collected; the caller clears what it is given (Finish, Keys).
 //
-// Files: frame.go (preamble, frames), kind.go (handshake frames other than XX), handshake.go (what both sides share), responder.go,
-// initiator.go, dh.go with dh_*.go (X25519), certificate.go, root.go (root keys as text), seal.go (sealed frames), aead.go (its cipher).
+// Files: proxy.go (PROXY header), frame.go (preamble, frames), kind.go (handshake frames other than XX), handshake.go (what both sides
+// share), responder.go, initiator.go, dh.go with dh_*.go (X25519), certificate.go, root.go (root keys as text), seal.go (sealed frames),
+// aead.go (its cipher).
 package wire
