@@ -121,6 +121,7 @@ func (d *dialer) once(ctx context.Context) (*Stream, error) {
 		return nil, err
 	}
 	s := newStream(d.ep, theirs, false)
+	s.dialled = dialKey{d.addr, d.role}
 	s.run(ctx.Done(), st, st.CloseSend)
 	cancel(nil)
 	s.workers.Wait()

@@ -42,5 +42,6 @@
 //	life.go      from Up to Down, pulse, flush      inbox.go    mailbox of a loop or shard goroutine
 //	pair.go      Connect: endpoints of one process  grpc.go     codec, service, TLS checks
 //	dial.go      Dial, backoff                      server.go   Server, admission of streams
-//	metrics.go   counters
+//	metrics.go   counters                       usage.go    what streams hold, what Dial has up
+//	faults.go    broken on purpose, for tests
 package link

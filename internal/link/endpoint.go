@@ -70,23 +70,31 @@ type Endpoint struct {
 	log     *slog.Logger
 	metrics *metrics
 
+	faults *Faults // nil but in tests
+
 	incoming atomic.Int64 // streams accepted by servers
 
-	mu     sync.Mutex
-	logged map[refusal]struct{} // refusals that were logged
+	mu      sync.Mutex
+	streams map[*Stream]struct{} // up
+	dialled map[dialKey]int      // streams up by what was dialled
+	logged  map[refusal]struct{} // refusals that were logged
 }
 
 // NewEndpoint returns the endpoint of a daemon. An info that is not within its limits is refused by every peer, with a log line.
 func NewEndpoint(info Info, h Handler, opts Options) *Endpoint {
 	opts = opts.withDefaults()
-	return &Endpoint{
+	e := &Endpoint{
 		info:    info,
 		handler: h,
 		opts:    opts,
 		log:     opts.Logger.With("link", info.Role.String()),
 		metrics: newMetrics(opts.Registerer, info.Role),
+		streams: make(map[*Stream]struct{}),
+		dialled: make(map[dialKey]int),
 		logged:  make(map[refusal]struct{}),
 	}
+	registerUsage(opts.Registerer, e)
+	return e
 }
 
 // Info returns who this endpoint is.

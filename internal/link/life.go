@@ -14,6 +14,7 @@ const flushTime = time.Second
 // up opens the stream for its Handler.
 func (s *Stream) up() {
 	s.metrics.up()
+	s.ep.enter(s)
 	s.note("stream up", "peer", s.peer.Role.String(), "node", s.peer.Node, "stream", s.id, "incoming", s.incoming)
 	s.gate.Lock()
 	defer s.gate.Unlock()
@@ -33,6 +34,7 @@ func (s *Stream) down() {
 	}
 	s.open = false
 	s.metrics.down()
+	s.ep.leave(s)
 	s.note("stream down", "peer", s.peer.Role.String(), "node", s.peer.Node, "stream", s.id, "err", s.failErr)
 	s.ep.handler.Down(s, s.failErr)
 }

@@ -2,62 +2,95 @@ package link
 
 import (
 	"errors"
+	"math/rand/v2"
 	"sync"
+	"time"
 )
 
 // Connect makes a stream between two endpoints of this process, as if a had dialled b; a and b may be the same endpoint, which then
-// sees both ends. Everything but the network is as with Dial: credits, batches, one sender goroutine per direction. Both Handlers'
-// Up have returned when Connect returns. If the two do not fit together (Info), that is logged by both and stop does nothing.
+// sees both ends. Everything but the network is as with Dial: credits, batches, one sender goroutine per direction, and a stream that
+// fails is made again after a pause. Both Handlers' Up have returned when Connect returns. If the two do not fit together (Info), that
+// is logged by both and stop does nothing.
 //
 // stop ends the stream in order: it refuses further envelopes, delivers what is pending, calls Down on both ends and returns after
 // that. It may be called more than once, but not from a Handler.
 func Connect(a, b *Endpoint) (stop func()) {
-	p := &pair{stopping: make(chan struct{})}
-	var err error
-	if p.a, p.b, err = meet(a, b); err != nil {
+	p, err := meet(a, b)
+	if err != nil {
 		a.refused(b.info.Role.String(), err)
 		b.refused(a.info.Role.String(), err)
 		return func() {}
 	}
+	p.start()
+	stopping := make(chan struct{})
+	var done sync.WaitGroup
+	done.Go(func() { p.keep(stopping) })
+	var once sync.Once
+	return func() {
+		once.Do(func() { close(stopping) })
+		done.Wait()
+	}
+}
+
+// pair is one stream within the process: its two ends.
+type pair struct {
+	a, b    *Stream
+	senders sync.WaitGroup
+}
+
+// keep looks after p and those that follow it, until stopping is closed.
+func (p *pair) keep(stopping <-chan struct{}) {
+	for attempt := 1; ; attempt++ {
+		began := time.Now()
+		if p.supervise(stopping) {
+			return
+		}
+		if time.Since(began) >= steady {
+			attempt = 1
+		}
+		pause := time.NewTimer(backoff(attempt, rand.Float64()))
+		select {
+		case <-pause.C:
+		case <-stopping:
+			pause.Stop()
+			return
+		}
+		next, err := meet(p.a.ep, p.b.ep)
+		if err != nil {
+			return // the two met before: they have not changed
+		}
+		p = next
+		p.start()
+	}
+}
+
+// meet goes through the introductions, encoded as on the network, and returns the two ends.
+func meet(a, b *Endpoint) (*pair, error) {
+	ia, ib := a.intro(b.info.Role), b.intro(a.info.Role)
+	atB, err := parseIntro(appendIntro(nil, &ia))
+	if err != nil {
+		return nil, err
+	}
+	atA, err := parseIntro(appendIntro(nil, &ib))
+	if err != nil {
+		return nil, err
+	}
+	if err = atB.check(b.info, 0); err != nil {
+		return nil, err
+	}
+	if err = atA.check(a.info, b.info.Role); err != nil {
+		return nil, err
+	}
+	p := &pair{a: newStream(a, atA, false), b: newStream(b, atB, true)}
+	p.a.local, p.b.local = true, true
+	return p, nil
+}
+
+func (p *pair) start() {
 	p.a.up()
 	p.b.up()
 	p.senders.Go(func() { p.a.sendLoop(func(x *batch) error { return hand(x, p.b) }) })
 	p.senders.Go(func() { p.b.sendLoop(func(x *batch) error { return hand(x, p.a) }) })
-	p.done.Go(p.supervise)
-	var once sync.Once
-	return func() {
-		once.Do(func() { close(p.stopping) })
-		p.done.Wait()
-	}
-}
-
-type pair struct {
-	a, b     *Stream
-	stopping chan struct{}
-	senders  sync.WaitGroup
-	done     sync.WaitGroup
-}
-
-// meet goes through the introductions, encoded as on the network, and returns the two ends.
-func meet(a, b *Endpoint) (sa, sb *Stream, err error) {
-	ia, ib := a.intro(b.info.Role), b.intro(a.info.Role)
-	atB, err := parseIntro(appendIntro(nil, &ia))
-	if err != nil {
-		return nil, nil, err
-	}
-	atA, err := parseIntro(appendIntro(nil, &ib))
-	if err != nil {
-		return nil, nil, err
-	}
-	if err = atB.check(b.info, 0); err != nil {
-		return nil, nil, err
-	}
-	if err = atA.check(a.info, b.info.Role); err != nil {
-		return nil, nil, err
-	}
-	sa, sb = newStream(a, atA, false), newStream(b, atB, true)
-	sa.local, sb.local = true, true
-	return sa, sb, nil
 }
 
 // hand gives a batch to the twin. The receiver keeps the bytes, so it gets a copy of exactly the size and the buffer is used again:
@@ -72,11 +105,11 @@ func hand(x *batch, twin *Stream) error {
 	return err
 }
 
-// supervise waits for the stream's end and brings both ends down.
-func (p *pair) supervise() {
+// supervise waits for the stream's end and brings both ends down. It reports whether that was in order.
+func (p *pair) supervise(stopping <-chan struct{}) (inOrder bool) {
 	err := ErrStopped
 	select {
-	case <-p.stopping:
+	case <-stopping:
 		p.a.out.drain()
 		p.b.out.drain()
 	case <-p.a.failed:
@@ -84,13 +117,16 @@ func (p *pair) supervise() {
 	case <-p.b.failed:
 		err = p.b.failErr
 	}
-	if !errors.Is(err, ErrStopped) {
-		p.a.out.close()
-		p.b.out.close()
+	if inOrder = errors.Is(err, ErrStopped); !inOrder {
+		p.a.out.end(outboxClosed) // what is pending is counted in down
+		p.b.out.end(outboxClosed)
+		p.a.fail(err)
+		p.b.fail(err)
 	}
 	p.senders.Wait()
 	p.a.fail(err)
 	p.b.fail(err)
 	p.a.down()
 	p.b.down()
+	return inOrder
 }

@@ -42,7 +42,8 @@ type Stream struct {
 	ep       *Endpoint
 	peer     Info
 	incoming bool
-	local    bool // the peer is in this process
+	local    bool    // the peer is in this process
+	dialled  dialKey // zero unless Dial made it
 	metrics  *streamMetrics
 
 	out outbox // to the peer; its own mutex
@@ -179,6 +180,11 @@ func (s *Stream) account(e *Envelope) (deliver bool, err error) {
 
 // sendLoop is the sender goroutine: it hands batches to transmit until the outbox ends or transmit fails.
 func (s *Stream) sendLoop(transmit func(*batch) error) {
+	if f := s.ep.faults; f != nil {
+		x := f.sender(s, transmit)
+		defer x.end()
+		transmit = x.send
+	}
 	for b := s.out.take(); b != nil; b = s.out.take() {
 		n, bytes := b.n, len(b.buf)
 		if err := transmit(b); err != nil {

@@ -31,13 +31,13 @@ func (crediting) Down(*Stream, error) {}
 func bare(t *testing.T) (a, b *Stream) {
 	t.Helper()
 	ea, eb := NewEndpoint(info(RoleGateway), crediting{}, Options{}), NewEndpoint(info(RoleRouter), crediting{}, Options{})
-	a, b, err := meet(ea, eb)
+	p, err := meet(ea, eb)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.up()
-	b.up()
-	return a, b
+	p.a.up()
+	p.b.up()
+	return p.a, p.b
 }
 
 // TestStreamAllocates: Send, taking a batch, receiving it and crediting it back, grants included, allocate nothing.

@@ -66,82 +66,53 @@ func (n *Node) unready(time.Time) []admin.Fault {
 	return append(faults, n.missingLinks()...)
 }
 
-// linkWant is how many streams a daemon of this process has when all its links are up.
+// linkWant is the streams that a daemon of this process has to one role when all its links are up.
 type linkWant struct {
-	self, peer link.Role
-	streams    int
-	addrs      []string // dialled; nil within a process
+	self  *link.Endpoint
+	peer  link.Role
+	local int      // ends of streams within the process
+	addrs []string // dialled
 }
 
 // wantedLinks follows addLinks and connectService.
 func (n *Node) wantedLinks() []linkWant {
-	routers, offlines := n.cfg.Links.Routers, n.cfg.Links.Offlines
+	routers, offlines, local := n.cfg.Links.Routers, n.cfg.Links.Offlines, 0
 	if n.together() {
-		routers, offlines = nil, nil
-	}
-	count := func(addrs []string) int {
-		if n.together() {
-			return 1
-		}
-		return len(addrs)
+		routers, offlines, local = nil, nil, 1
 	}
 	var all []linkWant
 	if n.gateway != nil {
-		all = append(all, linkWant{link.RoleGateway, link.RoleRouter, count(routers), routers},
-			linkWant{link.RoleGateway, link.RoleOffline, count(offlines), offlines})
+		all = append(all, linkWant{n.gateway.Endpoint(), link.RoleRouter, local, routers},
+			linkWant{n.gateway.Endpoint(), link.RoleOffline, local, offlines})
 	}
 	if n.router != nil {
-		all = append(all, linkWant{link.RoleRouter, link.RoleOffline, count(offlines), offlines})
+		all = append(all, linkWant{n.router.Endpoint(), link.RoleOffline, local, offlines})
 	}
 	if n.offline != nil {
-		// Its stream to itself has both ends here. Streams from others that dial us hide a missing one of ours.
-		all = append(all, linkWant{link.RoleOffline, link.RoleOffline, 2 + len(offlines), offlines})
+		all = append(all, linkWant{n.offline.Endpoint(), link.RoleOffline, 2, offlines}) // both ends of its stream to itself
 	}
 	return all
 }
 
-// missingLinks compares the streams that are up with those that should be. The links package tells only through its gauge.
+// missingLinks compares the streams that are up with those that should be. Streams that others make do not count: they come as well
+// when nothing can be reached from here.
 func (n *Node) missingLinks() []admin.Fault {
-	up, err := n.streamsUp()
-	if err != nil {
-		return []admin.Fault{{Name: "links", Why: err.Error()}}
-	}
 	var faults []admin.Fault
 	for _, w := range n.wantedLinks() {
-		if have := up[[2]string{w.self.String(), w.peer.String()}]; have < w.streams {
-			why := fmt.Sprintf("%d of %d streams up", have, w.streams)
-			if len(w.addrs) > 0 {
-				why += " to " + strings.Join(w.addrs, ", ")
+		var missing []string
+		if have := w.self.Usage(w.peer).Local; have < w.local {
+			missing = append(missing, "within the process")
+		}
+		for _, addr := range w.addrs {
+			if !w.self.Dialled(addr, w.peer) {
+				missing = append(missing, "to "+addr)
 			}
-			faults = append(faults, admin.Fault{Name: fmt.Sprintf("link %s to %s", w.self, w.peer), Why: why})
+		}
+		if len(missing) > 0 {
+			faults = append(faults, admin.Fault{
+				Name: fmt.Sprintf("link %s to %s", w.self.Info().Role, w.peer), Why: "no stream " + strings.Join(missing, ", "),
+			})
 		}
 	}
 	return faults
-}
-
-// streamsUp returns the streams that are up by own role and the peer's.
-func (n *Node) streamsUp() (map[[2]string]int, error) {
-	families, err := n.reg.Gather()
-	if err != nil {
-		return nil, fmt.Errorf("counting streams: %w", err)
-	}
-	up := map[[2]string]int{}
-	for _, f := range families {
-		if f.GetName() != "linecard_link_streams" {
-			continue
-		}
-		for _, m := range f.GetMetric() {
-			var key [2]string
-			for _, l := range m.GetLabel() {
-				switch l.GetName() {
-				case "role":
-					key[0] = l.GetValue()
-				case "peer":
-					key[1] = l.GetValue()
-				}
-			}
-			up[key] = int(m.GetGauge().GetValue())
-		}
-	}
-	return up, nil
 }

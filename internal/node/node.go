@@ -238,8 +238,8 @@ func (n *Node) LinkAddr() net.Addr {
 	return n.linkLn.Addr()
 }
 
-// endpoint returns the daemon's side of the links.
-func (n *Node) endpoints() []*link.Endpoint {
+// Endpoints returns the daemons' ends of the links, gateway first. Tests inject faults there before Run.
+func (n *Node) Endpoints() []*link.Endpoint {
 	var all []*link.Endpoint
 	if n.gateway != nil {
 		all = append(all, n.gateway.Endpoint())

@@ -152,11 +152,11 @@ func (n *Node) startServices(ctx context.Context) <-chan struct{} {
 
 func (n *Node) addLinks(sup *suture.Supervisor) {
 	if n.linkLn != nil {
-		sup.Add(&listenService{ln: n.linkLn, serve: link.NewServer(n.tls, n.endpoints()...).Serve})
+		sup.Add(&listenService{ln: n.linkLn, serve: link.NewServer(n.tls, n.Endpoints()...).Serve})
 	}
 	dial := func(addrs []string, role link.Role) {
 		for _, addr := range addrs {
-			for _, e := range n.endpoints() {
+			for _, e := range n.Endpoints() {
 				sup.Add(dialService{n, e, addr, role})
 			}
 		}
