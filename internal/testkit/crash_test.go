@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -25,8 +26,12 @@ const (
 	ahead = 16
 )
 
-// TestCrash kills the real daemons, one at a time or all, and a receiving client, at random moments under load, and judges the
-// history: nothing acked is lost, order holds, nothing comes twice.
+// maxData bounds what a crash test's data directories hold at the end: logs are truncated through all kills. Each daemon has two
+// databases, whose memtables and recycled logs are a few times 32 MiB.
+const maxData = 1 << 30
+
+// TestCrash kills the real daemons, one at a time or all, a receiving and a sending client, and daemons and clients together, at random
+// moments under load, and judges the history: nothing acked is lost, order holds, nothing comes twice.
 func TestCrash(t *testing.T) {
 	for _, shape := range []Shape{Together, Apart} {
 		t.Run(string(shape), func(t *testing.T) {
@@ -65,8 +70,10 @@ type crash struct {
 	devices []*Device
 	labels  map[string][]string
 	sink    *sink
+	source  *source
 	stop    chan struct{}
 	senders sync.WaitGroup
+	left    []string // targets of the next kills
 	killed  map[string]int
 }
 
@@ -80,6 +87,8 @@ func newCrash(t *testing.T, shape Shape, rnd *rand.Rand) *crash {
 	}
 	c.sink = newSink(t, s, c.h)
 	c.labels["sink"] = []string{"sink/1"}
+	c.source = newSource(t, s, c.h, "sink")
+	c.sink.source = c.source
 	return c
 }
 
@@ -88,6 +97,7 @@ func (c *crash) run(n int) {
 		c.send(d, c.devices[i^1].Name)
 	}
 	c.send(c.devices[0], "sink")
+	c.sink.p.Start()
 	for range n {
 		c.pause(1200)
 		c.kill()
@@ -95,14 +105,26 @@ func (c *crash) run(n int) {
 	c.pause(500)
 	close(c.stop)
 	c.senders.Wait()
-	c.sink.restart() // its backoff may have grown to minutes
+	c.source.finish()
+	KillTogether(c.sink.p) // its backoff may have grown to minutes
+	c.sink.restart()
 	c.h.Judge(c.t, c.labels)
 	c.sink.p.Kill()
+	c.source.judge()
+	c.report(n)
+}
+
+func (c *crash) report(n int) {
 	sent, acked, got := c.h.Totals()
-	c.t.Logf("killed %v; sent %d, acked %d, received %d; the receiving client saw %d again after its kills",
-		c.killed, sent, acked, got, c.sink.again)
-	if acked < 100*n/5 {
-		c.t.Errorf("only %d messages acked: the load was too small to show anything", acked)
+	size := c.s.DataSize()
+	c.t.Logf("killed %v; sent %d, acked %d, received %d; of these the killed sender sent %d in %d runs, saw %d acked, and was at %d when a kill came; "+
+		"the receiving client saw %d again after its kills; data directories %.1f MiB", c.killed, sent, acked, got,
+		len(c.source.given), c.source.args.Run, c.source.acked, len(c.source.maybe), c.sink.again, float64(size)/(1<<20))
+	if acked < 100*n/5 || c.source.acked < 5*n {
+		c.t.Errorf("only %d messages acked, %d to the killed sender: the load was too small to show anything", acked, c.source.acked)
+	}
+	if size > maxData {
+		c.t.Errorf("data directories hold %d bytes, more than %d", size, maxData)
 	}
 }
 
@@ -126,24 +148,55 @@ func (c *crash) send(d *Device, to string) {
 	})
 }
 
+// target draws what to kill next. Every kind comes before any comes again, in a new order each time.
+func (c *crash) target() string {
+	if len(c.left) == 0 {
+		c.left = []string{"sink", "source", "sink+source", "sink+daemon", "source+daemon"}
+		for _, p := range c.s.Processes() {
+			c.left = append(c.left, p.name)
+		}
+		if len(c.s.Processes()) > 1 {
+			c.left = append(c.left, "all")
+		}
+		c.rnd.Shuffle(len(c.left), func(i, j int) { c.left[i], c.left[j] = c.left[j], c.left[i] })
+	}
+	t := c.left[0]
+	c.left = c.left[1:]
+	return t
+}
+
 // kill kills something and starts it again after a moment.
 func (c *crash) kill() {
-	targets := []string{"all", "sink"}
-	for _, p := range c.s.Processes() {
-		targets = append(targets, p.name)
-	}
-	target := targets[c.rnd.IntN(len(targets))]
+	target := c.target()
 	c.killed[target]++
-	switch target {
-	case "sink":
-		c.sink.restart()
-		return
-	case "all":
-		c.s.KillAll()
-	default:
-		c.s.Process(target).Kill()
+	daemons := c.s.Processes()
+	var victims []*Process
+	var sink, source bool
+	for what := range strings.SplitSeq(target, "+") {
+		switch what {
+		case "sink":
+			sink, victims = true, append(victims, c.sink.p)
+		case "source":
+			source, victims = true, append(victims, c.source.p)
+		case "daemon":
+			victims = append(victims, daemons[c.rnd.IntN(len(daemons))])
+		case "all":
+			victims = append(victims, daemons...)
+		default:
+			victims = append(victims, c.s.Process(what))
+		}
 	}
-	c.pause(500)
+	KillTogether(victims...)
+	if target != "sink" && target != "source" {
+		c.pause(500)
+	}
+	if source {
+		c.source.killed()
+		c.source.start()
+	}
+	if sink {
+		c.sink.restart()
+	}
 	c.s.StartAll()
 	for _, d := range c.devices {
 		d.Hurry() // as when a network comes back: else backoff grows with each kill, and the load falls asleep
@@ -152,9 +205,10 @@ func (c *crash) kill() {
 
 // sink is a real `linecard recv` process. What it prints counts as received.
 type sink struct {
-	t *testing.T
-	h *History
-	p *Process
+	t      *testing.T
+	h      *History
+	p      *Process
+	source *source // knows the texts of its own messages
 
 	mu    sync.Mutex
 	last  map[string]uint64 // by sender
@@ -171,13 +225,11 @@ func newSink(t *testing.T, s *System, h *History) *sink {
 	}
 	k.p = NewProcess(t, "recv", append(args, "1000000000")...)
 	k.p.Line = k.line
-	k.p.Start()
 	return k
 }
 
-// restart kills the process and starts it again.
+// restart starts the killed process again.
 func (k *sink) restart() {
-	k.p.Kill()
 	k.mu.Lock()
 	k.fresh = true
 	k.mu.Unlock()
@@ -187,8 +239,8 @@ func (k *sink) restart() {
 // line takes one printed line. A kill between printing and noting shows the last message again: one, and only then.
 func (k *sink) line(text []byte) {
 	var m struct {
-		From string
-		ID   uint64
+		From, Text string
+		ID         uint64
 	}
 	if err := json.Unmarshal(text, &m); err != nil {
 		k.t.Errorf("recv printed %q: %v", text, err)
@@ -199,6 +251,9 @@ func (k *sink) line(text []byte) {
 	if k.fresh && k.last[m.From] == m.ID {
 		k.again++
 	} else {
+		if m.From == k.source.args.Name {
+			k.source.received(m.ID, m.Text)
+		}
 		k.h.Received(Stream{From: m.From + "/1", To: "sink"}, "sink/1", m.ID)
 	}
 	k.fresh = false

@@ -13,6 +13,13 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if args := os.Getenv(sourceEnv); args != "" {
+		if err := runSource(args); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	code := m.Run()
 	RemoveBinary()
 	os.Exit(code)

@@ -18,7 +18,9 @@ type Process struct {
 
 	t    testing.TB
 	name string
+	exe  string // "": Binary
 	args []string
+	env  []string // beside this process's own
 	out  tail
 	cmd  *exec.Cmd
 	done chan struct{}
@@ -83,12 +85,16 @@ func NewProcess(t testing.TB, name string, args ...string) *Process {
 // Start starts the process; it must not run.
 func (p *Process) Start() {
 	p.t.Helper()
-	p.cmd = exec.Command(Binary(p.t), p.args...)
+	exe := p.exe
+	if exe == "" {
+		exe = Binary(p.t)
+	}
+	p.cmd = exec.Command(exe, p.args...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
 	if p.Line != nil {
 		p.cmd.Stdout = &lines{each: p.Line}
 	}
-	p.cmd.Env = append(os.Environ(), "GOTRACEBACK=all")
+	p.cmd.Env = append(append(os.Environ(), "GOTRACEBACK=all"), p.env...)
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatalf("starting %s: %v", p.name, err)
 	}
@@ -128,6 +134,18 @@ func (p *Process) Kill() {
 	if p.Running() {
 		_ = p.cmd.Process.Kill() // it may just have ended
 		<-p.done
+	}
+}
+
+// KillTogether kills processes at one moment and waits until they are gone.
+func KillTogether(procs ...*Process) {
+	for _, p := range procs {
+		if p.Running() {
+			_ = p.cmd.Process.Kill()
+		}
+	}
+	for _, p := range procs {
+		p.Kill()
 	}
 }
 

@@ -192,9 +192,19 @@ func (s *System) startInside() {
 // KillAll ends the system at once; a node within the test's process ends in order. StartAll brings it back.
 func (s *System) KillAll() {
 	s.StopInside()
-	for _, p := range s.procs {
-		p.Kill()
+	KillTogether(s.procs...)
+}
+
+// DataSize sums the sizes of the files in the data directories.
+func (s *System) DataSize() (bytes int64) {
+	dirs, err := filepath.Glob(filepath.Join(s.Dir, "*data"))
+	if err != nil {
+		s.t.Fatal(err)
 	}
+	for _, d := range dirs {
+		bytes += DirSize(d)
+	}
+	return bytes
 }
 
 // StopInside ends a node within the test's process in order; for other shapes it does nothing.
