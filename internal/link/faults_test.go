@@ -75,6 +75,7 @@ func TestFaults(t *testing.T) {
 					}
 				}
 				time.Sleep(time.Minute)
+				synctest.Wait()
 				hit := c.count(f.Tally(there))
 				if batches := f.Tally(there).Batches; hit < batches/20 || hit > batches/5 {
 					t.Errorf("%d of %d batches", hit, batches)
@@ -157,6 +158,7 @@ func TestFaultsStop(t *testing.T) {
 			t.Error("the other direction: ", err)
 		}
 		time.Sleep(30 * time.Second)
+		synctest.Wait()
 		if len(b.got) != 0 || len(a.downs) != 0 || taken == 0 || taken > 1000 {
 			t.Errorf("%d arrived, %d went, downs %v", len(b.got), taken, a.downs)
 		}
@@ -196,7 +198,10 @@ func TestFaultsStopGRPC(t *testing.T) {
 	b.await("the end of the first stream", func() bool { return len(b.downs) == 1 })
 	a.await("its other end", func() bool { return len(a.downs) >= 1 })
 	f.Go(there)
-	if err := a.stream(len(a.downs)).Send(message(2)); err != nil && !errors.Is(err, ErrDown) {
+	a.mu.Lock()
+	downs := len(a.downs)
+	a.mu.Unlock()
+	if err := a.stream(downs).Send(message(2)); err != nil && !errors.Is(err, ErrDown) {
 		t.Fatal(err)
 	}
 	b.await("a later stream", func() bool { return len(b.ups) >= 2 })
