@@ -167,8 +167,7 @@ func (l *loop) bound(s *session, e *link.Envelope) {
 func (l *loop) turnAwaySealed(h *handshake, f *wire.Finish, reason stanza.Reason, retryAfter uint32) {
 	c := stanza.Close{Reason: reason, RetryAfter: retryAfter}
 	l.endEarly(h)
-	l.g.metrics.closes.Inc(reason)
-	l.g.metrics.handshake(reason)
+	l.g.refused(reason, 0, 0)
 	l.scratch = c.Append(append(l.scratch[:0], 0)) // flags, close
 	l.out = l.sealer.AppendSealedFrame(l.out[:0], &f.TX, 0, l.scratch)
 	if _, err := h.conn.Write(l.out); err == nil {
@@ -182,10 +181,9 @@ func (l *loop) handshakeClosed(h *handshake) {
 		return
 	}
 	l.endEarly(h)
-	l.g.metrics.closes.Inc(stanza.ReasonPeerClosed)
 	if h.check {
 		l.g.metrics.checks.Inc()
 		return
 	}
-	l.g.metrics.handshake(stanza.ReasonPeerClosed)
+	l.g.refused(stanza.ReasonPeerClosed, 0, 0)
 }

@@ -1,9 +1,6 @@
 package gateway
 
 import (
-	"context"
-	"log/slog"
-
 	"github.com/panjf2000/gnet/v2"
 	"golang.org/x/sys/unix"
 
@@ -54,20 +51,24 @@ func (l *loop) leave(s *session, reason stanza.Reason) {
 	if s.state == stateClosing {
 		return
 	}
-	was := s.state
-	s.state = stateClosing
-	l.g.metrics.closes.Inc(reason)
-	if was == stateBound {
+	if s.state == stateBound {
 		l.g.metrics.sessions.Dec()
+		l.g.metrics.closes.Inc(reason)
+		l.g.lines.Write("session closed", reason, s.account, s.dev())
 		l.sendUnbind(s)
 	} else {
-		l.g.metrics.handshake(reason)
+		l.g.refused(reason, s.account, s.dev())
 	}
+	s.state = stateClosing
 	l.partials.drop(s)
 	delete(l.claims, s.slot())
-	if reason != stanza.ReasonPeerClosed {
-		l.logClose(s, reason)
-	}
+}
+
+// refused counts and logs a connection that ends before its session is bound, for whatever reason. The account and device are those
+// that it claims, 0 if it has not come so far.
+func (g *Gateway) refused(reason stanza.Reason, a stanza.Account, d stanza.Device) {
+	g.metrics.handshake(reason)
+	g.lines.Write("connection refused", reason, a, d)
 }
 
 func (l *loop) sendUnbind(s *session) {
@@ -101,33 +102,4 @@ func (l *loop) connClosed(s *session) {
 		l.cur = nil
 	}
 	l.slots.Release(slot) // zeroes the keys
-}
-
-// logClose writes one line for a session that did not just go away, within the loop's budget of lines.
-func (l *loop) logClose(s *session, reason stanza.Reason) {
-	level := slog.LevelDebug
-	if reason == stanza.ReasonInternal || reason == stanza.ReasonSlowConsumer || reason == stanza.ReasonUnresponsive {
-		level = slog.LevelInfo
-	}
-	log := l.g.log
-	if !log.Enabled(context.Background(), level) || !l.logs.take() {
-		return
-	}
-	log.LogAttrs(context.Background(), level, "session closed", slog.String("reason", reason.String()),
-		slog.Uint64("account", uint64(s.account)), slog.Uint64("device", uint64(s.device)))
-}
-
-// logBudget bounds the lines that a loop writes about single connections.
-type logBudget struct{ left int }
-
-const logsPerSecond, logsBurst = 5, 20
-
-func (b *logBudget) refill(seconds int) { b.left = min(logsBurst, b.left+seconds*logsPerSecond) }
-
-func (b *logBudget) take() bool {
-	if b.left == 0 {
-		return false
-	}
-	b.left--
-	return true
 }

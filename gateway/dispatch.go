@@ -110,6 +110,7 @@ func (l *loop) refuse(s *session, id uint64, reason stanza.Reason, retryAfter ui
 	l.scratch = r.Append(l.scratch[:0])
 	l.push(s, l.scratch)
 	l.g.metrics.refusals.Inc(reason)
+	l.g.lines.Write("message refused", reason, s.account, s.dev())
 }
 
 // rateRetry is the retry-after of what was over a session's rate: half a second refills enough to go on.

@@ -25,7 +25,6 @@ func (l *loop) receive(from *link.Stream, e *link.Envelope) {
 	case link.KindRefused:
 		if s.state == stateBound {
 			l.settle(s, e.Charge)
-			l.g.metrics.refusals.Inc(e.Reason)
 			l.relay(s, e.Payload, stanza.TagRefused)
 		}
 	case link.KindResult:

@@ -49,8 +49,7 @@ func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 		return nil, gnet.Close
 	}
 	if reason, wait := g.unwelcome(); reason != 0 {
-		g.metrics.closes.Inc(reason)
-		g.metrics.handshake(reason)
+		g.refused(reason, 0, 0)
 		return wire.AppendRefused(nil, reason, time.Duration(wait)*time.Millisecond), gnet.Close
 	}
 	g.open.Add(1)

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"linecard.example/internal/link"
+	reasons "linecard.example/internal/metrics"
 )
 
 // Deps is what a gateway needs from its process.
@@ -30,6 +31,7 @@ type Deps struct {
 	Clock       func() time.Time      // nil: time.Now
 	Static      noise.DHKey           // what clients are shown, retained
 	Cert        []byte                // certificate of Static, retained
+	Lines       reasons.Budget        // of lines about clients in the log
 	LinkCredit  int                   // bytes on their way here from one peer for one group; 0: link.DefaultCredits
 }
 
@@ -61,6 +63,7 @@ type Gateway struct {
 	balancers      []netip.Prefix // from where a PROXY header comes
 
 	metrics  *metrics
+	lines    *reasons.Lines
 	endpoint *link.Endpoint
 	pool     *pool
 	loops    []*loop
@@ -104,6 +107,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	if g.deps.Registerer == nil {
 		g.deps.Registerer = prometheus.NewRegistry()
 	}
+	g.lines = reasons.NewLines(g.log, deps.Lines)
 	g.start = g.clock()
 	g.resolve()
 	loops := cfg.Loops

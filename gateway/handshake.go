@@ -82,9 +82,13 @@ func (h *handshakeList) refuseAll(l *loop, reason stanza.Reason, retryAfter time
 
 // turnAway writes the reason, unauthenticated as it is, and has gnet close the connection: the result is for OnTraffic to return.
 func (l *loop) turnAway(h *handshake, reason stanza.Reason, retryAfter time.Duration) gnet.Action {
-	l.endEarly(h) // counted here; the end of the connection has nothing to add
-	l.g.metrics.closes.Inc(reason)
-	l.g.metrics.handshake(reason)
+	l.g.refused(reason, 0, 0)
+	return l.sayRefused(h, reason, retryAfter)
+}
+
+// sayRefused is turnAway for who has counted and logged it.
+func (l *loop) sayRefused(h *handshake, reason stanza.Reason, retryAfter time.Duration) gnet.Action {
+	l.endEarly(h) // the end of the connection has nothing to add
 	l.scratch = wire.AppendRefused(l.scratch[:0], reason, retryAfter)
 	_, _ = h.conn.Write(l.scratch) // an error has closed the connection already
 	return gnet.Close

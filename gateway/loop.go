@@ -67,7 +67,6 @@ type loop struct {
 	unsent   []*rebindRun // done, but there was no credit to say so
 	expected expectation
 	turns    uint64
-	logs     logBudget
 
 	// Any goroutine.
 	el        atomic.Pointer[executor]
@@ -150,7 +149,6 @@ func (l *loop) advance(now time.Time) {
 	}
 	l.retryRebindDone()
 	if seconds > 0 {
-		l.logs.refill(seconds)
 		l.contacts.age(l.sec())
 		l.idle.Advance(seconds, l.onIdle)
 		l.busy.Advance(seconds, l.onBusy)

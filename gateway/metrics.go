@@ -27,8 +27,8 @@ func newMetrics(reg prometheus.Registerer, loops int, g *Gateway) *metrics {
 	m := &metrics{
 		sessions:    gauge(reg, "linecard_gateway_sessions", "Bound sessions."),
 		connections: gauge(reg, "linecard_gateway_connections", "Open connections, bound or not."),
-		closes:      reasons.NewReasons(reg, "linecard_gateway_closes_total", "Connections ended, by reason."),
-		refusals:    reasons.NewReasons(reg, "linecard_gateway_refusals_total", "Messages and queries refused to clients, by reason."),
+		closes:      reasons.NewReasons(reg, "linecard_gateway_closes_total", "Bound sessions ended, by reason."),
+		refusals:    reasons.NewReasons(reg, "linecard_gateway_refusals_total", "Messages and queries that the gateway refused, by reason."),
 		drops:       reasons.NewReasons(reg, "linecard_gateway_drops_total", "Envelopes dropped, by reason; all are recovered by resending."),
 	}
 	m.stanzas(reg)
@@ -76,7 +76,7 @@ func (m *metrics) traffic(reg prometheus.Registerer) {
 
 func (m *metrics) handshakes(reg prometheus.Registerer) {
 	vec := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "linecard_gateway_handshakes_total", Help: "Connections by how they came to be bound, or not: ok, use_xx (a resume sent back), check (a balancer's), or the reason.",
+		Name: "linecard_gateway_handshakes_total", Help: "Connections by how they came to be bound, or not: ok, use_xx (a resume sent back), check (a balancer's), or the reason why they ended before.",
 	}, []string{"result"})
 	reg.MustRegister(vec)
 	m.handshakesOK, m.useXX, m.checks = vec.WithLabelValues("ok"), vec.WithLabelValues("use_xx"), vec.WithLabelValues("check")

@@ -51,8 +51,8 @@ func (l *loop) readProxy(h *handshake, c gnet.Conn, n int) (whole bool, action g
 	b, _ := c.Peek(min(n, wire.MaxProxy))
 	p, err := wire.ParseProxy(b)
 	if err != nil {
-		l.logProxy(c, err)
-		return false, l.turnAway(h, stanza.ReasonBadProxyHeader, 0)
+		l.g.badProxy(c, err)
+		return false, l.sayRefused(h, stanza.ReasonBadProxyHeader, 0)
 	}
 	if p.Size == 0 {
 		return false, gnet.None
@@ -65,10 +65,9 @@ func (l *loop) readProxy(h *handshake, c gnet.Conn, n int) (whole bool, action g
 	return true, gnet.None
 }
 
-// logProxy names the balancer, which is no client, within the loop's budget of lines.
-func (l *loop) logProxy(c gnet.Conn, err error) {
-	if l.logs.take() {
-		l.g.log.Warn("a balancer's connection refused: is it meant to be in proxy_sources, and does it send version 2?",
-			slog.String("reason", stanza.ReasonBadProxyHeader.String()), slog.String("from", remoteOf(c).String()), slog.Any("err", err))
-	}
+// badProxy counts and logs a header that is none. The line names the balancer, which is no client.
+func (g *Gateway) badProxy(c gnet.Conn, err error) {
+	g.metrics.handshake(stanza.ReasonBadProxyHeader)
+	g.lines.WriteWith("a balancer's connection refused: is it meant to be in proxy_sources, and does it send version 2?",
+		stanza.ReasonBadProxyHeader, slog.String("from", remoteOf(c).String()), slog.Any("err", err))
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"linecard.example/internal/config"
+	reasons "linecard.example/internal/metrics"
 	"linecard.example/internal/stanza"
 	"linecard.example/internal/wire"
 )
@@ -153,8 +154,9 @@ func TestProxyHeaderRequired(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			lines := &bytes.Buffer{} // of this goroutine: what the links log is no warning
-			b := newLoggingBench(t, slog.New(slog.NewTextHandler(lines, &slog.HandlerOptions{Level: slog.LevelWarn})))
-			b.l.logs.left = 1
+			log := slog.New(slog.NewTextHandler(lines, &slog.HandlerOptions{Level: slog.LevelWarn}))
+			b := newLoggingBench(t, log)
+			b.g.lines = reasons.NewLines(log, reasons.Budget{Burst: 1, Every: time.Hour})
 			for range 2 { // the second is beyond the budget of lines
 				h, conn := b.dial(true)
 				conn.in = send
@@ -250,11 +252,11 @@ func TestHealthChecks(t *testing.T) {
 	}
 	for _, send := range [][]byte{local[:5], append(local[:16:16], 'L'), proxyHeader(netip.MustParseAddr("192.0.2.1"))} {
 		c := h.dial()
-		before := h.count("linecard_gateway_closes_total", "peer_closed")
+		before := h.count(results, "peer_closed")
 		c.write(send)
 		h.until("the connection", func() bool { return h.g.open.Load() == 1 })
 		_ = c.conn.(*net.TCPConn).CloseWrite()
-		h.until("its end", func() bool { return h.count("linecard_gateway_closes_total", "peer_closed") == before+1 })
+		h.until("its end", func() bool { return h.count(results, "peer_closed") == before+1 })
 	}
 	if n, checks := h.count(results, "peer_closed"), h.count(results, "check"); n != 3 || checks != 4 {
 		t.Errorf("%v gave up and %v checks, want 3 and 4", n, checks)

@@ -46,4 +46,5 @@ func (l *loop) queryError(s *session, id uint64, reason stanza.Reason, retryAfte
 	l.scratch = e.Append(l.scratch[:0])
 	l.push(s, l.scratch)
 	l.g.metrics.refusals.Inc(reason)
+	l.g.lines.Write("query refused", reason, s.account, s.dev())
 }

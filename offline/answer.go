@@ -38,6 +38,7 @@ func (m *group) ackStore(p *proposal) {
 // refuse sends a refusal with its ready stanza.
 func (m *group) refuse(p *proposal, reason stanza.Reason, r *result) {
 	m.count.refused.Inc(reason)
+	m.count.lines.Write("queue refused a message", reason, p.account, 0)
 	s := stanza.Refused{ID: p.id, Reason: reason}
 	switch reason {
 	case stanza.ReasonGap:

@@ -94,11 +94,7 @@ func (m *group) detach(q *queue) {
 // close tells a gateway to close a session; false if there is no way to.
 func (m *group) close(gw *gateway, slot, gen uint32, reason stanza.Reason) bool {
 	m.env = link.Envelope{Kind: link.KindClose, Group: m.id, Slot: slot, Gen: gen, Reason: reason}
-	if !m.answer(gw) {
-		return false
-	}
-	m.count.closed.Inc(reason)
-	return true
+	return m.answer(gw)
 }
 
 // of returns the attachment that an envelope of a gateway is about, nil if it was replaced.

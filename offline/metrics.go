@@ -1,6 +1,8 @@
 package offline
 
 import (
+	"log/slog"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"linecard.example/internal/metrics"
@@ -11,7 +13,7 @@ import (
 type counters struct {
 	refused *metrics.Reasons
 	dropped *metrics.Reasons
-	closed  *metrics.Reasons
+	lines   *metrics.Lines
 
 	admitted, duplicates                      prometheus.Counter
 	acked, expired                            prometheus.Counter
@@ -29,7 +31,7 @@ func newCounters(reg prometheus.Registerer) *counters {
 	c := &counters{
 		refused: metrics.NewReasons(reg, "linecard_offline_refusals_total", "Messages refused, by reason."),
 		dropped: metrics.NewReasons(reg, "linecard_offline_drops_total", "Entries, answers and acks dropped, by reason."),
-		closed:  metrics.NewReasons(reg, "linecard_offline_closes_total", "Sessions told to close, by reason."),
+		lines:   metrics.NewLines(slog.New(slog.DiscardHandler), metrics.Budget{}),
 	}
 	count := func(name, help string) prometheus.Counter {
 		m := prometheus.NewCounter(prometheus.CounterOpts{Name: "linecard_offline_" + name, Help: help})

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"linecard.example/internal/link"
+	"linecard.example/internal/metrics"
 	"linecard.example/internal/shard"
 	"linecard.example/internal/stanza"
 )
@@ -25,6 +26,7 @@ type Deps struct {
 	Registerer  prometheus.Registerer // nil: no metrics
 	Host        *shard.Host           // of this daemon alone; the process closes it after Run
 	Groups      []int                 // the shard numbers that this process holds
+	Lines       metrics.Budget        // of lines about clients in the log
 	LinkCredit  int                   // bytes on their way here from one peer for one group; 0: link.DefaultCredits
 }
 
@@ -64,6 +66,7 @@ func New(cfg Config, deps Deps) (*Offline, error) {
 	}
 	o := &Offline{deps: deps, log: deps.Logger, peers: newPeers(), groups: map[stanza.Group]*served{}}
 	count := newCounters(deps.Registerer)
+	count.lines = metrics.NewLines(o.log, deps.Lines)
 	for _, n := range deps.Groups {
 		if n < 0 || n >= deps.Shards {
 			return nil, fmt.Errorf("offline: shard %d of %d", n, deps.Shards)

@@ -193,7 +193,6 @@ func (m *dirShard) closeSession(k deviceKey, b binding, reason stanza.Reason) {
 
 // closeAsked ends a session that asked to be bound and may not be.
 func (m *dirShard) closeAsked(p *pending, reason stanza.Reason) {
-	m.metrics.binds.Inc(reason)
 	var after uint32
 	if reason.Retry() == stanza.RetryLater {
 		after = m.retryAfter

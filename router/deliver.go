@@ -188,6 +188,7 @@ func (m *dirShard) refuseStale(gw *gateway, e *link.Envelope, a *accountRecord) 
 
 func (m *dirShard) sendRefused(gw *gateway, e *link.Envelope, r *stanza.Refused) {
 	m.metrics.refusals.Inc(r.Reason)
+	m.metrics.lines.Write("message refused", r.Reason, e.Account, e.Device)
 	m.stanza = r.Append(m.stanza[:0])
 	m.send(gw.to, link.Envelope{Kind: link.KindRefused, Group: m.id, Slot: e.Slot, Gen: e.Gen, Account: e.Account, Device: e.Device,
 		ID: e.ID, Charge: e.Charge, Reason: r.Reason, RetryAfter: r.RetryAfter, Payload: m.stanza})

@@ -1,6 +1,8 @@
 package router
 
 import (
+	"log/slog"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"linecard.example/internal/metrics"
@@ -10,10 +12,11 @@ import (
 // routerMetrics are the daemon's metrics; every child is resolved at start, so that counting is one atomic addition. No label names
 // an account or a device.
 type routerMetrics struct {
-	binds, queries, redeems, refusals, drops *metrics.Reasons
-	bindOK, rebound, redeemOK, forwarded     prometheus.Counter
-	lookups, deviceLists, links, unlinks     prometheus.Counter
-	bindings, accounts, pendingDrops         *prometheus.GaugeVec
+	queries, refusals, drops             *metrics.Reasons
+	lines                                *metrics.Lines
+	bindOK, rebound, redeemOK, forwarded prometheus.Counter
+	lookups, deviceLists, links, unlinks prometheus.Counter
+	bindings, accounts, pendingDrops     *prometheus.GaugeVec
 }
 
 // groupMetrics adds the gauges of one group.
@@ -37,11 +40,10 @@ func newMetrics(reg prometheus.Registerer) *routerMetrics {
 		return g
 	}
 	m := &routerMetrics{
-		binds:     metrics.NewReasons(reg, "linecard_router_bind_failures_total", "Binds and registrations that ended with a close, by reason."),
+		lines:     metrics.NewLines(slog.New(slog.DiscardHandler), metrics.Budget{}),
 		bindOK:    counter("linecard_router_binds_total", "Sessions bound, registrations included."),
 		rebound:   counter("linecard_router_rebinds_total", "Sessions taken over from an earlier leader or after a cut."),
 		queries:   metrics.NewReasons(reg, "linecard_router_query_errors_total", "Queries answered with an error, by reason."),
-		redeems:   metrics.NewReasons(reg, "linecard_router_invite_failures_total", "Invites that were not redeemed, by reason."),
 		redeemOK:  counter("linecard_router_invites_redeemed_total", "Invites redeemed, repeats by the same key included."),
 		refusals:  metrics.NewReasons(reg, "linecard_router_refusals_total", "Messages and read receipts refused by the router, by reason."),
 		drops:     metrics.NewReasons(reg, "linecard_router_drops_total", "Envelopes that a link did not take, by reason."),

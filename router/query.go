@@ -199,6 +199,7 @@ func (m *dirShard) queryError(p *pending, reason stanza.Reason, after uint32) {
 		after = 0
 	}
 	m.metrics.queries.Inc(reason)
+	m.metrics.lines.Write("query refused", reason, p.account, 0)
 	qe := stanza.QueryError{ID: p.id, Reason: reason, RetryAfter: after}
 	m.stanza = qe.Append(m.stanza[:0])
 	m.sendResult(p)

@@ -72,8 +72,6 @@ func (m *dirShard) redeem(gw *gateway, e *link.Envelope) {
 func (m *dirShard) redeemed(p *pending, reason stanza.Reason) {
 	if reason == 0 {
 		m.metrics.redeemOK.Inc()
-	} else {
-		m.metrics.redeems.Inc(reason)
 	}
 	m.send(p.gw.to, link.Envelope{Kind: link.KindRedeemed, Group: m.id, Slot: p.slot, Gen: p.gen, Reason: reason})
 }

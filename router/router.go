@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"linecard.example/internal/link"
+	"linecard.example/internal/metrics"
 	"linecard.example/internal/shard"
 	"linecard.example/internal/stanza"
 )
@@ -25,9 +26,10 @@ type Deps struct {
 	Logger            *slog.Logger
 	Registerer        prometheus.Registerer
 	Clock             func() time.Time
-	Host              *shard.Host // stays the caller's, who closes it after Run has returned
-	Groups            []int       // shard numbers hosted here, each 0 to Shards-1, no repeats
-	LinkCredit        int         // bytes on their way here from one peer for one group; 0: link.DefaultCredits
+	Host              *shard.Host    // stays the caller's, who closes it after Run has returned
+	Groups            []int          // shard numbers hosted here, each 0 to Shards-1, no repeats
+	Lines             metrics.Budget // of lines about clients in the log
+	LinkCredit        int            // bytes on their way here from one peer for one group; 0: link.DefaultCredits
 }
 
 // Router is the daemon. Safe for concurrent use.
@@ -64,7 +66,9 @@ func New(cfg Config, deps Deps) (*Router, error) {
 		deps.Clock = time.Now
 	}
 	r := &Router{cfg: cfg, deps: deps, log: deps.Logger, byShard: make([]*hosted, deps.Shards)}
-	if err := r.openGroups(newMetrics(deps.Registerer)); err != nil {
+	m := newMetrics(deps.Registerer)
+	m.lines = metrics.NewLines(r.log, deps.Lines)
+	if err := r.openGroups(m); err != nil {
 		return nil, err
 	}
 	info := link.Info{Role: link.RoleRouter, Node: deps.Node, Incarnation: deps.Incarnation, Shards: deps.Shards, Cluster: deps.Cluster}
@@ -108,8 +112,8 @@ func (r *Router) openGroups(metrics *routerMetrics) error {
 	return nil
 }
 
-func (r *Router) openGroup(n int, metrics *routerMetrics) (*hosted, error) {
-	m := newDirShard(r.cfg, n, r.deps.Shards, r.deps.Cluster, r.deps.Clock(), r.log, metrics)
+func (r *Router) openGroup(n int, counts *routerMetrics) (*hosted, error) {
+	m := newDirShard(r.cfg, n, r.deps.Shards, r.deps.Cluster, r.deps.Clock(), r.log, counts)
 	m.directory.fail = func(err error) { r.deps.Host.Fail(m.errGroup("apply", err)) }
 	g, err := shard.Open(r.deps.Host, m.id, m)
 	if err != nil {

@@ -8,9 +8,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"linecard.example/gateway"
 	"linecard.example/internal/config"
+	"linecard.example/internal/metrics"
 	"linecard.example/offline"
 	"linecard.example/router"
 )
@@ -53,6 +55,16 @@ type LogConfig struct {
 	Format string `toml:"format"`
 	// Level is "debug", "info" (default), "warn" or "error".
 	Level string `toml:"level"`
+	// ClientBurst is how many lines about clients each daemon writes at once for one reason, 1-100000, default 20: connections
+	// refused, sessions closed, messages refused. Raising it shows more of a flood.
+	ClientBurst int `toml:"client_burst"`
+	// ClientEvery is the time after which there may be one more, 1ms-1h, default 5s: 17,280 lines a day and reason at most. What is
+	// left out is counted in the next line.
+	ClientEvery config.Duration `toml:"client_every"`
+}
+
+func (c LogConfig) budget() metrics.Budget {
+	return metrics.Budget{Burst: c.ClientBurst, Every: c.ClientEvery.D()}
 }
 
 // AdminConfig is the operator's HTTP listener.
@@ -86,7 +98,8 @@ type LinksConfig struct {
 func DefaultConfig() Config {
 	c := Config{
 		Cluster: "local", Shards: 16, Data: "./data",
-		Log:   LogConfig{Format: "text", Level: "info"},
+		Log: LogConfig{Format: "text", Level: "info",
+			ClientBurst: metrics.DefaultBudget.Burst, ClientEvery: config.Duration(metrics.DefaultBudget.Every)},
 		Admin: AdminConfig{Listen: "127.0.0.1:7401", TurnLimit: config.Duration(5e9)},
 		Links: LinksConfig{Credit: 4 << 20},
 
@@ -125,6 +138,8 @@ func (c Config) Validate(roles ...Role) error {
 	f.Check(c.Data != "", "data", "want a directory")
 	f.Check(c.Log.Format == "text" || c.Log.Format == "json", "log.format", "%q: want text or json", c.Log.Format)
 	f.Check(new(slog.Level).UnmarshalText([]byte(c.Log.Level)) == nil, "log.level", "%q: want debug, info, warn or error", c.Log.Level)
+	f.Count("log.client_burst", c.Log.ClientBurst, 1, 100000)
+	f.Span("log.client_every", c.Log.ClientEvery, time.Millisecond, time.Hour)
 	f.Check(isAddress(c.Admin.Listen), "admin.listen", "%q: want HOST:PORT", c.Admin.Listen)
 	f.Check(c.Admin.TurnLimit.D() >= 1e9, "admin.turn_limit", "%v: want at least 1s", c.Admin.TurnLimit)
 	f.Size("links.credit", c.Links.Credit, 256<<10, 1<<30)

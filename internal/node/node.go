@@ -115,7 +115,7 @@ func (n *Node) openRole(role Role) error {
 		n.gateway, err = gateway.New(n.cfg.Gateway, gateway.Deps{
 			Node: n.id.id, Incarnation: n.incarnation, Shards: n.cfg.Shards, Cluster: n.cfg.Cluster,
 			Logger: log, Registerer: n.reg, Clock: n.clock, Static: static, Cert: cert,
-			LinkCredit: n.cfg.Links.Credit.Int(),
+			LinkCredit: n.cfg.Links.Credit.Int(), Lines: n.cfg.Log.budget(),
 		})
 		return err
 	case Router:
@@ -126,7 +126,7 @@ func (n *Node) openRole(role Role) error {
 		n.router, err = router.New(n.cfg.Router, router.Deps{
 			Node: n.id.id, Incarnation: n.incarnation, Shards: n.cfg.Shards, Cluster: n.cfg.Cluster,
 			Logger: log, Registerer: n.reg, Clock: n.clock, Host: host, Groups: n.shards,
-			LinkCredit: n.cfg.Links.Credit.Int(),
+			LinkCredit: n.cfg.Links.Credit.Int(), Lines: n.cfg.Log.budget(),
 		})
 		return err
 	case Offline:
@@ -137,7 +137,7 @@ func (n *Node) openRole(role Role) error {
 		n.offline, err = offline.New(n.cfg.Offline, offline.Deps{
 			Node: n.id.id, Incarnation: n.incarnation, Shards: n.cfg.Shards, Cluster: n.cfg.Cluster,
 			Logger: log, Registerer: n.reg, Host: host, Groups: n.shards,
-			LinkCredit: n.cfg.Links.Credit.Int(),
+			LinkCredit: n.cfg.Links.Credit.Int(), Lines: n.cfg.Log.budget(),
 		})
 		return err
 	}

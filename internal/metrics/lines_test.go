@@ -1,0 +1,93 @@
+package metrics
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"linecard.example/internal/stanza"
+)
+
+// collect returns Lines at a level and what they wrote so far, without times.
+func collect(level slog.Level, b Budget) (*Lines, func() []string) {
+	var out bytes.Buffer
+	strip := func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return a
+	}
+	log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: level, ReplaceAttr: strip}))
+	return NewLines(log, b), func() []string {
+		defer out.Reset()
+		return strings.FieldsFunc(out.String(), func(r rune) bool { return r == '\n' })
+	}
+}
+
+// TestLinesFlood: a flood of one reason costs its budget and no more, does not hide another reason, and every line left out is counted
+// in one that was written.
+func TestLinesFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, lines := collect(slog.LevelInfo, Budget{Burst: 3, Every: 10 * time.Second})
+		for range 1000 {
+			l.Write("connection refused", stanza.ReasonBadPreamble, 0, 0)
+		}
+		l.Write("session closed", stanza.ReasonBadStanza, 7, 2)
+		got := lines()
+		if len(got) != 4 || got[0] != `level=INFO msg="connection refused" reason=bad_preamble` ||
+			got[3] != `level=INFO msg="session closed" reason=bad_stanza account=7 device=2` {
+			t.Fatalf("wrote %q", got)
+		}
+		time.Sleep(10 * time.Second)
+		l.Write("connection refused", stanza.ReasonBadPreamble, 0, 0)
+		l.Write("connection refused", stanza.ReasonBadPreamble, 0, 0)
+		if got := lines(); len(got) != 1 || got[0] != `level=INFO msg="connection refused" reason=bad_preamble left_out=997` {
+			t.Fatalf("10 s later: %q", got)
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if got := lines(); len(got) != 1 || got[0] != `level=INFO msg="lines left out" reason=bad_preamble left_out=1` {
+			t.Fatalf("at the end of the flood: %q", got)
+		}
+		for range 5 {
+			l.Write("connection refused", stanza.ReasonBadPreamble, 0, 0)
+		}
+		if got := lines(); len(got) != 3 {
+			t.Fatalf("an hour later %d lines, want a whole budget", len(got))
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait() // the timer of the last two has ended
+	})
+}
+
+// TestLinesRoutine: what happens every day is for debug level.
+func TestLinesRoutine(t *testing.T) {
+	for _, c := range []struct {
+		level slog.Level
+		want  int
+	}{{slog.LevelInfo, 1}, {slog.LevelDebug, 2}} {
+		l, lines := collect(c.level, Budget{})
+		l.Write("session closed", stanza.ReasonPeerClosed, 1, 1)
+		l.Write("session closed", stanza.Reason(9999), 1, 1) // counted as internal, and logged as that
+		if got := lines(); len(got) != c.want || !strings.Contains(got[c.want-1], "reason=internal") {
+			t.Errorf("at %v: %q", c.level, got)
+		}
+	}
+}
+
+// TestLinesAllocations: what is left out costs nothing.
+func TestLinesAllocations(t *testing.T) {
+	l, _ := collect(slog.LevelInfo, Budget{Burst: 1, Every: time.Hour})
+	l.Write("message refused", stanza.ReasonBusy, 1, 1)
+	l.Write("message refused", stanza.ReasonBusy, 1, 1)
+	if n := testing.AllocsPerRun(100, func() { l.Write("message refused", stanza.ReasonBusy, 1, 1) }); n != 0 {
+		t.Errorf("%v allocations for a line left out", n)
+	}
+	l, _ = collect(slog.LevelError, Budget{})
+	if n := testing.AllocsPerRun(100, func() { l.Write("message refused", stanza.ReasonBusy, 1, 1) }); n != 0 {
+		t.Errorf("%v allocations below the level", n)
+	}
+}
