@@ -80,10 +80,12 @@ func (l *loop) sendUnbind(s *session) {
 	l.g.sendSoft(&l.env)
 }
 
-// written is called when a session's outbox was written: a closing session that has nothing left to send closes its sending side,
-// so that the client sees the end behind the close stanza.
+// written is called when a session's outbox was written: one that the socket did not take whole is watched, and a closing session that
+// has nothing left to send closes its sending side, so that the client sees the end behind the close stanza.
 func (l *loop) written(s *session, c gnet.Conn) {
-	if s.state == stateClosing && c.OutboundBuffered() == 0 {
+	if c.OutboundBuffered() > 0 {
+		l.noteSlow(s)
+	} else if s.state == stateClosing {
 		_ = unix.Shutdown(c.Fd(), unix.SHUT_WR) // the peer may be gone already; the timer ends it anyhow
 	}
 }

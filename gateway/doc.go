@@ -23,6 +23,7 @@
 //	binding.go   message 3 to bound          session.go   the slot                 closing.go   how a session ends
 //	inbound.go   frames from a client        dispatch.go  stanzas from a client    query.go     queries
 //	window.go    what is unanswered          limits.go    token arithmetic         partial.go   unfinished frames
+//	backlog.go   bytes that sockets did not take, for the metrics
 //	uplink.go    routes, envelopes out       downlink.go  envelopes in             rebind.go    sweeps over all sessions
 //	outbox.go    packing, sealing, writing   keepalive.go timers                   drain.go     going down in order
 //	metrics.go   what is counted             logger.go    gnet's log and ours      proxy.go     clients behind a balancer

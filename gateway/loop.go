@@ -61,6 +61,7 @@ type loop struct {
 	tick     uint64 // of tickLength since the gateway's start
 	early    handshakeList
 	partials partials
+	backlog  backlog
 	contacts contacts
 	claims   map[uint32]*claim // registrations that wait for their invite, by slot
 	sweeps   []*sweep
@@ -152,6 +153,7 @@ func (l *loop) advance(now time.Time) {
 		l.contacts.age(l.sec())
 		l.idle.Advance(seconds, l.onIdle)
 		l.busy.Advance(seconds, l.onBusy)
+		l.sumBacklog()
 	}
 }
 

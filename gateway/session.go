@@ -55,6 +55,7 @@ const (
 	flagWarned  uint8 = 1 << iota // a message was refused for the window; the next one closes
 	flagBusy                      // a timer of the busy wheel is armed
 	flagPartial                   // the loop tracks an unfinished frame
+	flagSlow                      // the loop tracks bytes that the socket did not take
 )
 
 const (

@@ -251,6 +251,8 @@ func (g *Group[C, R]) publish() {
 	last, _ := g.store.LastIndex()
 	g.metrics.applied.Set(float64(g.at))
 	g.metrics.last.Set(float64(last))
+	g.metrics.pending.Set(float64(g.props.pending))
+	g.metrics.inFlight.Set(float64(g.props.inFlight))
 	if g.started {
 		g.metrics.term.Set(float64(g.raft.CurrentTerm()))
 	}

@@ -12,6 +12,7 @@ import (
 type metricVecs struct {
 	latency, packs               *prometheus.HistogramVec
 	leader, term, applied, last  *prometheus.GaugeVec
+	pending, inFlight            *prometheus.GaugeVec
 	flushes, snapshots, outcomes *prometheus.CounterVec
 }
 
@@ -32,6 +33,8 @@ func newMetricVecs(r prometheus.Registerer) (*metricVecs, error) {
 		term:      gauge("term", "Raft term."),
 		applied:   gauge("applied_index", "Index of the last entry applied."),
 		last:      gauge("last_index", "Index of the last entry in the log."),
+		pending:   gauge("pending_bytes", "Bytes proposed and not yet answered."),
+		inFlight:  gauge("packs_in_flight", "Packs submitted to raft and not yet applied."),
 		flushes:   counter("flushes_total", "Flushes of a machine's changes to tables.", "group"),
 		snapshots: counter("snapshots_total", "Raft snapshots, by result.", "group", "result"),
 		outcomes:  counter("lost_commands_total", "Commands that were not committed, by outcome.", "group", "result"),
@@ -40,7 +43,8 @@ func newMetricVecs(r prometheus.Registerer) (*metricVecs, error) {
 		return v, nil
 	}
 	err := errors.Join(register(r, &v.latency), register(r, &v.packs), register(r, &v.leader), register(r, &v.term),
-		register(r, &v.applied), register(r, &v.last), register(r, &v.flushes), register(r, &v.snapshots), register(r, &v.outcomes))
+		register(r, &v.applied), register(r, &v.last), register(r, &v.pending), register(r, &v.inFlight),
+		register(r, &v.flushes), register(r, &v.snapshots), register(r, &v.outcomes))
 	if err != nil {
 		return nil, fmt.Errorf("shard: registering metrics: %w", err)
 	}
@@ -64,6 +68,7 @@ func register[T prometheus.Collector](r prometheus.Registerer, c *T) error {
 type groupMetrics struct {
 	latency, packs              prometheus.Observer
 	leader, term, applied, last prometheus.Gauge
+	pending, inFlight           prometheus.Gauge
 	flushes                     prometheus.Counter
 	snapshotOK, snapshotFailed  prometheus.Counter
 	rejected, unknown           prometheus.Counter
@@ -75,6 +80,7 @@ func (v *metricVecs) group(g stanza.Group) groupMetrics {
 		latency: v.latency.WithLabelValues(name), packs: v.packs.WithLabelValues(name),
 		leader: v.leader.WithLabelValues(name), term: v.term.WithLabelValues(name),
 		applied: v.applied.WithLabelValues(name), last: v.last.WithLabelValues(name),
+		pending: v.pending.WithLabelValues(name), inFlight: v.inFlight.WithLabelValues(name),
 		flushes:    v.flushes.WithLabelValues(name),
 		snapshotOK: v.snapshots.WithLabelValues(name, "ok"), snapshotFailed: v.snapshots.WithLabelValues(name, "failed"),
 		rejected: v.outcomes.WithLabelValues(name, Rejected.String()), unknown: v.outcomes.WithLabelValues(name, Unknown.String()),
@@ -83,7 +89,7 @@ func (v *metricVecs) group(g stanza.Group) groupMetrics {
 
 // drop removes the gauges of a closed group, so that nothing looks alive that is not.
 func (v *metricVecs) drop(g stanza.Group) {
-	for _, vec := range []*prometheus.GaugeVec{v.leader, v.term, v.applied, v.last} {
+	for _, vec := range []*prometheus.GaugeVec{v.leader, v.term, v.applied, v.last, v.pending, v.inFlight} {
 		vec.DeleteLabelValues(g.String())
 	}
 }

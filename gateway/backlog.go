@@ -1,0 +1,78 @@
+package gateway
+
+import (
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// backlog knows the sessions whose sockets did not take everything that was written to them. gnet says nothing when a socket takes
+// the rest, so they are looked at once a second, and only they: idle sessions cost nothing. It is for an operator's eyes; what bounds
+// a slow client is outbound_cap, checked at each write. Loop only, but for the sums.
+type backlog struct {
+	slow []slowSession
+
+	bytes, peak, sessions atomic.Int64 // as of the last second
+	partial               atomic.Int64 // bytes of unfinished frames
+}
+
+type slowSession struct{ slot, gen uint32 }
+
+// noteSlow says that some bytes for s wait in this process.
+func (l *loop) noteSlow(s *session) {
+	if s.flags&flagSlow == 0 {
+		s.flags |= flagSlow
+		l.backlog.slow = append(l.backlog.slow, slowSession{s.slot(), l.slots.Gen(s.slot())})
+	}
+}
+
+// sumBacklog brings the sums up to date and lets go of who has caught up, or has gone.
+func (l *loop) sumBacklog() {
+	b := &l.backlog
+	var bytes, peak int
+	left := b.slow[:0]
+	for _, e := range b.slow {
+		s := l.slots.Get(e.slot, e.gen)
+		if s == nil {
+			continue
+		}
+		n := l.conn(e.slot).OutboundBuffered()
+		if n == 0 {
+			s.flags &^= flagSlow
+			continue
+		}
+		bytes += n
+		peak = max(peak, n)
+		left = append(left, e)
+	}
+	b.slow = left
+	b.bytes.Store(int64(bytes))
+	b.peak.Store(int64(peak))
+	b.sessions.Store(int64(len(left)))
+	b.partial.Store(int64(l.partials.bytes))
+}
+
+// exportBacklog registers the gauges; all loops are there.
+func (g *Gateway) exportBacklog(reg prometheus.Registerer) {
+	export := func(name, help string, value func() int64) {
+		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "linecard_gateway_" + name, Help: help},
+			func() float64 { return float64(value()) }))
+	}
+	sum := func(of func(*backlog) *atomic.Int64) func() int64 {
+		return func() (n int64) {
+			for _, l := range g.loops {
+				n += of(&l.backlog).Load()
+			}
+			return n
+		}
+	}
+	export("outbound_bytes", "Bytes that wait for clients slower than what is written to them.", sum(func(b *backlog) *atomic.Int64 { return &b.bytes }))
+	export("outbound_sessions", "Sessions for which bytes wait.", sum(func(b *backlog) *atomic.Int64 { return &b.sessions }))
+	export("outbound_peak_bytes", "The most that waits for one session.", func() (peak int64) {
+		for _, l := range g.loops {
+			peak = max(peak, l.backlog.peak.Load())
+		}
+		return peak
+	})
+	export("partial_bytes", "Bytes of unfinished frames.", sum(func(b *backlog) *atomic.Int64 { return &b.partial }))
+}
