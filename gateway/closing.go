@@ -55,6 +55,7 @@ func (l *loop) leave(s *session, reason stanza.Reason) {
 		l.g.metrics.sessions.Dec()
 		l.g.metrics.closes.Inc(reason)
 		l.g.lines.Write("session closed", reason, s.account, s.dev())
+		l.forgive(s)
 		l.sendUnbind(s)
 	} else {
 		l.g.refused(reason, s.account, s.dev())

@@ -60,7 +60,7 @@ func (l *loop) checkBusy(slot, gen uint32) {
 		l.closeSession(s, stanza.ReasonUnresponsive, 0)
 		return
 	}
-	if s.inflight > 0 && l.sec8()-s.answered >= l.g.answerSeconds {
+	if s.inflight > 0 && (l.sec8()-s.answered >= l.g.answerSeconds || l.adrift(s)) {
 		l.giveUp(s)
 	}
 	if s.unacked > 0 || s.inflight > 0 {

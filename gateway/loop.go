@@ -69,6 +69,8 @@ type loop struct {
 	expected expectation
 	turns    uint64
 
+	unanswered, told int // messages of all sessions; as the gauge has it
+
 	// Any goroutine.
 	el        atomic.Pointer[executor]
 	inbox     *link.Inbox
@@ -149,6 +151,7 @@ func (l *loop) advance(now time.Time) {
 		s.blocked = false
 	}
 	l.retryRebindDone()
+	l.tellUnanswered()
 	if seconds > 0 {
 		l.contacts.age(l.sec())
 		l.idle.Advance(seconds, l.onIdle)

@@ -12,6 +12,7 @@ import (
 // metrics is what a gateway counts, every child resolved beforehand. Safe for concurrent use.
 type metrics struct {
 	sessions, connections   prometheus.Gauge
+	unanswered              prometheus.Gauge
 	closes, refusals, drops *reasons.Reasons
 	up, down                [tagMask + 1]prometheus.Counter // by tag; unknown ones share a counter
 	framesUp, framesDown    prometheus.Counter
@@ -27,6 +28,7 @@ func newMetrics(reg prometheus.Registerer, loops int, g *Gateway) *metrics {
 	m := &metrics{
 		sessions:    gauge(reg, "linecard_gateway_sessions", "Bound sessions."),
 		connections: gauge(reg, "linecard_gateway_connections", "Open connections, bound or not."),
+		unanswered:  gauge(reg, "linecard_gateway_unanswered_messages", "Messages forwarded and not answered yet, as the windows count them."),
 		closes:      reasons.NewReasons(reg, "linecard_gateway_closes_total", "Bound sessions ended, by reason."),
 		refusals:    reasons.NewReasons(reg, "linecard_gateway_refusals_total", "Messages and queries that the gateway refused, by reason."),
 		drops:       reasons.NewReasons(reg, "linecard_gateway_drops_total", "Envelopes dropped, by reason; all are recovered by resending."),

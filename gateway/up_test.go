@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	promtest "github.com/prometheus/client_golang/prometheus/testutil"
+
 	"linecard.example/internal/config"
 	"linecard.example/internal/link"
 	"linecard.example/internal/stanza"
@@ -206,6 +208,33 @@ func TestRetryWithoutAnswer(t *testing.T) {
 		h.offline.send(link.Envelope{Kind: link.KindAck, Group: stanza.QueueGroup(1), Slot: e.Slot, Gen: e.Gen, ID: 1, Charge: e.Charge})
 	}
 	c.ids(1)
+}
+
+// TestLostAnswers: answers that are lost while others come do not add up until an honest client is taken for one that ignores its
+// window. It has one message unanswered at any time, and sends each a second time.
+func TestLostAnswers(t *testing.T) {
+	h := start(t, func(c *Config) { c.WindowIDs, c.AnswerTimeout = 2, config.Duration(10*time.Second) })
+	c := h.bind(5)
+	for id := uint64(1); id <= 10; id++ {
+		c.send(message(id, 9, "x"))
+		h.router.skipTo(link.KindMessage)
+		h.advance(5 * time.Second)
+		c.send(message(id, 9, "x"))
+		e := h.router.skipTo(link.KindMessage)
+		h.offline.send(link.Envelope{Kind: link.KindAck, Group: stanza.QueueGroup(1), Slot: e.Slot, Gen: e.Gen, ID: id, Charge: e.Charge})
+		v, err := c.next()
+		for err == nil && v.Tag == stanza.TagRetry {
+			v, err = c.next()
+		}
+		if err != nil || v.Tag != stanza.TagAck {
+			t.Fatalf("message %d: %v %v", id, v.Tag, err)
+		}
+	}
+	c.conn.Close()
+	h.until("nothing counted as unanswered", func() bool {
+		h.advance(time.Second)
+		return promtest.ToFloat64(h.g.metrics.unanswered) == 0 && promtest.ToFloat64(h.g.metrics.sessions) == 0
+	})
 }
 
 func TestMessageNotLeader(t *testing.T) {

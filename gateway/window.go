@@ -17,6 +17,7 @@ func (l *loop) charge(s *session, bytes uint32) {
 		s.answered = l.sec8()
 	}
 	s.inflight++
+	l.unanswered++
 	s.charged += uint8(units(bytes))
 	l.armBusy(s)
 }
@@ -27,6 +28,7 @@ func (l *loop) settle(s *session, bytes uint32) {
 	s.answered = l.sec8()
 	if s.inflight > 0 {
 		s.inflight--
+		l.unanswered--
 	}
 	s.charged -= uint8(min(units(bytes), int(s.charged)))
 	if s.inflight == 0 {
@@ -42,8 +44,29 @@ func (l *loop) giveUp(s *session) {
 	if s.inflight == 0 {
 		return
 	}
-	s.inflight, s.charged = 0, 0
-	s.flags &^= flagWarned
+	l.forgive(s)
 	l.scratch = appendRetryAll(l.scratch[:0])
 	l.push(s, l.scratch)
+}
+
+// forgive forgets what is unanswered.
+func (l *loop) forgive(s *session) {
+	l.unanswered -= int(s.inflight)
+	s.inflight, s.charged = 0, 0
+	s.flags &^= flagWarned
+}
+
+// adrift reports whether more is counted as unanswered than the client can have by its own count. A message whose answer was lost is
+// counted again when it comes again, and answered once: each leaves one behind, and while other answers keep coming no timeout clears
+// them, until a client that did nothing wrong would be refused window and closed. Offline drops answers that it has no credit for.
+func (l *loop) adrift(s *session) bool {
+	return int(s.inflight) > l.g.cfg.WindowIDs || int(s.charged) > l.g.windowUnits/2+l.g.cfg.WindowIDs
+}
+
+// tellUnanswered brings the gauge up to date.
+func (l *loop) tellUnanswered() {
+	if l.unanswered != l.told {
+		l.g.metrics.unanswered.Add(float64(l.unanswered - l.told))
+		l.told = l.unanswered
+	}
 }
