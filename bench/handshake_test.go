@@ -21,7 +21,7 @@ func BenchmarkHandshake(b *testing.B) {
 	warm := newDevices(s, 0, warmSetUps)
 	s.connectAll(warm)
 	closeAll(warm)
-	defer s.profile(8 * time.Second)()
+	profiled := s.profile(8 * time.Second)
 	var register, bind, end, perSecond []float64
 	var others shares
 	for round := range rounds {
@@ -40,6 +40,7 @@ func BenchmarkHandshake(b *testing.B) {
 			end = append(end, c.per(setUps))
 		}
 	}
+	profiled()
 	b.ReportMetric(median(register), "register-us")
 	b.ReportMetric(median(bind), "bind-us")
 	b.ReportMetric(median(end), "close-us")
@@ -47,6 +48,7 @@ func BenchmarkHandshake(b *testing.B) {
 	table.add("session set-up, XX + bind of a known device", "225 us", "%s us", spread(bind))
 	table.add("end of a session, closed by the client", "-", "%s us", spread(end))
 	table.add("set-ups (bind) per second, client on the same cores; others used", "-", "%.0f; %s", median(perSecond), others)
+	reportShares(b, "a register, a bind and both ends", median(register)+median(bind)+2*median(end))
 }
 
 // newDevices makes clients that are not registered yet, numbered from from.

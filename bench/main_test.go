@@ -15,7 +15,7 @@ var (
 	shapeFlag = flag.String("shape", string(testkit.Together), "processes of the server: together (linecard up) or apart")
 	pairsFlag = flag.Int("pairs", 1000, "pairs of sender and recipient")
 	gatewayIs = flag.String("gateway", "", "lines of the server's [gateway] section, to see what a setting changes")
-	profileTo = flag.String("profile", "", "write a CPU profile of the server, taken while handshakes or messages are measured, to this file; figures then include the profiler, and the last benchmark that -bench names wins")
+	profileTo = flag.String("profile", "", "write a CPU profile of the server, taken while something is measured, to this file, and say what costs what; figures then include the profiler, and the last benchmark that -bench names wins")
 )
 
 // TestMain prints everything that was measured as one table behind the benchmarks' own output.
@@ -33,6 +33,7 @@ type row struct{ name, figure, goal string }
 // report is the table; benchmarks run one at a time.
 type report struct {
 	rows   []row
+	charts []string
 	before string // conditions when the first server was started
 }
 
@@ -41,6 +42,9 @@ var table report
 func (r *report) add(name, goal, format string, args ...any) {
 	r.rows = append(r.rows, row{name, fmt.Sprintf(format, args...), goal})
 }
+
+// chart adds lines to print below the table.
+func (r *report) chart(text string) { r.charts = append(r.charts, text) }
 
 func (r *report) noteConditions() {
 	if r.before == "" {
@@ -66,6 +70,9 @@ func (r *report) print() {
 		fmt.Printf("| %-*s | %-*s | %s |\n", width[0], l.name, width[1], l.figure, l.goal)
 	}
 	fmt.Println()
+	for _, c := range r.charts {
+		fmt.Println(c)
+	}
 }
 
 // median of an odd number of runs is one of them. It sorts v.

@@ -54,6 +54,7 @@ func (l *load) flatOut(name, goal string) {
 	m := l.windows()
 	l.stop()
 	m.report(l.s.b, "message, "+name, goal)
+	reportShares(l.s.b, "message, "+name, median(m.cpu))
 }
 
 // atRate measures a fixed rate.
@@ -78,6 +79,10 @@ func (l *load) atRate(name, goal string, rate int) {
 	table.add("  send to delivery, p50 / p99", latencyGoal(goal), "%s", deliveries)
 	table.add("  send to receipt shown, p50 / p99", "-", "%s", receipts)
 	table.add("  sent late by the client, p50 / p99; not sent, 4 under way", "-", "%s; %d of %d", r.late, r.full.Load(), r.full.Load()+r.passed.Load())
+	table.chart(acks.histogram("message, " + name + ", send to ack"))
+	table.chart(deliveries.histogram("message, " + name + ", send to delivery"))
+	table.chart(receipts.histogram("message, " + name + ", send to receipt shown"))
+	reportShares(b, "message, "+name, median(m.cpu))
 }
 
 func latencyGoal(goal string) string {

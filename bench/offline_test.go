@@ -22,6 +22,7 @@ func BenchmarkOffline(b *testing.B) {
 	l.register()
 	l.leave()
 	users, messages := len(l.pairs), int64(len(l.pairs)*perUser)
+	profiled := s.profile(rounds * 3 * time.Second)
 	var bind, store, deliver, net []float64
 	var others shares
 	for range rounds {
@@ -40,6 +41,7 @@ func BenchmarkOffline(b *testing.B) {
 		net = append(net, micros(back.server()-empty.server())/float64(messages))
 		others.add(back)
 	}
+	profiled()
 	disk := l.afterRestart(messages)
 	b.ReportMetric(median(store), "store-us/msg")
 	b.ReportMetric(median(deliver), "deliver-us/msg")
@@ -50,6 +52,7 @@ func BenchmarkOffline(b *testing.B) {
 	table.add("  the same less what the binds cost in this round", "-", "%s us", spread(net))
 	table.add("  a bind with nothing waiting; others used", "-", "%s us; %s", spread(bind), others)
 	table.add("  deliver after a restart of the server, the bind in it", "-", "%.1f us", disk)
+	reportShares(b, "store, deliver, and a 20th of the bind with nothing waiting", median(store)+median(deliver)+median(bind)/perUser)
 }
 
 // leave ends the recipients' sessions and lets the server forget them.

@@ -30,9 +30,6 @@ type pair struct {
 	ackTimes, deliveryTimes, receiptTimes samples
 }
 
-// samples are latencies in nanoseconds.
-type samples []int64
-
 // newPair joins two devices that are not connected yet.
 func newPair(l *load, a, b *testkit.Lean) *pair {
 	p := &pair{load: l, a: a, b: b}

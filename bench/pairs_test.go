@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"fmt"
 	"math"
 	"slices"
 	"sync/atomic"
@@ -176,16 +175,4 @@ func (l *load) gather(of func(p *pair) samples) (all samples) {
 	}
 	slices.Sort(all)
 	return all
-}
-
-// percentile of sorted samples, in milliseconds.
-func (v samples) percentile(p float64) float64 {
-	if len(v) == 0 {
-		return math.NaN()
-	}
-	return float64(v[min(len(v)-1, int(p/100*float64(len(v))))]) / 1e6
-}
-
-func (v samples) String() string {
-	return fmt.Sprintf("%.2f / %.2f ms", v.percentile(50), v.percentile(99))
 }
