@@ -44,8 +44,16 @@ func (l *loop) dispatch(v stanza.View) error {
 		l.query(s, &q, v.Raw())
 		return nil
 	case stanza.TagPing:
-		return l.ping(s, v)
+		p, err := stanza.ParsePing(v)
+		if err != nil {
+			return err
+		}
+		l.ping(s, p)
+		return nil
 	case stanza.TagClose:
+		if _, err := stanza.ParseClose(v); err != nil {
+			return err
+		}
 		return l.end(s, stanza.ReasonPeerClosed)
 	case stanza.TagBind, stanza.TagRegister:
 		return l.end(s, stanza.ReasonBadStanza) // once per connection
@@ -60,13 +68,12 @@ func (l *loop) end(s *session, reason stanza.Reason) error {
 }
 
 // ping answers a ping; it may announce another interval.
-func (l *loop) ping(s *session, v stanza.View) error {
-	if seconds, ok := v.Uint(stanza.AttrInterval); ok {
-		s.setInterval(seconds, l.g.cfg.DefaultPing.D())
+func (l *loop) ping(s *session, p stanza.Ping) {
+	if p.Interval != 0 {
+		s.setInterval(uint64(p.Interval), l.g.cfg.DefaultPing.D())
 	}
 	l.scratch = stanza.Pong{}.Append(l.scratch[:0])
 	l.push(s, l.scratch)
-	return nil
 }
 
 // forward sends a message or a read receipt, as its client encoded it, to the directory of the account it is for.

@@ -187,3 +187,24 @@ func TestUseXX(t *testing.T) {
 	}
 	again.wantRefused(stanza.ReasonBadFrame)
 }
+
+// TestPingAnnouncesAnInterval: it counts from then on, and a ping without one leaves it.
+func TestPingAnnouncesAnInterval(t *testing.T) {
+	b := newBench(t)
+	for _, c := range []struct {
+		ping stanza.Ping
+		want int // idle limit, seconds
+	}{
+		{stanza.Ping{}, 60 + 30 + 30},
+		{stanza.Ping{Interval: 240}, 240 + 120 + 30},
+		{stanza.Ping{}, 240 + 120 + 30},
+		{stanza.Ping{Interval: 1}, 60 + 30 + 30},
+		{stanza.Ping{Interval: 5000}, 900 + 450 + 30},
+	} {
+		b.feed(nil, c.ping.Append([]byte{0}), 1)
+		b.l.flush()
+		if got := b.s.idleLimit(); got != c.want || b.s.state != stateBound {
+			t.Errorf("after %+v %d s, want %d", c.ping, got, c.want)
+		}
+	}
+}

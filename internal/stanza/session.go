@@ -135,13 +135,24 @@ func ParseClose(v View) (Close, error) {
 }
 
 // Ping asks for a pong.
-type Ping struct{}
+type Ping struct {
+	Interval uint32 // ping interval that the client keeps from now on, seconds; 0 = as before
+}
 
 // Append appends the stanza to dst.
-func (Ping) Append(dst []byte) []byte { return append(dst, byte(TagPing), 0) }
+func (s Ping) Append(dst []byte) []byte {
+	b := Begin(dst, TagPing)
+	b.optUint(AttrInterval, uint64(s.Interval))
+	return b.End(nil)
+}
 
 // ParsePing reads a ping stanza.
-func ParsePing(v View) (Ping, error) { return Ping{}, parseBare(v, TagPing) }
+func ParsePing(v View) (Ping, error) {
+	r := read(v, TagPing)
+	s := Ping{Interval: uint32(r.opt(AttrInterval, maxUint32))}
+	r.bare()
+	return s, r.err
+}
 
 // Pong answers a ping.
 type Pong struct{}
