@@ -177,29 +177,62 @@ func TestInvites(t *testing.T) {
 	register := func() (*raw, link.Envelope) {
 		c := h.dial()
 		c.preamble()
-		c.handshake((&stanza.Register{Handle: []byte("bob"), Invite: []byte("s3cret"), ID: 4}).Append(nil))
-		e := h.router.skipTo(link.KindRedeem)
-		if e.Group != stanza.DirGroup(stanza.HandleShard("s3cret", testShards)) || string(e.Payload) != string(c.identity.Public)+"s3cret" {
+		c.handshake((&stanza.Register{Handle: []byte("Bob"), Invite: []byte("s3cret"), ID: 4}).Append(nil))
+		e := h.router.skipTo(link.KindRegister)
+		if e.Flags != 0 {
+			t.Fatalf("register %+v", e)
+		}
+		return c, e
+	}
+	refuse := func(e link.Envelope, reason stanza.Reason) {
+		h.router.send(link.Envelope{Kind: link.KindClose, Group: e.Group, Slot: e.Slot, Gen: e.Gen, Reason: reason})
+	}
+	redeem := func() (*raw, link.Envelope) {
+		c, e := register()
+		refuse(e, stanza.ReasonRegistrationClosed)
+		e = h.router.want(link.KindRedeem)
+		if e.Group != stanza.DirGroup(stanza.HandleShard("s3cret", testShards)) || string(e.Payload) != string(c.identity.Public)+"\x03bobs3cret" {
 			t.Fatalf("redeem %+v", e)
 		}
 		return c, e
 	}
+	// The invite is asked for only where the registration would fail without it.
 	c, e := register()
+	refuse(e, stanza.ReasonHandleTaken)
+	c.wantClose(stanza.ReasonHandleTaken)
+	c, e = register()
+	h.router.mu.Lock()
+	up := h.router.stream
+	h.router.mu.Unlock()
+	auto(up, &e)
+	c.wantTag(stanza.TagBound)
+
+	c, e = redeem()
 	h.router.send(link.Envelope{Kind: link.KindRedeemed, Group: e.Group, Slot: e.Slot, Gen: e.Gen, Reason: stanza.ReasonBadInvite})
 	c.wantClose(stanza.ReasonBadInvite)
 
-	c, e = register()
+	c, e = redeem()
 	h.router.send(link.Envelope{Kind: link.KindRedeemed, Group: e.Group, Slot: e.Slot, Gen: e.Gen})
 	r := h.router.want(link.KindRegister)
-	want := (&stanza.Register{Handle: []byte("bob"), Invite: []byte("s3cret"), ID: 4}).Append(append([]byte(nil), c.identity.Public...))
+	want := (&stanza.Register{Handle: []byte("Bob"), Invite: []byte("s3cret"), ID: 4}).Append(append([]byte(nil), c.identity.Public...))
 	if r.Flags&link.FlagInvited == 0 || r.ID != 4 || string(r.Payload) != string(want) {
 		t.Fatalf("register %+v", r)
 	}
-	h.router.mu.Lock()
-	s := h.router.stream
-	h.router.mu.Unlock()
-	auto(s, &r)
+	auto(up, &r)
 	c.wantTag(stanza.TagBound)
+
+	// A directory that would not have it with the invite either is not asked for ever.
+	c, e = redeem()
+	h.router.send(link.Envelope{Kind: link.KindRedeemed, Group: e.Group, Slot: e.Slot, Gen: e.Gen})
+	refuse(h.router.want(link.KindRegister), stanza.ReasonRegistrationClosed)
+	c.wantClose(stanza.ReasonRegistrationClosed)
+	for _, l := range h.g.loops {
+		n := make(chan int, 1)
+		h.onLoop(l, func() { n <- len(l.claims) })
+		if left := <-n; left != 0 {
+			t.Errorf("%d claims left", left)
+		}
+	}
 }
 
 func TestPartialFrames(t *testing.T) {

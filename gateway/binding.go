@@ -14,16 +14,21 @@ type request struct {
 	device   stanza.Device
 	id       uint64
 	interval uint32
+	handle   string // folded; of a registration
 	invite   []byte
 	raw      []byte // the stanza
 }
 
-// claim is a registration that waits for its invite to be redeemed; in Loop.claims, at most until the handshake's deadline.
+// claim is a registration with an invite, which is redeemed only if the directory would not have the registration without: a handle
+// that the key owns already, or that is another's, costs none. In loop.claims until bound, at most until the handshake's deadline.
 type claim struct {
-	group  stanza.Group
-	static [wire.KeySize]byte
-	id     uint64
-	raw    []byte
+	group    stanza.Group
+	static   [wire.KeySize]byte
+	id       uint64
+	handle   string
+	invite   string
+	raw      []byte
+	redeemed bool // or being redeemed
 }
 
 // parseRequest reads the payload of message 3: exactly one stanza, bind or register.
@@ -49,7 +54,7 @@ func (g *Gateway) parseRequest(payload []byte) (r request, reason stanza.Reason)
 			return r, stanza.ReasonBadHandle
 		}
 		group := stanza.DirGroup(stanza.HandleShard(handle, g.shards))
-		return request{kind: link.KindRegister, group: group, id: b.ID, interval: b.Interval, invite: b.Invite, raw: v.Raw()}, 0
+		return request{kind: link.KindRegister, group: group, id: b.ID, interval: b.Interval, handle: handle, invite: b.Invite, raw: v.Raw()}, 0
 	}
 	return r, stanza.ReasonBadStanza
 }
@@ -102,14 +107,12 @@ func (l *loop) newSession(h *handshake, f *wire.Finish, r *request) (*session, u
 	return s, gen
 }
 
-// ask sends the request to the leader of its group, an invite before its registration.
+// ask sends the request to the leader of its group.
 func (l *loop) ask(s *session, gen uint32, static [wire.KeySize]byte, r *request) {
 	e := link.Envelope{Kind: r.kind, Group: r.group, Slot: s.self, Gen: gen, ID: r.id, Account: r.account, Device: r.device}
 	e.Payload = append(static[:len(static):len(static)], r.raw...)
 	if r.kind == link.KindRegister && r.invite != nil {
-		l.claims[s.slot()] = &claim{group: r.group, static: static, id: r.id, raw: append([]byte(nil), r.raw...)}
-		e = link.Envelope{Kind: link.KindRedeem, Group: stanza.DirGroup(stanza.HandleShard(string(r.invite), l.g.shards)), Slot: s.self, Gen: gen}
-		e.Payload = append(static[:len(static):len(static)], r.invite...)
+		l.claims[s.slot()] = &claim{group: r.group, static: static, id: r.id, handle: r.handle, invite: string(r.invite), raw: append([]byte(nil), r.raw...)}
 	}
 	l.askRouter(s, &e)
 }
@@ -126,13 +129,27 @@ func (l *loop) askRouter(s *session, e *link.Envelope) {
 	}
 }
 
+// redeem uses the invite of a session that may not register without; false if it has none, or has used it.
+func (l *loop) redeem(s *session, gen uint32) bool {
+	c := l.claims[s.slot()]
+	if c == nil || c.redeemed || s.state != stateBinding {
+		return false
+	}
+	c.redeemed = true
+	payload := append(c.static[:len(c.static):len(c.static)], byte(len(c.handle)))
+	payload = append(append(payload, c.handle...), c.invite...)
+	l.askRouter(s, &link.Envelope{
+		Kind: link.KindRedeem, Group: stanza.DirGroup(stanza.HandleShard(c.invite, l.g.shards)), Slot: s.self, Gen: gen, Payload: payload,
+	})
+	return true
+}
+
 // redeemed goes on with a registration whose invite was looked at.
 func (l *loop) redeemed(s *session, e *link.Envelope) {
 	c := l.claims[s.slot()]
 	if c == nil || s.state != stateBinding {
 		return
 	}
-	delete(l.claims, s.slot())
 	if e.Reason != 0 {
 		l.closeSession(s, e.Reason, e.RetryAfter)
 		return
@@ -150,6 +167,7 @@ func (l *loop) bound(s *session, e *link.Envelope) {
 		return
 	}
 	s.state = stateBound
+	delete(l.claims, s.slot())
 	s.account, s.device, s.serial = e.Account, uint16(e.Device), e.Serial
 	s.noted = uint16(e.ID >> noteShift)
 	s.base, s.written = 0, 0

@@ -36,7 +36,9 @@ func (l *loop) receive(from *link.Stream, e *link.Envelope) {
 	case link.KindRedeemed:
 		l.redeemed(s, e)
 	case link.KindClose:
-		l.closeSession(s, e.Reason, e.RetryAfter)
+		if e.Reason != stanza.ReasonRegistrationClosed || !l.redeem(s, e.Gen) {
+			l.closeSession(s, e.Reason, e.RetryAfter)
+		}
 	case link.KindNotLeader:
 		l.notLeader(s, e)
 	default:

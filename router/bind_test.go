@@ -120,8 +120,7 @@ func TestRegistrationInvite(t *testing.T) {
 		t.Fatal(err)
 	}
 	redeem := func(k byte, code string) stanza.Reason {
-		kk := key(k)
-		h.send(s, link.Envelope{Kind: link.KindRedeem, Slot: 5, Gen: 1, Payload: append(kk[:], code...)})
+		h.send(s, link.Envelope{Kind: link.KindRedeem, Slot: 5, Gen: 1, Payload: redeemPayload(k, handle, code)})
 		return s.take(t, link.KindRedeemed).Reason
 	}
 	if r := redeem(1, "other"); r != stanza.ReasonBadInvite {

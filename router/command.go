@@ -23,7 +23,7 @@ const (
 	opDropDone     operation = 5 // account, device
 	opNote         operation = 6 // account, device, id
 	opInviteCreate operation = 7 // digest, until
-	opInviteRedeem operation = 8 // digest, key
+	opInviteRedeem operation = 8 // digest, key, handle
 	opInviteExpire operation = 9 // until: forget invites that ended before
 )
 
@@ -85,6 +85,7 @@ func (c *command) append(dst []byte) []byte {
 	case opInviteRedeem:
 		dst = append(dst, c.digest[:]...)
 		dst = append(dst, c.key[:]...)
+		dst = appendText(dst, c.text)
 	case opInviteExpire:
 		dst = binary.AppendUvarint(dst, uint64(c.until))
 	}
@@ -126,6 +127,7 @@ func decodeCommand(b []byte) (c command, err error) {
 	case opInviteRedeem:
 		r.fixed(c.digest[:])
 		r.fixed(c.key[:])
+		c.text = r.text(maxHandle)
 	case opInviteExpire:
 		c.until = int64(r.uint(maxStamp))
 	default:

@@ -17,7 +17,7 @@ var sampleCommands = []command{
 	{op: opDropDone, account: 17, device: 2},
 	{op: opNote, account: 17, device: 2, id: 1024},
 	{op: opInviteCreate, digest: [16]byte{1, 2}, until: 1_700_000_000_000},
-	{op: opInviteRedeem, digest: [16]byte{1, 2}, key: key(4)},
+	{op: opInviteRedeem, digest: [16]byte{1, 2}, key: key(4), text: []byte("ann")},
 	{op: opInviteExpire, until: 1_700_000_000_000},
 }
 
@@ -65,9 +65,18 @@ func TestRecordCodec(t *testing.T) {
 	if n := len((&accountRecord{version: 1, next: 2, handle: "someone", devices: []deviceRecord{{number: 1, noted: 300, key: key(1)}}}).append(nil)); n > 47 {
 		t.Errorf("an account with one device takes %d bytes", n)
 	}
-	for _, want := range []inviteRecord{{until: 77}, {until: 1 << 50, uses: maxRedeems, key: key(1)}} {
-		if got, err := decodeInvite(want.append(nil)); err != nil || got != want {
+	for _, want := range []inviteRecord{{until: 77}, {until: 1 << 50, handle: "ann", key: key(1)}} {
+		b := want.append(nil)
+		if got, err := decodeInvite(b); err != nil || got != want {
 			t.Errorf("%+v, %v", got, err)
+		}
+		for n := range b {
+			if _, err := decodeInvite(b[:n]); err == nil {
+				t.Errorf("an invite decodes from %d of %d bytes", n, len(b))
+			}
+		}
+		if _, err := decodeInvite(append(b, 0)); err == nil {
+			t.Error("an invite with a byte behind it decodes")
 		}
 	}
 }

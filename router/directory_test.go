@@ -102,18 +102,20 @@ func TestDirectory(t *testing.T) {
 	digest := inviteDigest("code")
 	do("invite", 100, command{op: opInviteCreate, digest: digest, until: 200}, result{})
 	do("invite twice", 100, command{op: opInviteCreate, digest: digest, until: 900}, bad(stanza.ReasonBadInvite))
-	do("redeem late", 200, command{op: opInviteRedeem, digest: digest, key: key(5)}, bad(stanza.ReasonBadInvite))
-	do("redeem", 199, command{op: opInviteRedeem, digest: digest, key: key(5)}, result{})
-	do("redeem again, late", 300, command{op: opInviteRedeem, digest: digest, key: key(5)}, result{})
-	for range maxRedeems - 3 {
-		do("redeem again", 150, command{op: opInviteRedeem, digest: digest, key: key(5)}, result{})
+	redeem := func(k byte, name string) command {
+		return command{op: opInviteRedeem, digest: digest, key: key(k), text: handle(name)}
 	}
-	do("redeem by another", 150, command{op: opInviteRedeem, digest: digest, key: key(6)}, bad(stanza.ReasonBadInvite))
+	do("redeem late", 200, redeem(5, "eve"), bad(stanza.ReasonBadInvite))
+	do("redeem", 199, redeem(5, "eve"), result{})
+	for range 20 {
+		do("redeem again, late", 300, redeem(5, "eve"), result{})
+	}
+	do("redeem for another handle", 150, redeem(5, "eva"), bad(stanza.ReasonBadInvite))
+	do("redeem by another", 150, redeem(6, "eve"), bad(stanza.ReasonBadInvite))
 	do("expire too early", 1, command{op: opInviteExpire, until: 199}, result{})
-	do("still there", 150, command{op: opInviteRedeem, digest: digest, key: key(5)}, result{})
-	do("too often", 150, command{op: opInviteRedeem, digest: digest, key: key(5)}, bad(stanza.ReasonBadInvite))
+	do("still there", 150, redeem(5, "eve"), result{})
 	do("expire", 1, command{op: opInviteExpire, until: 200}, result{})
-	do("forgotten", 150, command{op: opInviteRedeem, digest: digest, key: key(5)}, bad(stanza.ReasonBadInvite))
+	do("forgotten", 150, redeem(5, "eve"), bad(stanza.ReasonBadInvite))
 
 	if got := d.apply(1, []byte("nonsense")); got != bad(stanza.ReasonInternal) {
 		t.Errorf("nonsense: %+v", got)
@@ -172,7 +174,7 @@ func TestUnreadableRecordsStopTheHost(t *testing.T) {
 		{op: opLink, account: 5, by: 1, key: key(2)},
 		{op: opUnlink, account: 5, by: 1, device: 1},
 		{op: opNote, account: 5, device: 1, id: 7},
-		{op: opInviteRedeem, digest: [digestSize]byte{1}, key: key(1)},
+		{op: opInviteRedeem, digest: [digestSize]byte{1}, key: key(1), text: []byte("ann")},
 		{op: opInviteExpire, until: 7},
 	}
 	unreadable := errors.New("unreadable")

@@ -20,7 +20,7 @@ func FuzzEnvelope(f *testing.F) {
 	f.Add(uint8(link.KindQuery), uint64(5), uint32(1), uint64(3), query.Append(nil))
 	f.Add(uint8(link.KindQuery), uint64(5), uint32(1), uint64(3), lookup.Append(nil))
 	f.Add(uint8(link.KindRegister), uint64(0), uint32(0), uint64(3), register.Append(k[:]))
-	f.Add(uint8(link.KindRedeem), uint64(0), uint32(0), uint64(3), append(k[:], "code"...))
+	f.Add(uint8(link.KindRedeem), uint64(0), uint32(0), uint64(3), redeemPayload(1, "ann", "code"))
 	f.Add(uint8(link.KindBind), uint64(5), uint32(1), uint64(3), k[:])
 	for kind := link.KindHello; kind <= link.KindNotLeader; kind++ {
 		f.Add(uint8(kind), uint64(5), uint32(1), uint64(3), []byte{})

@@ -231,6 +231,12 @@ func key(n byte) (k [32]byte) {
 	return k
 }
 
+// redeemPayload is what a gateway sends to redeem a code for key n and a handle.
+func redeemPayload(n byte, handle, code string) []byte {
+	k := key(n)
+	return append(append(append(k[:], byte(len(handle))), handle...), code...)
+}
+
 // handleIn returns a handle that the test's shard creates.
 func handleIn(base string) string {
 	for i := 'a'; ; i++ {

@@ -21,7 +21,8 @@ func (d *directory) applyInviteCreate(c *command) result {
 	return result{}
 }
 
-// applyInviteRedeem uses an invite up. The key that did so before is told yes again up to maxRedeems, even after the end.
+// applyInviteRedeem uses an invite up for one handle. The key that did so before is told yes again for the same handle, even after the
+// end.
 func (d *directory) applyInviteRedeem(stamp int64, c *command) result {
 	key := inviteKey(&c.digest)
 	v, ok, err := d.records.Get(key)
@@ -35,13 +36,13 @@ func (d *directory) applyInviteRedeem(stamp int64, c *command) result {
 	if err != nil {
 		return d.giveUp(fmt.Errorf("directory: invite: %w", err))
 	}
-	if invite.uses == 0 && stamp < invite.until {
-		invite.key = c.key
-	} else if invite.uses == 0 || invite.uses == maxRedeems || invite.key != c.key {
+	switch {
+	case invite.handle == "" && stamp < invite.until:
+		invite.handle, invite.key = string(c.text), c.key
+		d.records.Set(key, invite.append(nil))
+	case invite.handle == "" || invite.handle != string(c.text) || invite.key != c.key:
 		return result{reason: stanza.ReasonBadInvite}
 	}
-	invite.uses++
-	d.records.Set(key, invite.append(nil))
 	return result{}
 }
 

@@ -247,8 +247,7 @@ func TestInviteOverLinks(t *testing.T) {
 			t.Errorf("code %q", code)
 		}
 		g := stanza.DirGroup(stanza.HandleShard(code, testShards))
-		k := key(1)
-		gw.send(link.Envelope{Kind: link.KindRedeem, Group: g, Slot: 1, Gen: 1, Payload: append(k[:], code...)})
+		gw.send(link.Envelope{Kind: link.KindRedeem, Group: g, Slot: 1, Gen: 1, Payload: redeemPayload(1, "ann", code)})
 		if e := gw.wait(link.KindRedeemed, g); e.Reason != 0 {
 			t.Errorf("redeemed: %v", e.Reason)
 		}
@@ -282,11 +281,10 @@ func TestOtherCluster(t *testing.T) {
 	d := startRouter(t, disk, true, nil)
 	gw := newFakeDaemon(t, link.RoleGateway, 1, 1)
 	disconnect := link.Connect(gw.endpoint, d.r.Endpoint())
-	k := key(1)
 	for n := range testShards { // the facts are committed before what comes after them
 		g := stanza.DirGroup(n)
 		gw.wait(link.KindHello, g)
-		gw.send(link.Envelope{Kind: link.KindRedeem, Group: g, Slot: 1, Gen: 1, Payload: append(k[:], "none"...)})
+		gw.send(link.Envelope{Kind: link.KindRedeem, Group: g, Slot: 1, Gen: 1, Payload: redeemPayload(1, "ann", "none")})
 		gw.wait(link.KindRedeemed, g)
 	}
 	d.close()

@@ -130,7 +130,7 @@ func randomCommand(rng *rand.Rand) command {
 	case n < 92:
 		return command{op: opInviteCreate, digest: digest, until: now + rng.Int64N(3000) - 1000}
 	case n < 98:
-		return command{op: opInviteRedeem, digest: digest, key: k}
+		return command{op: opInviteRedeem, digest: digest, key: k, text: []byte{'h', byte('a' + rng.IntN(2))}}
 	default:
 		return command{op: opInviteExpire, until: now - rng.Int64N(3000)}
 	}

@@ -31,9 +31,9 @@ type modelDevice struct {
 }
 
 type modelInvite struct {
-	until int64
-	by    *[keySize]byte
-	uses  int
+	until  int64
+	by     *[keySize]byte
+	handle string
 }
 
 func newModel() *model {
@@ -108,12 +108,11 @@ func (m *model) apply(stamp int64, c *command) result {
 	case opInviteRedeem:
 		i := m.invites[c.digest]
 		if i != nil && i.by == nil && stamp < i.until {
-			i.by = &c.key
+			i.by, i.handle = &c.key, string(c.text)
 		}
-		if i == nil || i.by == nil || *i.by != c.key || i.uses == maxRedeems {
+		if i == nil || i.by == nil || *i.by != c.key || i.handle != string(c.text) {
 			return result{reason: stanza.ReasonBadInvite}
 		}
-		i.uses++
 	case opInviteExpire:
 		maps.DeleteFunc(m.invites, func(_ [digestSize]byte, i *modelInvite) bool { return i.until <= c.until })
 	}
@@ -178,7 +177,7 @@ func (m *model) lines() []string {
 		i := m.invites[d]
 		line := fmt.Sprintf("invite %x until %d", d[:4], i.until)
 		if i.by != nil {
-			line += fmt.Sprintf(" by %x, %d times", i.by[:2], i.uses)
+			line += fmt.Sprintf(" by %x for %s", i.by[:2], i.handle)
 		}
 		out = append(out, line)
 	}
@@ -225,8 +224,8 @@ func directoryLines(d *directory) ([]string, error) {
 			return err
 		}
 		line := fmt.Sprintf("invite %x until %d", k[1:5], i.until)
-		if i.uses > 0 {
-			line += fmt.Sprintf(" by %x, %d times", i.key[:2], i.uses)
+		if i.handle != "" {
+			line += fmt.Sprintf(" by %x for %s", i.key[:2], i.handle)
 		}
 		out = append(out, line)
 		return nil

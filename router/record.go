@@ -111,21 +111,18 @@ func decodeAccount(b []byte) (*accountRecord, error) {
 	return a, nil
 }
 
-// inviteRecord is one invite: free until a stamp, then remembered for the key that redeemed it.
+// inviteRecord is one invite: free until a stamp, then remembered for the key and the handle that redeemed it. They may redeem it
+// again, for the invite's shard cannot see whether a registration came of it; since the handle is fixed, one account comes of it at most.
 type inviteRecord struct {
-	until int64
-	uses  uint8 // redeemed so often by key, at most maxRedeems; 0: free
-	key   [keySize]byte
+	until  int64
+	handle string // "": free
+	key    [keySize]byte
 }
-
-// maxRedeems bounds how often one key may redeem one invite: again when it crashed before it registered, or found its handle taken,
-// but not for one account after the other. The invite's shard cannot see whether a registration came of it.
-const maxRedeems = 16
 
 func (i *inviteRecord) append(dst []byte) []byte {
 	dst = binary.AppendUvarint(append(dst, recordVersion), uint64(i.until))
-	dst = append(dst, i.uses)
-	if i.uses > 0 {
+	dst = appendText(dst, []byte(i.handle))
+	if i.handle != "" {
 		dst = append(dst, i.key[:]...)
 	}
 	return dst
@@ -137,8 +134,11 @@ func decodeInvite(b []byte) (i inviteRecord, err error) {
 	}
 	r := reader{b: b[1:]}
 	i.until = int64(r.uint(maxStamp))
-	if i.uses = uint8(r.uint(maxRedeems)); i.uses > 0 {
+	if len(r.b) != 1 || r.b[0] != 0 { // else free
+		i.handle = string(r.text(maxHandle))
 		r.fixed(i.key[:])
+	} else {
+		r.b = nil
 	}
 	if r.bad || len(r.b) != 0 {
 		return i, fmt.Errorf("%w: invite", errRecord)

@@ -58,15 +58,18 @@ func (m *dirShard) registered(p *pending, r result) {
 	m.finishBind(p, r.noted)
 }
 
-// redeem uses up an invite for the session's static key; the gateway registers after that.
+// redeem uses up an invite for the session's static key and a handle that it may register; the gateway registers after that.
 func (m *dirShard) redeem(gw *gateway, e *link.Envelope) {
 	p := asked(wantRedeem, gw, e)
-	key, code, ok := clientKey(e.Payload)
-	if !ok || len(code) == 0 || len(code) > stanza.MaxInvite {
+	key, rest, ok := clientKey(e.Payload)
+	r := reader{b: rest}
+	handle, err := stanza.FoldHandle(r.text(maxHandle))
+	code := r.b
+	if !ok || r.bad || err != nil || len(code) == 0 || len(code) > stanza.MaxInvite {
 		m.redeemed(p, stanza.ReasonBadInvite)
 		return
 	}
-	m.propose(&command{op: opInviteRedeem, digest: inviteDigest(string(code)), key: key}, p)
+	m.propose(&command{op: opInviteRedeem, digest: inviteDigest(string(code)), key: key, text: []byte(handle)}, p)
 }
 
 func (m *dirShard) redeemed(p *pending, reason stanza.Reason) {
@@ -125,8 +128,7 @@ func inviteError(reason stanza.Reason) error {
 // maxInviteTTL bounds an invite's life.
 const maxInviteTTL = 10 * 365 * 24 * time.Hour
 
-// Invite makes an invite code, good until ttl has passed (1 s to 10 years) for the key that redeems it first, which can make up to
-// 16 accounts with it (maxRedeems). The code's shard is one that this process leads; it is durable when Invite returns. Safe for
+// Invite makes an invite code, good for one account until ttl has passed (1 s to 10 years). The code's shard is one that this process leads; it is durable when Invite returns. Safe for
 // concurrent use. When the context ends first, or the error says that the outcome is unknown, an invite that nobody knows may
 // exist; it expires.
 func (r *Router) Invite(ctx context.Context, ttl time.Duration) (code string, err error) {

@@ -16,7 +16,7 @@ const (
 	KindBind Kind = 4
 	// KindRegister: gateway -> router, dir/hash(handle): Slot, Gen, ID, Flags; 32-byte static key and the register stanza.
 	KindRegister Kind = 5
-	// KindRedeem: gateway -> router, dir/hash(invite code): Slot, Gen; 32-byte static key and the code.
+	// KindRedeem: gateway -> router, dir/hash(invite code): Slot, Gen; 32-byte static key, length byte and folded handle, the code.
 	KindRedeem Kind = 6
 	// KindRedeemed: router -> gateway: Slot, Gen, Reason (0: the invite is good).
 	KindRedeemed Kind = 7

@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 
 	"linecard.example/gateway/client"
 	"linecard.example/internal/stanza"
+	"linecard.example/internal/wire"
 )
 
 func TestMain(m *testing.M) {
@@ -324,6 +326,29 @@ func TestInvite(t *testing.T) {
 	if _, err := s.OpenDevice("bob", nil, DeviceOptions{Invite: out}); !errors.As(err, &closed) || closed.Reason != stanza.ReasonBadInvite {
 		t.Fatalf("with a used invite: %v", err)
 	}
+	if _, err := s.OpenDevice("ann", nil, DeviceOptions{Invite: out}); !errors.As(err, &closed) || closed.Reason != stanza.ReasonHandleTaken {
+		t.Fatalf("a handle that is taken: %v", err)
+	}
 	ann.Close()
 	s.NewDevice("ann", nil, DeviceOptions{Home: ann.Home}) // a known device needs none
+
+	// One key, whatever it tries: a handle that is taken costs no invite, an invite makes one account, and the key that used it may ask
+	// for that account again and again.
+	out, _ = s.Run("admin", "invite", "--admin", s.Admin("up"), "--ttl", "1h")
+	key, err := wire.GenerateKeypair(nil)
+	must(t, err)
+	for i, c := range []struct{ handle, want string }{
+		{"ann", "closed: handle_taken"}, {"eve", ""}, {"eva", "closed: bad_invite"}, {"eve", ""}, {"eve", ""}, {"evi", "closed: bad_invite"},
+	} {
+		r, err := DialRaw(s.Server)
+		must(t, err)
+		r.Key = key
+		reg := stanza.Register{Handle: []byte(c.handle), Invite: []byte(out)}
+		must(t, r.Shake(reg.Append(nil)))
+		if err := r.WaitBound(); fmt.Sprint(err) != cmp.Or(c.want, "<nil>") {
+			t.Errorf("%d, %s: %v, want %q", i, c.handle, err, c.want)
+		}
+		r.Close()
+	}
+	Eventually(t, "two accounts of two invites", func() bool { return s.Metrics("up").Sum("linecard_router_accounts") == 2 }) // shown at ticks
 }
