@@ -23,7 +23,7 @@ race: ## the tests of concurrent code under the race detector
 	go test -race -short ./gateway/... ./router ./offline ./internal/link ./internal/shard ./internal/slab ./internal/admin
 
 test-long: ## full counts: minutes to hours
-	LINECARD_LONG=1 go test -count=1 -timeout 4h -v ./internal/testkit/... ./offline/... ./router/...
+	LINECARD_LONG=1 go test -count=1 -timeout 4h -v ./internal/testkit/... ./internal/planted ./offline/... ./router/...
 	$(MAKE) fuzz FUZZTIME=5m
 
 lint: $(LINT) ## gofmt, vet and golangci-lint

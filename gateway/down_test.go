@@ -55,7 +55,7 @@ func TestDeliveryTurns(t *testing.T) {
 	h := start(t, nil)
 	d := h.bindDown(5)
 	d.deliver(10, 1, "a")
-	d.deliver(10, 1, "a again")
+	d.deliver(10, 1, "a again") // written already
 	d.deliver(10, 2, "b")
 	d.wantText("a")
 	d.wantText("b")

@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"linecard.example/internal/link"
+	"linecard.example/internal/planted"
 	"linecard.example/internal/stanza"
 )
 
@@ -94,6 +95,9 @@ func (l *loop) deliver(s *session, e *link.Envelope) {
 		s.epoch, s.base = e.Epoch, s.written
 	}
 	next := uint64(s.written-s.base) + 1
+	if planted.On(planted.OutOfTurn) {
+		next = e.ID
+	}
 	switch {
 	case e.ID < next:
 		l.g.metrics.drops.Inc(stanza.ReasonOutOfTurn)

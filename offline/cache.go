@@ -1,5 +1,7 @@
 package offline
 
+import "linecard.example/internal/planted"
+
 // The write-back cache. Entries are born in memory. They are written ahead when they have waited for a while, or when memory is
 // short; then the heaviest queue goes first, so that one device's backlog never pushes the light queues out. Everything here is
 // invisible to the fold: it changes where an entry is, never what is there.
@@ -65,8 +67,18 @@ func (w *aheadWriter) run(q *queue) {
 	if lo >= q.next {
 		return
 	}
+	if planted.On(planted.WriteAheadLost) {
+		q.tabHi = q.next
+		return
+	}
 	if w.b == nil {
 		w.b = s.t.ahead()
+	}
+	if planted.On(planted.LastIDsAhead) {
+		s.flushStreams(w.b)
+	}
+	if planted.On(planted.HeadsAhead) {
+		w.b.Set(appendKey(nil, tableQueue, uint64(q.key)), appendQueue(nil, q))
 	}
 	s.key = appendKey(s.key[:0], tableAhead, uint64(q.key), lo)
 	if w.bytes == 0 {

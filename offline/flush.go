@@ -3,6 +3,7 @@ package offline
 import (
 	"encoding/binary"
 
+	"linecard.example/internal/planted"
 	"linecard.example/internal/stanza"
 )
 
@@ -124,6 +125,9 @@ func (s *state) flushQueue(b batch, q *queue) {
 	if gone > q.tabLo {
 		s.deleteRecords(b, q.key, q.tabLo, gone)
 	}
+	if planted.On(planted.FlushWithoutMemory) {
+		q.tabHi = q.next
+	}
 	for seq := max(q.tabHi, q.head); seq < q.next; seq++ {
 		rec := q.inMemory(seq)
 		s.key = appendKey(s.key[:0], tableMessage, uint64(q.key), seq)
@@ -175,6 +179,9 @@ func appendQueue(dst []byte, q *queue) []byte {
 	dst = append(dst, queueVersion)
 	for _, v := range [...]uint64{q.head, q.next, uint64(q.bytes), uint64(q.oldest), uint64(q.tomb)} {
 		dst = binary.AppendUvarint(dst, v)
+	}
+	if planted.On(planted.RaisedLost) {
+		return dst
 	}
 	at := q.head
 	for _, sp := range q.raised {

@@ -3,6 +3,7 @@ package offline
 import (
 	"fmt"
 
+	"linecard.example/internal/planted"
 	"linecard.example/internal/shard"
 	"linecard.example/internal/stanza"
 )
@@ -144,7 +145,7 @@ func (s *state) store(e shard.Entry, c *command) result {
 	switch {
 	case s.broken != nil:
 		return result{}
-	case known && c.id <= last.last:
+	case known && c.id <= last.last && !planted.On(planted.NoDedup):
 		return result{verdict: duplicate}
 	case known && c.after > last.last:
 		return result{verdict: refused, reason: stanza.ReasonGap, last: last.last}

@@ -317,7 +317,12 @@ func TestWrittenAhead(t *testing.T) {
 	}
 	f.index = 1
 	for _, c := range log {
-		f.apply(c)
+		if got := show(f.apply(c)); got != "admitted" {
+			t.Errorf("message %d applied again after the crash: %s", c.id, got)
+		}
+	}
+	if n := f.s.queue(keyOf(9, 1)).entries(); n != 3 {
+		t.Errorf("%d messages after the crash, want 3", n)
 	}
 	f.apply(ackTo(9, 1, f.s.queue(keyOf(9, 1)).next-1))
 	f.flush()

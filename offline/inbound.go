@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"linecard.example/internal/link"
+	"linecard.example/internal/planted"
 	"linecard.example/internal/stanza"
 )
 
@@ -97,7 +98,7 @@ func (m *group) handleStore(env *link.Envelope) {
 	}
 	p.account = c.account
 	last, known := m.stream(streamKey{to: c.account, from: keyOf(c.from, c.fromDevice)})
-	if known && c.id <= last.last {
+	if known && c.id <= last.last && !planted.On(planted.NoDedup) {
 		// What is applied is durable: the ack needs no further entry.
 		m.count.duplicates.Inc()
 		m.ackStore(&p)
@@ -106,6 +107,8 @@ func (m *group) handleStore(env *link.Envelope) {
 	m.cmdOut = appendCommand(m.cmdOut[:0], &c)
 	if !m.raft.Propose(m.cmdOut, p) {
 		m.refuse(&p, stanza.ReasonBusy, &result{})
+	} else if planted.On(planted.AckBeforeSync) {
+		m.ackStore(&p)
 	}
 }
 

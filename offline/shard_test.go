@@ -200,35 +200,52 @@ func (m *model) learnStamps(s *state) {
 	}
 }
 
+// openDaemon opens a real daemon on raft; the returned function ends it in order.
+func openDaemon(t *testing.T, fs vfs.FS, first bool, shards int) (*Offline, func()) {
+	t.Helper()
+	host, err := shard.OpenHost(shard.HostConfig{Dir: "offline", FS: fs, NodeID: "n", Bootstrap: first, Heartbeat: 20 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	deps := Deps{Node: 50, Incarnation: 1, Shards: shards, Cluster: "c", Host: host}
+	for n := range shards {
+		deps.Groups = append(deps.Groups, n)
+	}
+	o, err := New(DefaultConfig(), deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := link.Connect(o.Endpoint(), o.Endpoint())
+	ctx, cancel := context.WithCancel(context.Background())
+	ran := make(chan error, 1)
+	go func() { ran <- o.Run(ctx) }()
+	return o, func() {
+		cancel()
+		if err := <-ran; err != nil {
+			t.Error(err)
+		}
+		stop()
+		if err := host.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// storeIn sends a message of device 77/1, for devices 1 and 2 of an account, in a system of so many shards.
+func (p *peer) storeIn(shards int, id, after uint64, to stanza.Account) {
+	p.h.t.Helper()
+	s := stanza.MessageUp{ID: id, After: after, Account: to, Version: 1, Body: body(1, 2)}
+	p.send(link.Envelope{
+		Kind: link.KindStore, Group: stanza.QueueGroup(stanza.ShardOf(to, shards)), Gateway: p.id,
+		Account: 77, Device: 1, ID: id, Charge: 1, Payload: s.Append(nil),
+	})
+}
+
 // TestDaemon stores through a real daemon on raft, restarts it, and drains.
 func TestDaemon(t *testing.T) {
 	const shards, messages = 4, 50
 	fs := vfs.NewMem()
-	open := func(first bool) (*Offline, *shard.Host, func()) {
-		host, err := shard.OpenHost(shard.HostConfig{Dir: "offline", FS: fs, NodeID: "n", Bootstrap: first, Heartbeat: 20 * time.Millisecond})
-		if err != nil {
-			t.Fatal(err)
-		}
-		o, err := New(DefaultConfig(), Deps{Node: 50, Incarnation: 1, Shards: shards, Cluster: "c", Host: host, Groups: []int{0, 1, 2, 3}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		stop := link.Connect(o.Endpoint(), o.Endpoint())
-		ctx, cancel := context.WithCancel(context.Background())
-		ran := make(chan error, 1)
-		go func() { ran <- o.Run(ctx) }()
-		return o, host, func() {
-			cancel()
-			if err := <-ran; err != nil {
-				t.Error(err)
-			}
-			stop()
-			if err := host.Close(); err != nil {
-				t.Error(err)
-			}
-		}
-	}
-	o, _, closeAll := open(true)
+	o, closeAll := openDaemon(t, fs, true, shards)
 	h := &harness{t: t, o: o, woken: make(chan struct{}, 1)}
 	gw := h.peerOf(shards)
 	for range shards {
@@ -244,11 +261,7 @@ func TestDaemon(t *testing.T) {
 	}
 	send := func(to stanza.Account, first, last uint64) {
 		for id := first; id <= last; id++ {
-			s := stanza.MessageUp{ID: id, After: id - 1, Account: to, Version: 1, Body: body(1, 2)}
-			gw.send(link.Envelope{
-				Kind: link.KindStore, Group: stanza.QueueGroup(stanza.ShardOf(to, shards)), Gateway: gw.id,
-				Account: 77, Device: 1, ID: id, Charge: 1, Payload: s.Append(nil),
-			})
+			gw.storeIn(shards, id, id-1, to)
 		}
 		for range last - first + 1 {
 			gw.take(link.KindAck)
@@ -260,7 +273,7 @@ func TestDaemon(t *testing.T) {
 	gw.stop()
 	closeAll()
 
-	o, _, closeAll = open(false)
+	o, closeAll = openDaemon(t, fs, false, shards)
 	h.o = o
 	gw = h.peerOf(shards)
 	for range shards {

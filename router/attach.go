@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"linecard.example/internal/link"
+	"linecard.example/internal/planted"
 )
 
 const (
@@ -98,6 +99,9 @@ func (m *dirShard) toQueue(e link.Envelope) bool {
 // resendAttachments starts to send every attachment: a queue's leader has said hello.
 func (m *dirShard) resendAttachments() {
 	m.attaches = attachments{resend: m.bindings.keys(), done: true}
+	if planted.On(planted.AttachmentLost) {
+		m.attaches.resend = nil
+	}
 }
 
 // pushAttachments sends the next page of what is due. It stops without credit until the next tick.

@@ -3,6 +3,8 @@ package client
 import (
 	"sort"
 	"time"
+
+	"linecard.example/internal/planted"
 )
 
 // outMessage is an unacked message in the outbox. It is in one of three conditions:
@@ -46,6 +48,9 @@ func (s *stream) find(id uint64) int {
 // next returns the index of the first message to transmit, -1 when there is none or the probe is under way.
 func (s *stream) next() int {
 	for i, m := range s.msgs {
+		if i+1 < len(s.msgs) && m.passedOver() {
+			continue
+		}
 		if m.queued {
 			return i
 		}
@@ -58,11 +63,14 @@ func (s *stream) next() int {
 
 // after returns the id of the last unacked message before index i, 0 when there is none: what `after` names.
 func (s *stream) after(i int) uint64 {
-	if i == 0 {
+	if i == 0 || s.msgs[i-1].passedOver() {
 		return 0
 	}
 	return s.msgs[i-1].rec.id
 }
+
+// passedOver is a planted bug, and false.
+func (m *outMessage) passedOver() bool { return planted.On(planted.LaterIDFirst) && m.refused > 0 }
 
 // rewind queues everything from index i on, so that it goes again in order.
 func (s *stream) rewind(i int) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cockroachdb/pebble"
 	"github.com/hashicorp/raft"
+	"linecard.example/internal/planted"
 	"linecard.example/internal/stanza"
 )
 
@@ -119,7 +120,11 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 			return fmt.Errorf("shard: appending to the log of %s: %w", s.g, err)
 		}
 	}
-	if err := b.Commit(s.sync); err != nil {
+	wo := s.sync
+	if planted.On(planted.NoSync) {
+		wo = pebble.NoSync
+	}
+	if err := b.Commit(wo); err != nil {
 		return fmt.Errorf("shard: appending to the log of %s: %w", s.g, err)
 	}
 	s.mu.Lock()

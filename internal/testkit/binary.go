@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"linecard.example/internal/planted"
 )
 
 var build struct {
@@ -16,7 +18,7 @@ var build struct {
 }
 
 // Binary returns the path of a linecard binary built from this source, one per test process. The race detector is in it when the
-// environment variable LINECARD_RACE is set.
+// environment variable LINECARD_RACE is set, the planted bugs when they are in the test.
 func Binary(t testing.TB) string {
 	t.Helper()
 	build.once.Do(func() {
@@ -29,6 +31,9 @@ func Binary(t testing.TB) string {
 		args := []string{"build", "-o", build.path}
 		if os.Getenv("LINECARD_RACE") != "" {
 			args = append(args, "-race")
+		}
+		if planted.Built {
+			args = append(args, "-tags", "planted")
 		}
 		cmd := exec.Command("go", append(args, "linecard.example/cmd/linecard")...)
 		if out, err := cmd.CombinedOutput(); err != nil {

@@ -224,18 +224,18 @@ func Eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// Judge waits until every device has what was acked, and reports each broken promise.
+// Judge waits until every device has the newest of what was acked in each stream, and reports each broken promise.
 func (h *History) Judge(t testing.TB, devices map[string][]string) {
 	t.Helper()
 	end := time.Now().Add(waitLimit)
-	missing := func() int {
+	waiting := func() int {
 		n := 0
 		for to, list := range devices {
-			n += h.Missing(to, list...)
+			n += h.Waiting(to, list...)
 		}
 		return n
 	}
-	for missing() > 0 && time.Now().Before(end) {
+	for waiting() > 0 && time.Now().Before(end) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	for _, f := range h.Faults(devices) {

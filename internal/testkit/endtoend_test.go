@@ -86,6 +86,22 @@ func TestAwayThenLogin(t *testing.T) {
 	})
 }
 
+// TestFullQueueDrains sends to somebody who is away until his queue is full, and goes on while it drains: what was refused comes before
+// what is behind it, so nothing of it counts as a duplicate.
+func TestFullQueueDrains(t *testing.T) {
+	s := Start(t, Inside, Settings{Offline: "queue_entries = 64\nfull_retry_after = \"50ms\"\n"})
+	h := NewHistory()
+	bob := s.NewDevice("bob", h, DeviceOptions{})
+	bob.Close()
+	ann := s.NewDevice("ann", h, DeviceOptions{})
+	sent := make(chan error, 1)
+	go func() { sent <- ann.SayAll("bob", 400, 32) }()
+	Eventually(t, "a refusal", func() bool { return s.Metrics("up").Sum(`linecard_offline_refusals_total{reason="queue_full"}`) > 0 })
+	s.NewDevice("bob", h, DeviceOptions{Home: bob.Home})
+	must(t, <-sent)
+	h.Judge(t, map[string][]string{"bob": {"bob/1"}})
+}
+
 // TestReconnectMidDrain ends the receiver again and again while its queue drains.
 func TestReconnectMidDrain(t *testing.T) {
 	eachShape(t, Settings{}, func(t *testing.T, s *System) {

@@ -87,8 +87,9 @@ func (h *History) Received(s Stream, device string, id uint64) {
 	d.last = max(d.last, id)
 }
 
-// Missing counts the acked messages that a device has not received yet, over all streams to it.
-func (h *History) Missing(to string, devices ...string) int {
+// Waiting counts the newest acked messages, one for each stream, that a device has not received yet. When there is none the history can
+// be judged: what is missing below a message that a device has could only come out of order.
+func (h *History) Waiting(to string, devices ...string) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	n := 0
@@ -96,11 +97,13 @@ func (h *History) Missing(to string, devices ...string) int {
 		if s.To != to {
 			continue
 		}
+		newest := uint64(0)
 		for id := range sh.acked {
-			for _, d := range devices {
-				if sh.got[d] == nil || !sh.got[d].ids[id] {
-					n++
-				}
+			newest = max(newest, id)
+		}
+		for _, d := range devices {
+			if newest > 0 && (sh.got[d] == nil || !sh.got[d].ids[newest]) {
+				n++
 			}
 		}
 	}

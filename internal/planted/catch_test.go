@@ -1,0 +1,75 @@
+package planted
+
+// catch says that a test must fail because of a bug, and with which words: those of the promise that was broken. A test that fails
+// otherwise, or panics, or never ends, has caught nothing.
+type catch struct {
+	pkg  string // folder, from the module's root
+	test string // a test, or one of its subtests
+	says string // regular expression, looked for in what it writes
+	long bool   // only when LINECARD_LONG is set: it takes minutes
+}
+
+const (
+	acksLost    = `messages were acked before the power was cut, and are lost`
+	commitsLost = `k\d+ applied \d+ times, answered \d+ times`
+	stateLost   = `raft state is missing .* the tables of .* end at \d+, its snapshot is at \d+`
+)
+
+// catches is the table. What can be seen from end to end has a test of a whole system beside that of its package.
+var catches = map[Bug][]catch{
+	AckBeforeSync: {
+		{pkg: "offline", test: "TestPowerCutKeepsAcked", says: acksLost},
+	},
+	NoSync: {
+		{pkg: "offline", test: "TestPowerCutKeepsAcked", says: acksLost},
+		{pkg: "internal/shard", test: "TestPowerLoss", says: commitsLost},
+	},
+	NoDedup: {
+		{pkg: "offline", test: "TestAdmission", says: `the same again: admitted, want duplicate`},
+		{pkg: "offline", test: "TestMetamorphic", says: `admitted, want duplicate`},
+		{pkg: "internal/testkit", test: "TestDuplicateSend/inside", says: `0 duplicates, want 1`},
+	},
+	PushPastCursor: {
+		{pkg: "offline", test: "TestDaemon", says: `message \d+ as delivery 1, want 1`},
+		{pkg: "internal/testkit", test: "TestAwayThenLogin/inside", says: `bob/1 lost \d+ acked messages`},
+	},
+	TruncateBeforeFlush: {
+		{pkg: "internal/shard", test: "TestPowerLoss", says: stateLost},
+		{pkg: "offline", test: "TestMetamorphicOnRaft", says: stateLost},
+	},
+	LastIDsAhead: {
+		{pkg: "offline", test: "TestMetamorphic", says: `duplicate, want admitted|\d+ pending, want \d+|totals .* want`},
+		{pkg: "offline", test: "TestWrittenAhead", says: `message 2 applied again after the crash: duplicate`},
+	},
+	OldAck: {
+		{pkg: "offline", test: "TestAckOfEarlierEpoch", says: `an ack of an earlier epoch took a message`},
+	},
+	AttachmentLost: {
+		{pkg: "router", test: "TestSoftStateConverges", says: `attached false .* live is`},
+		{pkg: "internal/testkit", test: "TestDaemonRestart", says: `lost \d+ acked messages`, long: true},
+	},
+	LaterIDFirst: {
+		{pkg: "gateway/client", test: "TestRandomServer", says: `counts as a duplicate and was never admitted`},
+		{pkg: "internal/testkit", test: "TestFullQueueDrains", says: `bob/1 lost \d+ acked messages`},
+	},
+	OutOfTurn: {
+		{pkg: "gateway", test: "TestDeliveryTurns", says: `got "a again" .*, want "b"`},
+	},
+	HeadsAhead: {
+		{pkg: "offline", test: "TestMetamorphic", says: `totals .* want|admitted, want|queue_full .*, want`},
+		{pkg: "offline", test: "TestWrittenAhead", says: `\d+ messages after the crash, want 3`},
+	},
+	WriteAheadLost: {
+		{pkg: "offline", test: "TestMetamorphic", says: `message record of .* is missing`},
+	},
+	FlushWithoutMemory: {
+		{pkg: "offline", test: "TestMetamorphic", says: `entry \d+: .*, want`},
+	},
+	RaisedLost: {
+		{pkg: "offline", test: "TestMetamorphic", says: `entry \d+: raised false`},
+	},
+	NoIDRule: {
+		{pkg: "gateway/client", test: "TestIDRule", says: `Text:"?one"?.*, want "other device"`},
+		{pkg: "internal/testkit", test: "TestCrash/together", says: `got id \d+ twice`, long: true},
+	},
+}
