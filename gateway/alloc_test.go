@@ -23,10 +23,15 @@ type bench struct {
 	gen  uint32
 	seal *wire.Sealer
 	tx   uint64
+
+	clock *fakeClock
 }
 
 // stubLoop is an event loop that never runs anything by itself.
-type stubLoop struct{ ev *events }
+type stubLoop struct {
+	gnet.EventLoop
+	ev *events
+}
 
 func (stubLoop) Execute(context.Context, gnet.Runnable) error { return nil }
 
@@ -42,7 +47,10 @@ type stubConn struct {
 	context any
 	written int
 	remote  net.Addr
+	loop    gnet.EventLoop
 }
+
+func (c *stubConn) EventLoop() gnet.EventLoop { return c.loop }
 
 func (c *stubConn) RemoteAddr() net.Addr { return c.remote }
 
@@ -119,8 +127,8 @@ func newLoggingBench(tb testing.TB, log *slog.Logger) *bench {
 			tb.Fatal("no hello")
 		}
 	}
-	b := &bench{g: g, l: g.loops[0], conn: &stubConn{}, seal: wire.NewSealer()}
-	x := executor(stubLoop{&events{g: g}})
+	b := &bench{g: g, l: g.loops[0], conn: &stubConn{}, seal: wire.NewSealer(), clock: clock}
+	x := executor(stubLoop{ev: &events{g: g}})
 	b.l.el.Store(&x)
 	var f wire.Finish
 	h := &handshake{conn: b.conn}

@@ -19,7 +19,9 @@ func (l *loop) receive(from *link.Stream, e *link.Envelope) {
 	case link.KindDeliver:
 		l.deliver(s, e)
 	case link.KindAck:
-		if s.state == stateBound {
+		if e.ID == 0 {
+			l.g.metrics.drops.Inc(stanza.ReasonInternal) // of no message
+		} else if s.state == stateBound {
 			l.settle(s, e.Charge)
 			l.pushAck(s, e.ID)
 		}

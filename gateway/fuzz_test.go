@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 
 	"linecard.example/internal/link"
@@ -49,37 +50,44 @@ func (b *bench) again() {
 	b.l.flush()
 }
 
-// FuzzHandshakeBytes feeds a new connection bytes in two pieces: it never keeps more than it may, and a closed one is counted once.
+// FuzzHandshakeBytes feeds a new connection, of a client or of a balancer, bytes in two pieces: it never keeps more than it may, all of it is
+// counted, and nothing of it stays counted at the end.
 func FuzzHandshakeBytes(f *testing.F) {
 	b := newBench(f)
 	b.g.sources.handshakes.rate, b.g.sources.handshakes.burst = 1e9, 1e9
 	hello, _ := wire.NewInitiator(b.g.deps.Static, nil).AppendHello(nil, wire.Preamble[:])
-	f.Add(append(append([]byte(nil), wire.Preamble[:]...), hello...), 10)
-	f.Add(wire.AppendResume(append([]byte(nil), wire.Preamble[:]...), make([]byte, 40), make([]byte, 48)), 3)
-	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"), 1)
-	f.Fuzz(func(t *testing.T, in []byte, cut int) {
-		conn := &stubConn{}
-		h := &handshake{conn: conn, source: sourceOf(netip.Addr{})}
-		b.l.early.add(h)
+	resume := wire.AppendResume(append([]byte(nil), wire.Preamble[:]...), make([]byte, 40), make([]byte, 48))
+	client := proxyHeader(netip.MustParseAddr("192.0.2.1"))
+	f.Add(slices.Concat(wire.Preamble[:], hello), 10, false)
+	f.Add(resume, 3, false)
+	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"), 1, false)
+	f.Add(slices.Concat(client, wire.Preamble[:], hello), 30, true)
+	f.Add(slices.Concat(proxyHeader(netip.Addr{}), resume), 16, true)
+	f.Add([]byte("PROXY TCP4 192.0.2.1 198.51.100.1 33333 7400\r\n"), 0, true)
+	f.Fuzz(func(t *testing.T, in []byte, cut int, balancer bool) {
+		h, conn := b.dial(balancer)
 		cut = max(0, min(cut, len(in)))
 		for _, part := range [][]byte{in[:cut], in[cut:]} {
 			if h.gone.Load() {
 				break
 			}
-			conn.in = append(append([]byte(nil), conn.in...), part...)
+			conn.in = slices.Concat(conn.in, part)
 			b.l.onHandshake(h, conn)
-			if n := len(conn.in); !h.gone.Load() && n > maxEarly+wire.LenSize {
-				t.Fatalf("%d bytes kept", n)
+			if n := len(conn.in); !h.gone.Load() && (n > maxEarly+wire.LenSize || n != b.l.partials.bytes) {
+				t.Errorf("%d bytes kept, %d counted", n, b.l.partials.bytes)
 			}
 		}
 		if len(h.transcript) > wire.MaxTranscript {
-			t.Fatalf("%d bytes of transcript", len(h.transcript))
+			t.Errorf("%d bytes of transcript", len(h.transcript))
 		}
 		b.l.handshakeClosed(h)
 		for len(b.g.pool.begin) > 0 {
 			j := <-b.g.pool.begin
 			j.run()
 			b.l.jobDone(j)
+		}
+		if b.l.partials.bytes != 0 || b.l.partials.head >= 0 {
+			t.Errorf("%d bytes stay counted", b.l.partials.bytes)
 		}
 	})
 }
