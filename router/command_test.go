@@ -2,6 +2,7 @@ package router
 
 import (
 	"bytes"
+	"errors"
 	"reflect"
 	"testing"
 
@@ -97,7 +98,8 @@ func TestAccountCache(t *testing.T) {
 	}
 }
 
-// FuzzCommand: what decodes has exactly one encoding, and a fold of any bytes keeps the directory sound.
+// FuzzCommand: what decodes has exactly one encoding, and a fold of any bytes keeps the directory sound; what does not decode stops the
+// host and changes nothing.
 func FuzzCommand(f *testing.F) {
 	for _, c := range sampleCommands {
 		f.Add(c.append(nil))
@@ -109,9 +111,18 @@ func FuzzCommand(f *testing.F) {
 		}
 		d := newTestDirectory(memRecords{})
 		for _, c := range sampleCommands {
-			d.apply(1, c.append(nil))
+			d.apply(entry(1, c.append(nil)))
 		}
-		d.apply(2, b)
+		before, _ := d.hash()
+		var failed error
+		d.fail = func(err error) { failed = err }
+		d.apply(entry(2, b))
 		checkDirectory(t, d)
+		if after, _ := d.hash(); err != nil && (!errors.Is(failed, errCommand) || after != before) {
+			t.Fatalf("% x is no command: failed with %v, changed %v", b, failed, after != before)
+		}
+		if failed != nil && err == nil && c.op != opFacts {
+			t.Fatalf("% x: %v", b, failed)
+		}
 	})
 }

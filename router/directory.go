@@ -7,6 +7,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"linecard.example/internal/shard"
 	"linecard.example/internal/stanza"
 )
 
@@ -77,11 +78,12 @@ func (d *directory) checkFacts(shards int, cluster []byte) error {
 	return nil
 }
 
-// apply folds one command of the log, stamped by the leader, into the records. A command that does not decode changes nothing.
-func (d *directory) apply(stamp int64, cmd []byte) result {
-	c, err := decodeCommand(cmd)
+// apply folds one entry of the log, stamped by the leader, into the records. One that does not decode changes nothing and stops the
+// host: to skip it would be to lose what other replicas, or a newer version, make of it.
+func (d *directory) apply(e shard.Entry) result {
+	c, err := decodeCommand(e.Cmd)
 	if err != nil {
-		return result{reason: stanza.ReasonInternal}
+		return d.giveUp(fmt.Errorf("log entry %d, command %d: %w", e.Index, e.Seq, err))
 	}
 	switch c.op {
 	case opFacts:
@@ -99,7 +101,7 @@ func (d *directory) apply(stamp int64, cmd []byte) result {
 	case opInviteCreate:
 		return d.applyInviteCreate(&c)
 	case opInviteRedeem:
-		return d.applyInviteRedeem(stamp, &c)
+		return d.applyInviteRedeem(e.Stamp, &c)
 	case opInviteExpire:
 		return d.applyInviteExpire(c.until)
 	}

@@ -3,14 +3,18 @@ package router
 import (
 	"cmp"
 	"errors"
+	"strings"
 	"testing"
 
+	"linecard.example/internal/shard"
 	"linecard.example/internal/stanza"
 )
 
 func newTestDirectory(r records) *directory {
 	return &directory{shard: testShard, shards: testShards, cluster: "test", records: r, cache: newAccountCache(16), fail: func(error) {}}
 }
+
+func entry(stamp int64, cmd []byte) shard.Entry { return shard.Entry{Index: 7, Stamp: stamp, Cmd: cmd} }
 
 // checkDirectory checks what must hold after any fold: records decode, handles and accounts name each other, numbers are dense,
 // the cache says what the records say.
@@ -60,7 +64,7 @@ func TestDirectory(t *testing.T) {
 	ann, bob := stanza.Account(testShards+testShard), stanza.Account(2*testShards+testShard)
 	do := func(name string, stamp int64, c command, want result) {
 		t.Helper()
-		if got := d.apply(stamp, c.append(nil)); got != want {
+		if got := d.apply(entry(stamp, c.append(nil))); got != want {
 			t.Errorf("%s: %+v, want %+v", name, got, want)
 		}
 		checkDirectory(t, d)
@@ -117,15 +121,18 @@ func TestDirectory(t *testing.T) {
 	do("expire", 1, command{op: opInviteExpire, until: 200}, result{})
 	do("forgotten", 150, redeem(5, "eve"), bad(stanza.ReasonBadInvite))
 
-	if got := d.apply(1, []byte("nonsense")); got != bad(stanza.ReasonInternal) {
-		t.Errorf("nonsense: %+v", got)
+	var failed error
+	d.fail = func(err error) { failed = err }
+	got := d.apply(entry(1, []byte("nonsense")))
+	if got != bad(stanza.ReasonInternal) || !errors.Is(failed, errCommand) || !strings.HasPrefix(failed.Error(), "log entry 7, command 0: ") {
+		t.Errorf("nonsense: %+v, failed with %v", got, failed)
 	}
 }
 
 func TestDirectoryFacts(t *testing.T) {
 	r := memRecords{}
 	d := newTestDirectory(r)
-	d.apply(1, (&command{op: opFacts, shards: testShards, text: []byte("test")}).append(nil))
+	d.apply(entry(1, (&command{op: opFacts, shards: testShards, text: []byte("test")}).append(nil)))
 	if !d.factsKnown {
 		t.Fatal("facts unknown")
 	}
@@ -143,7 +150,7 @@ func TestDirectoryFacts(t *testing.T) {
 		replay := *other
 		var fault error
 		replay.records, replay.fail = memRecords{}, func(err error) { fault = err }
-		replay.apply(1, (&command{op: opFacts, shards: testShards, text: []byte("test")}).append(nil))
+		replay.apply(entry(1, (&command{op: opFacts, shards: testShards, text: []byte("test")}).append(nil)))
 		if fault == nil {
 			t.Errorf("cluster %q with %d shards replays the log of another", other.cluster, other.shards)
 		}
@@ -183,7 +190,7 @@ func TestUnreadableRecordsStopTheHost(t *testing.T) {
 			var failed error
 			d := newTestDirectory(r)
 			d.fail = func(err error) { failed = err }
-			got := d.apply(1, c.append(nil))
+			got := d.apply(entry(1, c.append(nil)))
 			if got.reason != stanza.ReasonInternal || r.changes != 0 || !errors.Is(failed, cmp.Or(r.err, errRecord)) {
 				t.Errorf("operation %d: %+v, %d changes, %v", c.op, got, r.changes, failed)
 			}
@@ -192,7 +199,7 @@ func TestUnreadableRecordsStopTheHost(t *testing.T) {
 	var failed error
 	d := newTestDirectory(&brokenRecords{err: unreadable})
 	d.fail = func(err error) { failed = err }
-	if d.apply(1, (&command{op: opInviteCreate}).append(nil)); !errors.Is(failed, unreadable) {
+	if d.apply(entry(1, (&command{op: opInviteCreate}).append(nil))); !errors.Is(failed, unreadable) {
 		t.Errorf("create: %v", failed)
 	}
 	m := dirShard{directory: d}

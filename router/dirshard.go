@@ -101,7 +101,7 @@ func (m *dirShard) Load(t shard.Tables, _ uint64) error {
 
 // Apply folds one entry into the directory.
 func (m *dirShard) Apply(e shard.Entry) result {
-	return m.directory.apply(e.Stamp, e.Cmd)
+	return m.directory.apply(e)
 }
 
 // Flush writes the records changed since the last flush.

@@ -222,7 +222,7 @@ func TestMetamorphic(t *testing.T) {
 	})
 	fold := newTestDirectory(memRecords{})
 	for _, e := range log {
-		fold.apply(e.stamp, e.cmd)
+		fold.apply(entry(e.stamp, e.cmd))
 	}
 	checkDirectory(t, fold)
 	if h, err := fold.hash(); err != nil || h != last {
