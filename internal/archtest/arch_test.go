@@ -43,7 +43,7 @@ var layers = []struct {
 	{"testkit", []string{"internal/testkit"},
 		[]string{"internal/stanza", "internal/wire", "internal/config", "internal/planted", "internal/link", "internal/shard", "internal/node", "gateway", "gateway/client", "router", "offline"}},
 	{"cmd", []string{"cmd/linecard"}, []string{"internal/node", "internal/config", "internal/metrics", "internal/admin", "internal/wire", "internal/stanza", "gateway/client", "bench"}},
-	{"tests only", []string{"internal/archtest"}, nil},
+	{"tests only", []string{"internal/archtest", "internal/disktest"}, nil},
 	{"generators", []string{"internal/stanza/gen"}, nil},
 }
 
@@ -54,7 +54,7 @@ var owners = map[string][]string{
 	"google.golang.org/grpc":          {"internal/link"},
 	"github.com/hashicorp/memberlist": {"internal/link"},
 	"github.com/hashicorp/raft":       {"internal/shard"},
-	"github.com/cockroachdb/pebble":   {"internal/shard", "router", "offline"},
+	"github.com/cockroachdb/pebble":   {"internal/shard", "router", "offline", "internal/disktest"},
 }
 
 // codecsMayNot lists what codecs and wire formats must do without: their input is bytes and nothing else.
@@ -136,7 +136,7 @@ func TestLayers(t *testing.T) {
 			if !ok || own == s.folder {
 				continue
 			}
-			if s.test && own == "internal/testkit" {
+			if s.test && (own == "internal/testkit" || own == "internal/disktest") {
 				continue // tests from end to end may stand beside what they test
 			}
 			if !slices.Contains(layers[layer].may, own) {

@@ -18,7 +18,9 @@ type member struct {
 	trans *raft.InmemTransport
 }
 
-func openCluster(t *testing.T) []*member {
+func openCluster(t *testing.T) []*member { return openClusterWith(t, func(*HostConfig) {}) }
+
+func openClusterWith(t *testing.T, change func(*HostConfig)) []*member {
 	t.Helper()
 	var ms []*member
 	for i := range 3 {
@@ -29,6 +31,7 @@ func openCluster(t *testing.T) []*member {
 		cfg.TrailingLogs = 1 << 20
 		cfg.SnapshotCount = 50
 		cfg.join = i > 0
+		change(&cfg)
 		cfg.Transport = func(stanza.Group) (raft.Transport, raft.ServerAddress) { return trans, addr }
 		ms = append(ms, &member{h: openHost(t, cfg), m: newToy(), trans: trans})
 	}

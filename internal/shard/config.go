@@ -32,7 +32,7 @@ type HostConfig struct {
 	LogMemTable   int   // bytes; larger: fewer log entries reach tables before they are truncated; 0: 32 MiB
 	StateMemTable int   // bytes; 0: 32 MiB
 
-	Tick          time.Duration // of Machine.Tick; 0: 50 ms
+	Tick          time.Duration // of Machine.Tick, and a twentieth of the scrubber's; 0: 50 ms
 	LazyWait      time.Duration // how long ProposeLazy waits for company; 0: 20 ms
 	PackCommands  int           // commands in a pack, 1..64; 0: 64
 	PacksInFlight int           // packs proposed and not yet applied, per group; 0: 4

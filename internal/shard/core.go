@@ -30,6 +30,7 @@ type core struct {
 	raft    *raft.Raft
 	metrics groupMetrics
 	nonce   uint64 // marks this opening's packs in the log
+	scrubs  scrubs
 
 	// FSM goroutine -> shard goroutine.
 	applies   chan []*raft.Log
@@ -108,7 +109,7 @@ func newCore(h *Host, g stanza.Group) (*core, error) {
 	if c.snaps, err = openSnapStore(h.log, g, h.writeOptions()); err != nil {
 		return nil, err
 	}
-	return c, nil
+	return c, c.loadScrub()
 }
 
 // checkState refuses a group whose durable pieces do not belong together. fresh: it has never run.
@@ -226,7 +227,7 @@ func (c *core) poke() {
 func (c *core) status() GroupStatus {
 	s := GroupStatus{
 		Group: c.id, Term: c.raft.CurrentTerm(), Applied: c.appliedAt.Load(), Flushed: c.flushedAt.Load(),
-		Snapshot: c.snaps.index.Load(), Turned: time.Unix(0, c.turned.Load()),
+		Snapshot: c.snaps.index.Load(), Scrubbed: time.UnixMilli(c.scrubs.done.Load()), Turned: time.Unix(0, c.turned.Load()),
 	}
 	s.Leading = c.term.Load() != 0
 	_, id := c.raft.LeaderWithID()

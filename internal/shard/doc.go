@@ -57,5 +57,7 @@
 //	logstore.go, logread.go, stable.go, snapstore.go   raft's stores on Pebble
 //	tables.go    Tables, Batch
 //	overlay.go, overlay_scan.go   Overlay: write-back map of small records
+//	scrub.go     when and how a group is scrubbed
+//	wash.go      WALs turned over, deleted keys compacted away
 //	metrics.go, hclog.go
 package shard

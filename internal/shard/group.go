@@ -255,7 +255,7 @@ func (g *Group[C, R]) close() error {
 		return err
 	}
 	ended := make(chan struct{})
-	go func() { g.wg.Wait(); close(ended) }()
+	go func() { g.endScrubs(); g.wg.Wait(); close(ended) }()
 	select {
 	case <-ended:
 		return nil

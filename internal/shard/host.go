@@ -26,6 +26,7 @@ type Host struct {
 	cfg     HostConfig
 	log     *pebble.DB // raft entries, terms and snapshot metadata of all groups; synced
 	state   *pebble.DB // tables and applied indexes of all groups; no WAL
+	wals    walFS      // of log
 	metrics *metricVecs
 
 	failOnce sync.Once
@@ -39,11 +40,15 @@ type Host struct {
 	opening sync.WaitGroup
 
 	flushes flusher
+
+	closing  chan struct{} // closed when Close begins
+	scrubbed chan struct{} // closed when the scrubber has ended
 }
 
 // hosted is what the host does with a group of any machine.
 type hosted interface {
 	status() GroupStatus
+	scrubIfDue() time.Time
 	Close() error
 }
 
@@ -53,7 +58,8 @@ func OpenHost(cfg HostConfig) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Host{cfg: cfg, failed: make(chan error, 1), failing: make(chan struct{}), groups: map[stanza.Group]hosted{}}
+	h := &Host{cfg: cfg, failed: make(chan error, 1), failing: make(chan struct{}), groups: map[stanza.Group]hosted{},
+		closing: make(chan struct{}), scrubbed: make(chan struct{})}
 	if h.metrics, err = newMetricVecs(cfg.Registerer); err != nil {
 		return nil, err
 	}
@@ -64,6 +70,7 @@ func OpenHost(cfg HostConfig) (*Host, error) {
 		return nil, errors.Join(err, h.log.Close(), h.state.Close())
 	}
 	h.flushes.flush = h.state.Flush
+	go h.scrubLoop()
 	return h, nil
 }
 
@@ -173,6 +180,7 @@ func (h *Host) Close() error {
 	}
 	h.closed = true
 	h.mu.Unlock()
+	close(h.closing)
 	h.opening.Wait()
 
 	h.mu.Lock()
@@ -194,7 +202,7 @@ func (h *Host) Close() error {
 		return errors.Join(err, errors.New("shard: the databases were not closed, because the host failed or a group did not stop"))
 	}
 	flushed := make(chan error, 1)
-	go func() { flushed <- h.state.Flush() }() // Pebble tries for ever on a full disk
+	go func() { <-h.scrubbed; flushed <- h.state.Flush() }() // Pebble tries for ever on a full disk
 	select {
 	case err := <-flushed:
 		return errors.Join(err, h.state.Close(), h.log.Close())
@@ -208,24 +216,31 @@ type GroupStatus struct {
 	Group    stanza.Group
 	Leading  bool
 	Term     uint64
-	LeaderID string // node id of the leader as this process knows it; empty: none
-	Applied  uint64 // index of the last entry applied
-	Last     uint64 // index of the last entry in the log
-	Flushed  uint64 // F: the tables are complete up to here
-	Snapshot uint64 // index of the newest raft snapshot
+	LeaderID string    // node id of the leader as this process knows it; empty: none
+	Applied  uint64    // index of the last entry applied
+	Last     uint64    // index of the last entry in the log
+	Flushed  uint64    // F: the tables are complete up to here
+	Snapshot uint64    // index of the newest raft snapshot
+	Scrubbed time.Time // when the last complete scrub took its snapshot, or when the group was opened for the first time
 	Turned   time.Time
 }
 
-// Status returns the state of every open group, ordered by group.
-func (h *Host) Status() []GroupStatus {
+// open returns the open groups.
+func (h *Host) open() []hosted {
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	all := make([]hosted, 0, len(h.groups))
 	for _, g := range h.groups {
 		if g != nil {
 			all = append(all, g)
 		}
 	}
-	h.mu.Unlock()
+	return all
+}
+
+// Status returns the state of every open group, ordered by group.
+func (h *Host) Status() []GroupStatus {
+	all := h.open()
 	out := make([]GroupStatus, 0, len(all))
 	for _, g := range all {
 		out = append(out, g.status())

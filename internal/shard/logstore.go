@@ -18,6 +18,7 @@ const (
 	keyLog    = 'L' // the index, 8 bytes big-endian: a log entry
 	keyStable = 'S' // a raft key: its term and vote
 	keySnap   = 'M' // nothing: metadata of the last snapshot
+	keyScrub  = 'C' // nothing: when the last complete scrub took its snapshot, Unix ms, 8 bytes big-endian
 )
 
 const (
@@ -31,6 +32,11 @@ var errLogRecord = errors.New("shard: malformed record in the log database")
 
 func groupPrefix(kind byte, g stanza.Group) [3]byte {
 	return [3]byte{kind, byte(g >> 8), byte(g)}
+}
+
+func groupStart(kind byte, g stanza.Group) []byte {
+	p := groupPrefix(kind, g)
+	return p[:]
 }
 
 // groupEnd returns the first key after all keys of kind and g.

@@ -14,6 +14,8 @@ type metricVecs struct {
 	leader, term, applied, last  *prometheus.GaugeVec
 	pending, inFlight            *prometheus.GaugeVec
 	flushes, snapshots, outcomes *prometheus.CounterVec
+	scrubs                       *prometheus.CounterVec
+	scrubAge                     prometheus.Gauge
 }
 
 func newMetricVecs(r prometheus.Registerer) (*metricVecs, error) {
@@ -37,14 +39,17 @@ func newMetricVecs(r prometheus.Registerer) (*metricVecs, error) {
 		inFlight:  gauge("packs_in_flight", "Packs submitted to raft and not yet applied."),
 		flushes:   counter("flushes_total", "Flushes of a machine's changes to tables.", "group"),
 		snapshots: counter("snapshots_total", "Raft snapshots, by result.", "group", "result"),
-		outcomes:  counter("lost_commands_total", "Commands that were not committed, by outcome.", "group", "result"),
+		scrubs:    counter("scrubs_total", "Scrubs, by result.", "group", "result"),
+		scrubAge: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "shard_scrub_age_seconds", Help: "Seconds since the scrub of the group that was scrubbed longest ago."}),
+		outcomes: counter("lost_commands_total", "Commands that were not committed, by outcome.", "group", "result"),
 	}
 	if r == nil {
 		return v, nil
 	}
 	err := errors.Join(register(r, &v.latency), register(r, &v.packs), register(r, &v.leader), register(r, &v.term),
 		register(r, &v.applied), register(r, &v.last), register(r, &v.pending), register(r, &v.inFlight),
-		register(r, &v.flushes), register(r, &v.snapshots), register(r, &v.outcomes))
+		register(r, &v.flushes), register(r, &v.snapshots), register(r, &v.outcomes), register(r, &v.scrubs), register(r, &v.scrubAge))
 	if err != nil {
 		return nil, fmt.Errorf("shard: registering metrics: %w", err)
 	}
@@ -71,6 +76,7 @@ type groupMetrics struct {
 	pending, inFlight           prometheus.Gauge
 	flushes                     prometheus.Counter
 	snapshotOK, snapshotFailed  prometheus.Counter
+	scrubOK, scrubFailed        prometheus.Counter
 	rejected, unknown           prometheus.Counter
 }
 
@@ -83,6 +89,7 @@ func (v *metricVecs) group(g stanza.Group) groupMetrics {
 		pending: v.pending.WithLabelValues(name), inFlight: v.inFlight.WithLabelValues(name),
 		flushes:    v.flushes.WithLabelValues(name),
 		snapshotOK: v.snapshots.WithLabelValues(name, "ok"), snapshotFailed: v.snapshots.WithLabelValues(name, "failed"),
+		scrubOK: v.scrubs.WithLabelValues(name, "ok"), scrubFailed: v.scrubs.WithLabelValues(name, "failed"),
 		rejected: v.outcomes.WithLabelValues(name, Rejected.String()), unknown: v.outcomes.WithLabelValues(name, Unknown.String()),
 	}
 }

@@ -20,6 +20,12 @@ const formatVersion = pebble.FormatNewest
 // descriptors for everything that is no client; tables are few and large, and opening one costs little beside reading it.
 const openTables = 64
 
+// memTables is how many memtables a database may have. Pebble keeps one WAL more than that for reuse.
+const (
+	memTables = 4
+	walsKept  = memTables + 1
+)
+
 func (h *Host) baseOptions(name string, cache *pebble.Cache, tables *pebble.TableCache) *pebble.Options {
 	return &pebble.Options{
 		FS:                          h.cfg.FS,
@@ -27,7 +33,7 @@ func (h *Host) baseOptions(name string, cache *pebble.Cache, tables *pebble.Tabl
 		FormatMajorVersion:          formatVersion,
 		ErrorIfNotExists:            !h.cfg.Bootstrap,
 		TableCache:                  tables,
-		MemTableStopWritesThreshold: 4,
+		MemTableStopWritesThreshold: memTables,
 		L0CompactionThreshold:       4,
 		L0StopWritesThreshold:       40, // entries are truncated or overwritten soon: rather a deep L0 than a stalled commit
 		MaxConcurrentCompactions:    func() int { return 1 },
@@ -39,6 +45,8 @@ func (h *Host) baseOptions(name string, cache *pebble.Cache, tables *pebble.Tabl
 func (h *Host) logOptions(cache *pebble.Cache, tables *pebble.TableCache) *pebble.Options {
 	o := h.baseOptions("log", cache, tables)
 	o.MemTableSize = uint64(h.cfg.LogMemTable)
+	h.wals.FS = o.FS
+	o.FS = &h.wals
 	return o
 }
 
@@ -93,11 +101,7 @@ func makeDir(fs vfs.FS, dir string) error {
 	if err := fs.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	d, err := fs.OpenDir(parent)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return syncDir(fs, parent)
 }
 
 // flusher lets callers that want the state database flushed share one flush: a call is served by a flush that starts after it.
