@@ -28,6 +28,8 @@ type HostConfig struct {
 	Logger     *slog.Logger          // nil: discards
 	Registerer prometheus.Registerer // nil: no metrics; names begin with shard_, for the caller to prefix; may be shared
 
+	SyncInterval time.Duration // least time between syncs of the log, for more groups to share one; 0: 300 us; negative: none
+
 	Cache         int64 // bytes of the block cache of both databases; 0: 64 MiB
 	LogMemTable   int   // bytes; larger: fewer log entries reach tables before they are truncated; 0: 32 MiB
 	StateMemTable int   // bytes; 0: 32 MiB
@@ -60,6 +62,7 @@ func defaulted[T comparable](v *T, d T) {
 
 // withDefaults returns c with every default filled in, or every fault of c at once.
 func (c HostConfig) withDefaults() (HostConfig, error) {
+	defaulted(&c.SyncInterval, 300*time.Microsecond)
 	defaulted(&c.Cache, 64<<20)
 	defaulted(&c.LogMemTable, 32<<20)
 	defaulted(&c.StateMemTable, 32<<20)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"path"
 	"sync"
+	"time"
 
 	"github.com/cockroachdb/pebble"
 	"github.com/cockroachdb/pebble/bloom"
@@ -47,6 +48,9 @@ func (h *Host) logOptions(cache *pebble.Cache, tables *pebble.TableCache) *pebbl
 	o.MemTableSize = uint64(h.cfg.LogMemTable)
 	h.wals.FS = o.FS
 	o.FS = &h.wals
+	// A sync that comes at once after another one carries the few packs that arrived during it, and each sync wakes the whole
+	// path to the clients. The first one after a pause does not wait.
+	o.WALMinSyncInterval = func() time.Duration { return h.cfg.SyncInterval }
 	return o
 }
 
