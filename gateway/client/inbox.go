@@ -50,7 +50,16 @@ type delivery struct {
 	msg     *Message // nil for what is not shown
 	receipt *Receipt // until it was handed out
 	lsn     int64
+	light   bool // nobody waits for its ack: the ack of a message tells its sender, that of a receipt nobody
 }
+
+const (
+	// lightWait is how long acks of light deliveries wait for something else to be said: short against the second after which the
+	// server may deliver again what was not acked.
+	lightWait = 250 * time.Millisecond
+	// lightMost of them do not wait: a quarter of the usual window.
+	lightMost = 8
+)
 
 type messageKey struct {
 	peer
@@ -65,6 +74,7 @@ type inbox struct {
 	byKey   map[messageKey]*Message
 	seen    map[peer]uint64 // last id taken in by this run, above the Home's mark
 	queue   []*delivery     // of this session, not acked yet
+	waits   time.Time       // since when light deliveries wait to be acked; zero: none does
 
 	maxCount, maxBytes int
 	bytes              int // of pending
@@ -84,7 +94,7 @@ func (in *inbox) attach(maxIDs, maxBytes int) {
 
 // detach forgets the session: whatever was not acked will be delivered again.
 func (in *inbox) detach() {
-	in.queue = nil
+	in.queue, in.waits = nil, time.Time{}
 	kept := in.events[:0]
 	for _, e := range in.events {
 		if _, ok := e.(*Message); ok {
@@ -104,7 +114,7 @@ func (in *inbox) push(d *delivery) error {
 }
 
 // skip counts a delivery that there is nothing to do about.
-func (in *inbox) skip() error { return in.push(&delivery{}) }
+func (in *inbox) skip() error { return in.push(&delivery{light: true}) }
 
 func (in *inbox) show(e Event) {
 	in.events = append(in.events, e)
@@ -122,14 +132,33 @@ func (d *delivery) ready(durable int64) bool {
 	return d.lsn <= durable
 }
 
-// takeAcks returns how many further deliveries are to be acked now.
-func (in *inbox) takeAcks(durable int64) (n int) {
+// takeAcks returns how many further deliveries are to be acked now. A few light ones wait for company, unless there is some.
+func (in *inbox) takeAcks(durable int64, now time.Time, company bool) (n int) {
+	light := true
 	for n < len(in.queue) && in.queue[n].ready(durable) {
-		in.queue[n] = nil
+		light = light && in.queue[n].light
 		n++
 	}
+	if n > 0 && light && n < lightMost && !company {
+		if in.waits.IsZero() {
+			in.waits = now
+		}
+		if now.Before(in.waits.Add(lightWait)) {
+			return 0
+		}
+	}
+	in.waits = time.Time{}
+	clear(in.queue[:n])
 	in.queue = in.queue[n:]
 	return n
+}
+
+// nextTime returns when light deliveries have waited long enough; zero: none waits.
+func (in *inbox) nextTime() time.Time {
+	if in.waits.IsZero() {
+		return in.waits
+	}
+	return in.waits.Add(lightWait)
 }
 
 // onMessage applies the id rule: what is not above the last id of its stream was here already; it is acked and not shown.
@@ -182,7 +211,7 @@ func (c *Client) onReceipt(v stanza.View) error {
 		}
 		rec.IDs = append(rec.IDs, id)
 	}
-	if err := c.in.push(&delivery{receipt: rec}); err != nil {
+	if err := c.in.push(&delivery{receipt: rec, light: true}); err != nil {
 		return err
 	}
 	c.in.show(rec)

@@ -355,3 +355,45 @@ func TestLinkAndUnlink(t *testing.T) {
 		}
 	})
 }
+
+func receiptFor(from Account, ids ...uint64) *stanza.ReceiptDown {
+	return &stanza.ReceiptDown{Tag: stanza.TagDelivered, From: from, IDs: stanza.AppendPacked(nil, ids)}
+}
+
+// Nobody waits for the ack of a receipt: it goes with the next frame, or after a while.
+func TestReceiptsAreAckedInCompany(t *testing.T) {
+	bubble(t, func(t *testing.T, f *fake) {
+		c, conn := f.established()
+		defer c.Close()
+		take := func(n int) {
+			for range n {
+				if _, ok := receive(t, c).(*Receipt); !ok {
+					t.Fatal("no receipt")
+				}
+			}
+		}
+		conn.say(receiptFor(bobAccount, 1), receiptFor(bobAccount, 2))
+		take(2)
+		conn.quiet(lightWait - time.Millisecond)
+		conn.deliveryAck(2)
+
+		conn.say(receiptFor(bobAccount, 3)) // company: a message
+		take(1)
+		conn.quiet(lightWait / 2)
+		send(t, c, "bob", "four")
+		conn.message(2049, 0)
+		conn.deliveryAck(1)
+		conn.quiet(2 * lightWait)
+
+		conn.say(receiptFor(bobAccount, 5), down(bobAccount, 1, 5, "bob", "five")) // company: an ack that somebody waits for
+		take(1)
+		done(t, receiveText(t, c, "five"))
+		conn.deliveryAck(2)
+
+		for i := range uint64(lightMost) { // enough of them
+			conn.say(receiptFor(bobAccount, 10+i))
+		}
+		take(lightMost)
+		conn.deliveryAck(lightMost)
+	})
+}

@@ -100,7 +100,7 @@ func (s *session) alive(now time.Time) error {
 // nextTime returns when writeLoop must look again although nothing happened. Caller holds Client.mu.
 func (s *session) nextTime(now time.Time) time.Time {
 	at := s.said.Add(s.c.opt.PingInterval)
-	for _, t := range []time.Time{s.pongBy, s.c.out.nextTime(now), s.c.asked.nextTime(now)} {
+	for _, t := range []time.Time{s.pongBy, s.c.in.nextTime(), s.c.out.nextTime(now), s.c.asked.nextTime(now)} {
 		if !t.IsZero() && t.Before(at) {
 			at = t
 		}
@@ -113,10 +113,7 @@ func (s *session) gather(plain []byte, now time.Time) []byte {
 	c := s.c
 	c.expire(now)
 	durable := c.home.durable()
-	if n := c.in.takeAcks(durable); n > 0 {
-		ack := stanza.DeliveryAck{Count: uint32(n)}
-		plain = ack.Append(plain)
-	}
+	plain = c.appendAcks(plain, durable, now, false)
 	// A resend with nothing heard since may mean that the connection is dead: then the missing pong will show it.
 	if c.out.resendDue(now) && s.pongBy.IsZero() && now.Sub(s.heard) >= resendFirst {
 		s.pingDue = true
@@ -136,7 +133,20 @@ func (s *session) gather(plain []byte, now time.Time) []byte {
 			break
 		}
 	}
+	if len(plain) > 1 && len(plain) < frameFill {
+		plain = c.appendAcks(plain, durable, now, true)
+	}
 	return plain
+}
+
+// appendAcks appends the acks that are due; company says that a frame is sent anyway. Caller holds mu.
+func (c *Client) appendAcks(plain []byte, durable int64, now time.Time, company bool) []byte {
+	n := c.in.takeAcks(durable, now, company)
+	if n == 0 {
+		return plain
+	}
+	ack := stanza.DeliveryAck{Count: uint32(n)}
+	return ack.Append(plain)
 }
 
 // transmit appends one message of the outbox; full says that it has to wait for room in the frame or the window. Caller holds Client.mu.
@@ -159,11 +169,10 @@ func (s *session) goodbye() {
 	c := s.c
 	if c.home.sync() == nil {
 		c.mu.Lock()
-		n := c.in.takeAcks(c.home.durable())
+		plain := c.appendAcks([]byte{0}, c.home.durable(), time.Now(), true)
 		c.mu.Unlock()
-		if n > 0 {
-			ack := stanza.DeliveryAck{Count: uint32(n)}
-			_ = s.conn.write(ack.Append([]byte{0}), time.Now()) // at worst the server delivers again
+		if len(plain) > 1 {
+			_ = s.conn.write(plain, time.Now()) // at worst the server delivers again
 		}
 	}
 	if half, ok := s.conn.nc.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {

@@ -80,10 +80,13 @@ type Lean struct {
 	body    []byte
 	opener  *wire.Sealer
 	opened  uint64
-	handled uint32 // deliveries since the last delivery_ack
+	handled uint32 // deliveries since the last pause that acked
+	heavy   bool   // a message is among them
 
 	sync.Mutex
-	Plain   []byte // what is said next, behind the flags byte: append stanzas
+	Plain   []byte      // what is said next, behind the flags byte: append stanzas
+	due     uint32      // deliveries to be acked by the next frame
+	late    *time.Timer // acks what is due; nil: nothing waits for it
 	closing bool
 	sealer  *wire.Sealer
 	sealed  uint64
@@ -131,9 +134,12 @@ func (d *Lean) dial() error {
 		return err
 	}
 	nc.SetDeadline(d.site.ends)
+	d.Lock()
+	defer d.Unlock()
+	d.notLate()
 	d.nc, d.in = nc, bufio.NewReaderSize(nc, 4<<10)
 	d.opener, d.sealer, d.opened, d.sealed = wire.NewSealer(), wire.NewSealer(), 0, 0
-	d.Plain, d.handled, d.closing = append(d.Plain[:0], 0), 0, false
+	d.Plain, d.handled, d.heavy, d.due, d.closing = append(d.Plain[:0], 0), 0, false, 0, false
 	return nil
 }
 
@@ -262,12 +268,19 @@ func (d *Lean) handle(v stanza.View) error {
 		return errors.New("asked to send again")
 	case v.Tag.Delivery():
 		d.handled++
+		d.heavy = d.heavy || v.Tag == stanza.TagMessage
 	}
 	if d.Hooks.Stanza == nil {
 		return nil
 	}
 	return d.Hooks.Stanza(v)
 }
+
+// As in gateway/client: a few receipts wait this long to be acked together with whatever is said next.
+const (
+	lightWait = 250 * time.Millisecond
+	lightMost = 8
+)
 
 // pause acks what was delivered and writes one frame with everything that is to be said.
 func (d *Lean) pause() error {
@@ -276,18 +289,51 @@ func (d *Lean) pause() error {
 	}
 	d.Lock()
 	defer d.Unlock()
-	if d.handled >= d.AckFrom {
-		ack := stanza.DeliveryAck{Count: d.handled}
-		d.Plain = ack.Append(d.Plain)
-		d.handled = 0
+	if d.handled > 0 && d.handled >= d.AckFrom {
+		d.due += d.handled
+		switch {
+		case d.heavy || d.due >= lightMost:
+			d.appendAck()
+		case len(d.Plain) <= 1 && d.late == nil:
+			d.late = time.AfterFunc(lightWait, d.ackLate)
+		}
+		d.handled, d.heavy = 0, false
 	}
 	return d.Flush()
+}
+
+// ackLate acks what nothing else was said for.
+func (d *Lean) ackLate() {
+	d.Lock()
+	defer d.Unlock()
+	if d.late != nil && d.due > 0 && !d.closing {
+		d.appendAck()
+		_ = d.Flush() // the reader sees what is wrong
+	}
+}
+
+// appendAck says that what is due is handled. Caller holds the mutex.
+func (d *Lean) appendAck() {
+	ack := stanza.DeliveryAck{Count: d.due}
+	d.Plain = ack.Append(d.Plain)
+	d.due = 0
+	d.notLate()
+}
+
+func (d *Lean) notLate() {
+	if d.late != nil {
+		d.late.Stop() // one that fires now finds nothing due, or what is due a little early
+		d.late = nil
+	}
 }
 
 // Flush writes what is to be said, if anything. Caller holds the mutex.
 func (d *Lean) Flush() error {
 	if len(d.Plain) <= 1 {
 		return nil
+	}
+	if d.due > 0 {
+		d.appendAck()
 	}
 	d.out = d.sealer.AppendSealedFrame(d.out[:0], &d.keys.TX, d.sealed, d.Plain)
 	d.sealed++
