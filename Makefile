@@ -2,7 +2,7 @@
 
 LINT_VERSION := v2.15.0
 LINT := $(shell go env GOPATH)/bin/golangci-lint
-FUZZTIME ?= 10s
+FUZZTIME ?= 180s
 DATA ?= ./data
 LISTEN ?= 127.0.0.1:7400
 ADMIN ?= 127.0.0.1:7401
@@ -24,7 +24,7 @@ race: ## the tests of concurrent code under the race detector
 
 test-long: ## full counts: minutes to hours
 	LINECARD_LONG=1 go test -count=1 -timeout 4h -v ./internal/testkit/... ./internal/planted ./offline/... ./router/...
-	$(MAKE) fuzz FUZZTIME=5m
+	$(MAKE) fuzz FUZZTIME=1h
 
 lint: $(LINT) ## gofmt, vet and golangci-lint
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "gofmt: the files above are not formatted"; exit 1; }
@@ -34,7 +34,7 @@ lint: $(LINT) ## gofmt, vet and golangci-lint
 $(LINT):
 	go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
 
-fuzz: ## each fuzz target for FUZZTIME
+fuzz: ## all fuzz targets together for FUZZTIME
 	@./.ci/fuzz $(FUZZTIME)
 
 bench: ## the figures of bench/README.md

@@ -76,12 +76,3 @@ func TestFaults(t *testing.T) {
 		}
 	}
 }
-
-func FuzzDecode(f *testing.F) {
-	f.Add([]byte("wait = \"30s\"\nroom = \"1KiB\"\n"))
-	f.Add([]byte("[inner]\nname = \"x\"\n"))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		var s sample
-		_ = Decode(text, &s)
-	})
-}

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
 )
 
 func buildPack(p pack, cmds ...[]byte) []byte {
@@ -77,6 +80,34 @@ func FuzzPack(f *testing.F) {
 		}
 		if !bytes.Equal(buildPack(p, cmds...), b) {
 			t.Fatal("not canonical")
+		}
+	})
+}
+
+// FuzzLogRecord: what decodes as a record of the raft log has exactly one encoding.
+func FuzzLogRecord(f *testing.F) {
+	for _, l := range []*raft.Log{
+		{Index: 7, Term: 3, Type: raft.LogCommand, Data: buildPack(pack{nonce: 3, seq: 1, stamp: 9}, []byte("abc")), AppendedAt: time.Unix(1, 0)},
+		{Index: 7, Term: 1 << 63, Type: raft.LogConfiguration, Extensions: []byte("ext"), Data: []byte("data")},
+		{Index: 7},
+	} {
+		b := make([]byte, logValueHeader+len(l.Extensions)+len(l.Data))
+		putLogValue(b, l)
+		f.Add(b)
+		f.Add(b[:len(b)-1])
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var l raft.Log
+		if err := getLogValue(b, 7, &l); err != nil {
+			if !errors.Is(err, errLogRecord) {
+				t.Fatal(err)
+			}
+			return
+		}
+		again := make([]byte, logValueHeader+len(l.Extensions)+len(l.Data))
+		putLogValue(again, &l)
+		if !bytes.Equal(again, b) {
+			t.Fatalf("% x is encoded as % x", b, again)
 		}
 	})
 }
