@@ -67,15 +67,33 @@ func inThisRun(bug Bug) (now []catch) {
 func lookAtSources(t *testing.T) {
 	t.Helper()
 	seen := 0
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && strings.HasSuffix(path, ".go") {
-			seen++
-			_, err = os.Stat(path)
+	eachSource(t, func(file string) {
+		seen++
+		if _, err := os.Stat(file); err != nil {
+			t.Fatal(err)
 		}
-		return err
 	})
-	if err != nil || seen < 100 {
-		t.Fatal(seen, err)
+	if seen < 100 {
+		t.Fatalf("only %d source files", seen)
+	}
+}
+
+// eachSource calls f with every Go file of the module.
+func eachSource(t *testing.T, f func(file string)) {
+	t.Helper()
+	err := filepath.WalkDir(root, func(file string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && file != root && strings.HasPrefix(d.Name(), "."):
+			return filepath.SkipDir
+		case strings.HasSuffix(file, ".go"):
+			f(file)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -116,7 +134,7 @@ func run(t *testing.T, dir string, bug Bug, c catch) (out string, failed bool) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(dir, path.Base(c.pkg)+".test"), "-test.v", "-test.timeout=0", "-test.run", pattern(c.test))
 	cmd.Dir = filepath.Join(root, c.pkg)
-	cmd.Env = append(os.Environ(), Variable+"="+string(bug))
+	cmd.Env = append(os.Environ(), Variable+"="+string(bug), "LINECARD_LONG=") // the tests in their short form, in the long run too
 	b, err := cmd.CombinedOutput()
 	if ctx.Err() != nil {
 		t.Fatalf("%s %s does not end:\n%s", c.pkg, c.test, end(string(b)))

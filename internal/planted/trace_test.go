@@ -7,7 +7,6 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -80,23 +79,22 @@ func readBugs(t *testing.T) (bugs []bugSource) {
 func places(t *testing.T) map[string][]string {
 	t.Helper()
 	found := map[string][]string{}
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
-			return err
+	eachSource(t, func(file string) {
+		if strings.HasSuffix(file, "_test.go") {
+			return
 		}
-		text, err := os.ReadFile(path)
-		rel, _ := filepath.Rel(root, path)
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rel, _ := filepath.Rel(root, file)
 		for _, rest := range strings.Split(string(text), "planted.On(planted.")[1:] {
 			name, _, _ := strings.Cut(rest, ")")
-			if file := filepath.ToSlash(rel); !slices.Contains(found[name], file) {
-				found[name] = append(found[name], file)
+			if at := filepath.ToSlash(rel); !slices.Contains(found[name], at) {
+				found[name] = append(found[name], at)
 			}
 		}
-		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	return found
 }
 
