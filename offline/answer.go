@@ -50,6 +50,8 @@ func (m *group) refuse(p *proposal, reason stanza.Reason, r *result) {
 			numbers[i] = uint64(d)
 		}
 		s.Full = stanza.AppendPacked(nil, numbers[:len(r.full)])
+	case stanza.ReasonStorageFull:
+		s.RetryAfter = uint32(m.cfg.FullRetryAfter.D().Milliseconds())
 	case stanza.ReasonBusy, stanza.ReasonUnavailable, stanza.ReasonRetry, stanza.ReasonInternal:
 		s.RetryAfter = uint32(m.cfg.RetryAfter.D().Milliseconds())
 	}

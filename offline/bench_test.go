@@ -32,6 +32,7 @@ func (r *instantRaft) Propose(cmd []byte, p proposal) bool {
 func (r *instantRaft) ProposeLazy(cmd []byte, p proposal) bool { return r.Propose(cmd, p) }
 func (r *instantRaft) Stamp() int64                            { return int64(r.index) }
 func (r *instantRaft) Wake()                                   {}
+func (r *instantRaft) StorageFull() bool                       { return false }
 
 type sink struct{}
 

@@ -50,7 +50,7 @@ type Config struct {
 	SweepSlice int `toml:"sweep_slice"`
 	// RetryAfter is what clients are told to wait after busy, unavailable and unknown outcomes. Default 1s.
 	RetryAfter config.Duration `toml:"retry_after"`
-	// FullRetryAfter is what they are told to wait after queue_full. Default 30s.
+	// FullRetryAfter is what they are told to wait after queue_full and storage_full. Default 30s.
 	FullRetryAfter config.Duration `toml:"full_retry_after"`
 }
 

@@ -18,6 +18,7 @@ type fakeRaft struct {
 	queue   []fakeProposal
 	index   uint64
 	refuse  bool          // take no proposals
+	full    bool          // the disk is below its floor
 	hold    bool          // leave proposals in flight
 	outcome shard.Outcome // of the next run
 }
@@ -35,6 +36,7 @@ func (r *fakeRaft) Propose(cmd []byte, p proposal) bool {
 	return true
 }
 func (r *fakeRaft) ProposeLazy(cmd []byte, p proposal) bool { return r.Propose(cmd, p) }
+func (r *fakeRaft) StorageFull() bool                       { return r.full }
 func (r *fakeRaft) Stamp() int64                            { return r.h.now.UnixMilli() }
 func (r *fakeRaft) Wake()                                   { r.h.notify() }
 

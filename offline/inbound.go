@@ -104,6 +104,11 @@ func (m *group) handleStore(env *link.Envelope) {
 		m.ackStore(&p)
 		return
 	}
+	if m.raft.StorageFull() {
+		// Only what grows the queues is refused: acks, receipts and expiry go on, and make room.
+		m.refuse(&p, stanza.ReasonStorageFull, &result{})
+		return
+	}
 	m.cmdOut = appendCommand(m.cmdOut[:0], &c)
 	if !m.raft.Propose(m.cmdOut, p) {
 		m.refuse(&p, stanza.ReasonBusy, &result{})

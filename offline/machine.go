@@ -17,6 +17,7 @@ type proposer interface {
 	Propose(cmd []byte, p proposal) bool
 	ProposeLazy(cmd []byte, p proposal) bool
 	Stamp() int64
+	StorageFull() bool
 	Wake()
 }
 

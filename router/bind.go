@@ -193,10 +193,7 @@ func (m *dirShard) closeSession(k deviceKey, b binding, reason stanza.Reason) {
 
 // closeAsked ends a session that asked to be bound and may not be.
 func (m *dirShard) closeAsked(p *pending, reason stanza.Reason) {
-	var after uint32
-	if reason.Retry() == stanza.RetryLater {
-		after = m.retryAfter
-	}
+	after := m.wait(reason)
 	m.close(p.gw, owedClose{device: keyOf(p.account, p.device), gateway: p.gw.id, slot: p.slot, gen: p.gen, reason: reason, after: after})
 }
 

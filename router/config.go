@@ -49,6 +49,8 @@ type Config struct {
 	GatewayGrace config.Duration `toml:"gateway_grace"`
 	// RetryAfter is what a refusal or close with busy or unavailable tells the client to wait, 100ms-10m, default 1s.
 	RetryAfter config.Duration `toml:"retry_after"`
+	// FullRetryAfter is what they are told to wait after storage_full, 100ms-1h, default 30s.
+	FullRetryAfter config.Duration `toml:"full_retry_after"`
 	// DropRetry is the distance between attempts to have the queue of an unlinked device dropped, 100ms-1h, default 1s.
 	DropRetry config.Duration `toml:"drop_retry"`
 	// MaxPending is how many requests of a shard may wait for a commit or for verified leadership at once, 16-1048576, default 65536,
@@ -74,6 +76,7 @@ func DefaultConfig() Config {
 		RecordCache:    4 << 20,
 		GatewayGrace:   config.Duration(10 * time.Second),
 		RetryAfter:     config.Duration(time.Second),
+		FullRetryAfter: config.Duration(30 * time.Second),
 		DropRetry:      config.Duration(time.Second),
 		MaxPending:     65536,
 	}
@@ -98,6 +101,7 @@ func (c Config) Validate() []error {
 	f.Size("record_cache", c.RecordCache, 64<<10, 16<<30)
 	f.Span("gateway_grace", c.GatewayGrace, time.Second, 10*time.Minute)
 	f.Span("retry_after", c.RetryAfter, 100*time.Millisecond, 10*time.Minute)
+	f.Span("full_retry_after", c.FullRetryAfter, 100*time.Millisecond, time.Hour)
 	f.Span("drop_retry", c.DropRetry, 100*time.Millisecond, time.Hour)
 	f.Count("max_pending", c.MaxPending, 16, 1<<20)
 	return f.List()

@@ -168,11 +168,18 @@ func (m *dirShard) store(gw *gateway, e *link.Envelope) {
 
 // refuse answers a message. Where the reason asks for it the client is told to wait the configured time.
 func (m *dirShard) refuse(gw *gateway, e *link.Envelope, reason stanza.Reason) {
-	var after uint32
-	if reason.Retry() == stanza.RetryLater {
-		after = m.retryAfter
+	m.refuseFor(gw, e, reason, m.wait(reason))
+}
+
+// wait returns how long a client is told to wait after a refusal or close, in ms.
+func (m *dirShard) wait(reason stanza.Reason) uint32 {
+	switch {
+	case reason == stanza.ReasonStorageFull:
+		return uint32(m.cfg.FullRetryAfter.D().Milliseconds())
+	case reason.Retry() == stanza.RetryLater:
+		return m.retryAfter
 	}
-	m.refuseFor(gw, e, reason, after)
+	return 0
 }
 
 func (m *dirShard) refuseFor(gw *gateway, e *link.Envelope, reason stanza.Reason, after uint32) {

@@ -17,6 +17,7 @@ type proposer interface {
 	ProposeLazy(cmd []byte, p *pending) bool
 	Stamp() int64
 	Verify(f func(ok bool))
+	StorageFull() bool
 	Wake()
 }
 

@@ -46,6 +46,7 @@ type fakeGroup struct {
 	stamp    int64
 	index    uint64
 	full     bool
+	low      bool          // the disk is below its floor
 	hold     bool          // nothing commits and nothing is verified
 	outcome  shard.Outcome // of what is proposed
 	stale    bool          // verification fails
@@ -64,6 +65,7 @@ func (g *fakeGroup) Propose(cmd []byte, p *pending) bool {
 	return true
 }
 func (g *fakeGroup) ProposeLazy(cmd []byte, p *pending) bool { return g.Propose(cmd, p) }
+func (g *fakeGroup) StorageFull() bool                       { return g.low }
 func (g *fakeGroup) Stamp() int64                            { return g.stamp }
 func (g *fakeGroup) Verify(f func(bool))                     { g.verifies = append(g.verifies, f) }
 func (g *fakeGroup) Wake()                                   {}

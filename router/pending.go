@@ -49,6 +49,7 @@ func asked(w want, gw *gateway, e *link.Envelope) *pending {
 var (
 	errNotLeading = errors.New("router: this process does not lead the shard")
 	errOutcome    = errors.New("router: the outcome is unknown, the shard changed its leader")
+	errStorage    = errors.New("router: the disk is below its free-space floor")
 	errBusy       = errors.New("router: too many requests pending")
 )
 

@@ -124,6 +124,10 @@ func (m *dirShard) link(p *pending, q *stanza.Query) {
 		m.queryError(p, stanza.ReasonForbidden, 0)
 		return
 	}
+	if m.group.StorageFull() {
+		m.queryError(p, stanza.ReasonStorageFull, m.wait(stanza.ReasonStorageFull))
+		return
+	}
 	m.propose(&command{op: opLink, account: p.account, by: p.device, key: [keySize]byte(q.Key)}, p)
 }
 

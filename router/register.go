@@ -43,6 +43,10 @@ func (m *dirShard) register(gw *gateway, e *link.Envelope) {
 		m.closeAsked(p, stanza.ReasonInternal)
 		return
 	}
+	if owner, err := m.directory.owner([]byte(handle)); err == nil && owner == 0 && m.group.StorageFull() {
+		m.closeAsked(p, stanza.ReasonStorageFull)
+		return
+	}
 	p.id = max(e.ID, r.ID)
 	create := m.cfg.Registration == RegistrationOpen || e.Flags&link.FlagInvited != 0
 	m.propose(&command{op: opRegister, text: []byte(handle), key: key, create: create, id: p.id}, p)
@@ -69,6 +73,10 @@ func (m *dirShard) redeem(gw *gateway, e *link.Envelope) {
 		m.redeemed(p, stanza.ReasonBadInvite)
 		return
 	}
+	if m.group.StorageFull() {
+		m.redeemed(p, stanza.ReasonStorageFull) // before the invite is used for a registration that would be refused
+		return
+	}
 	m.propose(&command{op: opInviteRedeem, digest: inviteDigest(string(code)), key: key, text: []byte(handle)}, p)
 }
 
@@ -76,7 +84,7 @@ func (m *dirShard) redeemed(p *pending, reason stanza.Reason) {
 	if reason == 0 {
 		m.metrics.redeemOK.Inc()
 	}
-	m.send(p.gw.to, link.Envelope{Kind: link.KindRedeemed, Group: m.id, Slot: p.slot, Gen: p.gen, Reason: reason})
+	m.send(p.gw.to, link.Envelope{Kind: link.KindRedeemed, Group: m.id, Slot: p.slot, Gen: p.gen, Reason: reason, RetryAfter: m.wait(reason)})
 }
 
 // inviteDigest is what the log and the tables hold of a code: nobody who reads them can redeem it.
@@ -112,6 +120,10 @@ func (m *dirShard) tickInvites() {
 func (m *dirShard) invite(code string, ttl time.Duration, reply chan<- error) {
 	if !m.leading || m.group == nil {
 		reply <- errNotLeading
+		return
+	}
+	if m.group.StorageFull() {
+		reply <- errStorage
 		return
 	}
 	until := m.group.Stamp() + ttl.Milliseconds()

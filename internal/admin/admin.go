@@ -30,6 +30,7 @@ type Check func(now time.Time) []Fault
 type Server struct {
 	mux   *http.ServeMux
 	clock func() time.Time
+	warn  Check
 }
 
 // New returns a server that shows the metrics of reg and the results of the two checks.
@@ -45,6 +46,10 @@ func New(reg *prometheus.Registry, clock func() time.Time, health, ready Check) 
 	s.mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	return s
 }
+
+// Warn adds what an operator should see to though the process serves on: the checks' pages show it without failing for it. Call it
+// before Serve.
+func (s *Server) Warn(c Check) { s.warn = c }
 
 // Handle adds a command: a POST whose JSON answer do returns. An error becomes status 400 with its text.
 func (s *Server) Handle(path string, do func(ctx context.Context, r *http.Request) (any, error)) {
@@ -81,12 +86,16 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 
 func (s *Server) check(c Check) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
-		faults := c(s.clock())
-		if len(faults) > 0 {
-			writeJSON(w, http.StatusServiceUnavailable, map[string]any{"ok": false, "faults": faults})
-			return
+		status, page := http.StatusOK, map[string]any{"ok": true}
+		if faults := c(s.clock()); len(faults) > 0 {
+			status, page["ok"], page["faults"] = http.StatusServiceUnavailable, false, faults
 		}
-		writeJSON(w, http.StatusOK, map[string]any{"ok": true})
+		if s.warn != nil {
+			if warnings := s.warn(s.clock()); len(warnings) > 0 {
+				page["warnings"] = warnings
+			}
+		}
+		writeJSON(w, status, page)
 	}
 }
 

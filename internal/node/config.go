@@ -42,6 +42,7 @@ type Config struct {
 	Bootstrap bool `toml:"-"`
 
 	Log     LogConfig      `toml:"log"`
+	Disk    DiskConfig     `toml:"disk"`
 	Admin   AdminConfig    `toml:"admin"`
 	Links   LinksConfig    `toml:"links"`
 	Gateway gateway.Config `toml:"gateway"`
@@ -100,6 +101,7 @@ func DefaultConfig() Config {
 		Cluster: "local", Shards: 16, Data: "./data",
 		Log: LogConfig{Format: "text", Level: "info",
 			ClientBurst: metrics.DefaultBudget.Burst, ClientEvery: config.Duration(metrics.DefaultBudget.Every)},
+		Disk:  DiskConfig{FloorPercent: 5, Floor: 1 << 30, Ballast: 64 << 20, Check: config.Duration(1e9)},
 		Admin: AdminConfig{Listen: "127.0.0.1:7401", TurnLimit: config.Duration(5e9)},
 		Links: LinksConfig{Credit: 4 << 20},
 
@@ -140,6 +142,7 @@ func (c Config) Validate(roles ...Role) error {
 	f.Check(new(slog.Level).UnmarshalText([]byte(c.Log.Level)) == nil, "log.level", "%q: want debug, info, warn or error", c.Log.Level)
 	f.Count("log.client_burst", c.Log.ClientBurst, 1, 100000)
 	f.Span("log.client_every", c.Log.ClientEvery, time.Millisecond, time.Hour)
+	c.Disk.validate(f)
 	f.Check(isAddress(c.Admin.Listen), "admin.listen", "%q: want HOST:PORT", c.Admin.Listen)
 	f.Check(c.Admin.TurnLimit.D() >= 1e9, "admin.turn_limit", "%v: want at least 1s", c.Admin.TurnLimit)
 	f.Size("links.credit", c.Links.Credit, 256<<10, 1<<30)

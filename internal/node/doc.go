@@ -4,6 +4,7 @@
 //	config.go   the configuration of a process and what may be wrong with it
 //	keys.go     root, certificate authority and the keys of a daemon: made, written, read
 //	identity.go the node id: written once, read at each start
+//	disk.go     free space of the disks that the databases live on
 //	node.go     New and Run: one process with any of the daemons
 //	runtime.go  GOGC and memory limit by what runs in the process
 //	health.go   what /healthz and /readyz say

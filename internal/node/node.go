@@ -40,6 +40,7 @@ type Node struct {
 	router  *router.Router
 	offline *offline.Offline
 	hosts   []*shard.Host
+	disks   []*shard.Disk // that the hosts live on
 
 	tls     *tls.Config
 	adminLn net.Listener
@@ -153,9 +154,15 @@ func (n *Node) openHost(role Role, log *slog.Logger) (*shard.Host, error) {
 		return nil, fmt.Errorf("data directory %s is fresh: --bootstrap makes it the start of a new cluster; "+
 			"if there should be data, look whether the disk is mounted", n.cfg.Data)
 	}
+	dir := filepath.Join(n.cfg.Data, string(role))
+	disk, err := n.openDisk(dir, role)
+	if err != nil {
+		return nil, err
+	}
 	host, err := shard.OpenHost(shard.HostConfig{
-		Dir: filepath.Join(n.cfg.Data, string(role)), NodeID: strconv.FormatUint(n.id.id, 16), Bootstrap: n.id.new && (n.together() || n.cfg.Bootstrap),
-		Heartbeat: loneHeartbeat, Clock: n.clock, Logger: log, Registerer: prometheus.WrapRegistererWithPrefix("linecard_"+string(role)+"_", n.reg),
+		Dir: dir, Disk: disk, NodeID: strconv.FormatUint(n.id.id, 16), Bootstrap: n.id.new && (n.together() || n.cfg.Bootstrap),
+		NoTrailing: true, // a group alone has nobody to send old entries to
+		Heartbeat:  loneHeartbeat, Clock: n.clock, Logger: log, Registerer: prometheus.WrapRegistererWithPrefix("linecard_"+string(role)+"_", n.reg),
 	})
 	if err == nil {
 		n.hosts = append(n.hosts, host)

@@ -25,6 +25,9 @@ func (n *Node) Run(ctx context.Context, ready func()) error {
 	defer stopServices()
 	daemons := n.startDaemons()
 	closed := n.startServices(services)
+	for _, d := range n.disks {
+		go d.Run(services)
+	}
 	go n.waitReady(services, ready)
 
 	var failed, lost error // a daemon's, which stop reports, too; a database's
@@ -130,6 +133,7 @@ func (n *Node) startServices(ctx context.Context) <-chan struct{} {
 		Timeout:   5 * time.Second,
 	})
 	adm := admin.New(n.reg, n.clock, n.unhealthy, n.unready)
+	adm.Warn(n.warnings)
 	if n.router != nil {
 		adm.Handle("/invite", n.invite)
 	}

@@ -14,7 +14,8 @@ import (
 // HostConfig configures the groups of one daemon process. Dir and NodeID are required; every zero value means its default.
 type HostConfig struct {
 	Dir    string // holds log/ and state/, both Pebble databases
-	FS     vfs.FS // nil: the disk
+	FS     vfs.FS // nil: that of Disk, or the disk
+	Disk   *Disk  // watched for free space; nil: nobody looks
 	NodeID string // raft server id of this node: the content of DIR/node
 
 	// Bootstrap says that the node id is new, so that the databases may be created and each group without a log starts as its own
@@ -31,8 +32,8 @@ type HostConfig struct {
 	SyncInterval time.Duration // least time between syncs of the log, for more groups to share one; 0: 300 us; negative: none
 
 	Cache         int64 // bytes of the block cache of both databases; 0: 64 MiB
-	LogMemTable   int   // bytes; larger: fewer log entries reach tables before they are truncated; 0: 32 MiB
-	StateMemTable int   // bytes; 0: 32 MiB
+	LogMemTable   int   // bytes; larger: fewer log entries reach tables before they are truncated; 0: 32 MiB, less on a Disk below 16 GiB
+	StateMemTable int   // bytes; 0: the same
 
 	Tick          time.Duration // of Machine.Tick, and a twentieth of the scrubber's; 0: 50 ms
 	LazyWait      time.Duration // how long ProposeLazy waits for company; 0: 20 ms
@@ -40,7 +41,7 @@ type HostConfig struct {
 	PacksInFlight int           // packs proposed and not yet applied, per group; 0: 4
 	PendingBytes  int           // bytes proposed and not yet answered, per group: beyond it Propose returns false; 0: 4 MiB
 	FlushBytes    int           // Machine.Dirty above it flushes; 0: 8 MiB
-	SnapshotBytes int64         // log since the last snapshot above it takes one; 0: 64 MiB
+	SnapshotBytes int64         // log since the last snapshot above it takes one; 0: 64 MiB, less on a Disk below 64 GiB
 	SnapshotCount uint64        // the same, in packs; 0: 10,000
 	TrailingLogs  uint64        // packs kept behind a snapshot for followers; 0: 1,024
 	NoTrailing    bool          // keep none
@@ -64,20 +65,23 @@ func defaulted[T comparable](v *T, d T) {
 func (c HostConfig) withDefaults() (HostConfig, error) {
 	defaulted(&c.SyncInterval, 300*time.Microsecond)
 	defaulted(&c.Cache, 64<<20)
-	defaulted(&c.LogMemTable, 32<<20)
-	defaulted(&c.StateMemTable, 32<<20)
+	defaulted(&c.LogMemTable, int(c.Disk.smallDisk(32<<20, 16<<30, 512<<10)))
+	defaulted(&c.StateMemTable, int(c.Disk.smallDisk(32<<20, 16<<30, 512<<10)))
 	defaulted(&c.Tick, 50*time.Millisecond)
 	defaulted(&c.LazyWait, 20*time.Millisecond)
 	defaulted(&c.PackCommands, MaxPackCommands)
 	defaulted(&c.PacksInFlight, 4)
 	defaulted(&c.PendingBytes, 4<<20)
 	defaulted(&c.FlushBytes, 8<<20)
-	defaulted(&c.SnapshotBytes, 64<<20)
+	defaulted(&c.SnapshotBytes, c.Disk.smallDisk(64<<20, 64<<30, 128<<10))
 	defaulted(&c.SnapshotCount, 10_000)
 	defaulted(&c.TrailingLogs, 1024)
 	defaulted(&c.Heartbeat, 300*time.Millisecond)
 	if c.NoTrailing {
 		c.TrailingLogs = 0
+	}
+	if c.FS == nil && c.Disk != nil {
+		c.FS = c.Disk.FS()
 	}
 	if c.FS == nil {
 		c.FS = vfs.Default

@@ -44,6 +44,8 @@
 //	machine.go   Entry, Outcome, Machine: what a state machine implements
 //	config.go    HostConfig
 //	host.go      Host: databases, node id, failure, status
+//	disk.go      free space: Disk, its floor; ballast.go, fallocate_*.go: the ballast file
+//	reclaim.go   space given back while the disk is below its floor
 //	storage.go   Pebble options, logger, directories, shared flushes
 //	group.go     Group: Open, the methods of a group, Close
 //	core.go      channels and raft instance of a group, checks at open

@@ -41,6 +41,8 @@ type Host struct {
 
 	flushes flusher
 
+	reclaims reclaimer
+
 	closing  chan struct{} // closed when Close begins
 	scrubbed chan struct{} // closed when the scrubber has ended
 }
@@ -49,6 +51,7 @@ type Host struct {
 type hosted interface {
 	status() GroupStatus
 	scrubIfDue() time.Time
+	reclaim() error
 	Close() error
 }
 

@@ -80,6 +80,9 @@ func (h *Host) compactAway(db *pebble.DB, name string, lo, hi []byte) error {
 	if err != nil {
 		return err
 	}
+	if err := h.roomToCompact(db, lo, hi); err != nil {
+		return err
+	}
 	if err := db.Compact(lo, hi, false); err != nil {
 		return err
 	}

@@ -35,7 +35,7 @@ const (
 	ReasonInternal           Reason = 29
 	ReasonGap                Reason = 30 // `after` is above the last id admitted
 	ReasonQueueFull          Reason = 31 // names the devices without room
-	ReasonStorageFull        Reason = 32
+	ReasonStorageFull        Reason = 32 // the disk is below its free-space floor; as a close: of a registration
 	ReasonStaleDevices       Reason = 33 // the device list changed; carries the current one
 	ReasonBlocked            Reason = 34
 	ReasonTooLarge           Reason = 35
@@ -136,7 +136,7 @@ var reasonTable = [...]reasonInfo{
 	29: {"internal", inClose | inRefusal, RetryBackoff},
 	30: {"gap", inRefusal, RetryLater},
 	31: {"queue_full", inRefusal, RetryLater},
-	32: {"storage_full", inRefusal, RetryLater},
+	32: {"storage_full", inClose | inRefusal, RetryLater},
 	33: {"stale_devices", inRefusal, RetryLater},
 	34: {"blocked", inRefusal, RetryNever},
 	35: {"too_large", inRefusal, RetryNever},

@@ -18,9 +18,13 @@ var build struct {
 }
 
 // Binary returns the path of a linecard binary built from this source, one per test process. The race detector is in it when the
-// environment variable LINECARD_RACE is set, the planted bugs when they are in the test.
+// environment variable LINECARD_RACE is set, the planted bugs when they are in the test. A test process that was started by another one
+// is given its binary in LINECARD_BINARY.
 func Binary(t testing.TB) string {
 	t.Helper()
+	if given := os.Getenv("LINECARD_BINARY"); given != "" {
+		return given
+	}
 	build.once.Do(func() {
 		dir, err := os.MkdirTemp("", "linecard-bin-")
 		if err != nil {

@@ -164,6 +164,8 @@ func TestMetrics(t *testing.T) {
 				{"linecard_link_streams", 5, nil},
 				{"linecard_link_envelopes_sent_total", 40, nil},
 				{"linecard_build_info", 1, nil},
+				{"linecard_disk_free_bytes", 1, nil},
+				{"linecard_disk_ballast_bytes", 1, nil},
 				{"go_goroutines", 1, nil},
 				{"process_open_fds", 1, nil},
 			} {
@@ -232,7 +234,7 @@ func metricsTraffic(t *testing.T, s *System) {
 }
 
 // fixedLabels are the labels that our metrics may have.
-var fixedLabels = []string{"reason", "kind", "direction", "result", "group", "loop", "role", "peer", "version", "revision"}
+var fixedLabels = []string{"reason", "kind", "direction", "result", "group", "loop", "role", "peer", "disk", "version", "revision"}
 
 // checkLabels: no label tells who or where. Values are words, group names or numbers of loops.
 func checkLabels(t *testing.T, m map[string]*family) {

@@ -31,6 +31,7 @@ const (
 type Settings struct {
 	Gateway, Router, Offline string // lines of the sections
 	Links                    string // further lines of [links]
+	Disk                     string // lines of [disk]
 }
 
 // System is a running linecard.
@@ -109,8 +110,8 @@ func (s *System) config(role string) string { return filepath.Join(s.Dir, role+"
 
 func (s *System) writeConfig(role, links string, set Settings) {
 	s.t.Helper()
-	text := fmt.Sprintf("data = %q\n[admin]\nlisten = %q\n[log]\nlevel = \"info\"\n[links]\n%s%s\n[gateway]\nlisten = %q\n%s\n[router]\n%s\n[offline]\n%s\n",
-		filepath.Join(s.Dir, role+"-data"), s.admin[role], links, set.Links, s.Server, set.Gateway, set.Router, set.Offline)
+	text := fmt.Sprintf("data = %q\n[admin]\nlisten = %q\n[log]\nlevel = \"info\"\n[links]\n%s%s\n[gateway]\nlisten = %q\n%s\n[router]\n%s\n[offline]\n%s\n[disk]\n%s\n",
+		filepath.Join(s.Dir, role+"-data"), s.admin[role], links, set.Links, s.Server, set.Gateway, set.Router, set.Offline, set.Disk)
 	if err := os.WriteFile(s.config(role), []byte(text), 0o600); err != nil {
 		s.t.Fatal(err)
 	}
