@@ -178,6 +178,18 @@ func TestRetryOnLinkLoss(t *testing.T) {
 	quiet.wantTag(stanza.TagPong) // nothing to send again there
 }
 
+// TestRetryWhenQueueIsBack: what was sent while the queue's leader could not be reached was stored through the router, and its answer
+// went nowhere.
+func TestRetryWhenQueueIsBack(t *testing.T) {
+	h := start(t, nil)
+	c := h.bind(5)
+	h.cut[h.offline]()
+	c.send(message(1, 9, "x"))
+	h.router.want(link.KindMessage)
+	h.connect(h.offline)
+	c.wantTag(stanza.TagRetry)
+}
+
 func TestRetryOnNewLeader(t *testing.T) {
 	h := start(t, nil)
 	c := h.bind(5)

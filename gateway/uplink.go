@@ -99,7 +99,7 @@ func (g *Gateway) Down(s *link.Stream, _ error) {
 }
 
 // hello notes who leads a group. A higher term than the one known is a new leader: unanswered messages may be lost with the old
-// one. A directory's leader gets every binding of its shard, again if it was the leader before: it may have dropped them.
+// one. A queue's leader that comes back answered into the void meanwhile what reached it through the routers. A directory's leader gets every binding of its shard, again if it was the leader before: it may have dropped them.
 func (g *Gateway) hello(s *link.Stream, e *link.Envelope) {
 	r := g.routeOf(e.Group)
 	if r == nil {
@@ -115,7 +115,7 @@ func (g *Gateway) hello(s *link.Stream, e *link.Envelope) {
 	r.stream.Store(s)
 	g.routeMu.Unlock()
 	g.log.Debug("leader", "group", e.Group.String(), "term", e.Term, "node", s.Peer().Node)
-	if before != 0 && e.Term > before {
+	if before != 0 && (e.Term > before || old == nil && e.Group.IsQueue()) {
 		lost := uint32(0)
 		if old != nil && old != s {
 			lost = uint32(old.ID())
