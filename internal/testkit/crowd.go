@@ -119,9 +119,16 @@ func (c *Crowd) Turn() {
 	c.await(c.mark())
 }
 
-// Finish ends the exchange: every message under way is waited for, and nobody is left with less than was acked. It returns the
-// number of messages.
+// Finish is Rest, and ends the sessions.
 func (c *Crowd) Finish() (messages uint64) {
+	c.t.Helper()
+	defer c.end()
+	return c.Rest()
+}
+
+// Rest ends the exchange, not the sessions: every message under way is waited for, and nobody is left with less than was acked. It
+// returns the number of messages.
+func (c *Crowd) Rest() (messages uint64) {
 	c.t.Helper()
 	close(c.stop)
 	c.senders.Wait()
@@ -130,7 +137,6 @@ func (c *Crowd) Finish() (messages uint64) {
 		messages += m.progress().sent
 	}
 	c.report()
-	c.end()
 	return messages
 }
 

@@ -152,3 +152,15 @@ func (h *History) Faults(devices map[string][]string) []string {
 	}
 	return h.faults
 }
+
+// SentBy counts the messages that a device handed to Send.
+func (h *History) SentBy(device string) (n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for s, sh := range h.streams {
+		if s.From == device {
+			n += len(sh.sent)
+		}
+	}
+	return n
+}
