@@ -107,9 +107,11 @@ func (s *spread) config(name string) node.Config {
 	cfg.Shards, cfg.Data = spreadShards, filepath.Join(s.dir, name)
 	cfg.Admin.Listen, cfg.Gateway.Listen = "127.0.0.1:0", "127.0.0.1:0"
 	cfg.Links.Credit = spreadCredit
+	cfg.Gateway.SourceEntries = 256 // gnet remembers every engine of a process, and with it the gateway, for good
 	cfg.Gateway.HandshakeRate, cfg.Gateway.HandshakeBurst = 1e5, 1e5
 	cfg.Gateway.RegisterRate, cfg.Gateway.RegisterBurst = 1e5, 1e5
 	cfg.Gateway.LookupRate, cfg.Gateway.LookupBurst = 250, 255
+	cfg.Gateway.AnswerTimeout = config.Duration(5 * time.Second) // answers that were lost are waited for in settle
 	cfg.Router.LookupRate, cfg.Router.LookupBurst = 1e4, 1e4
 	cfg.Router.DropRetry = config.Duration(100 * time.Millisecond)
 	return cfg
