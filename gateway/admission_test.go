@@ -24,7 +24,7 @@ func TestEarlyBytes(t *testing.T) {
 		"no kind":          {func(c *raw) { c.preamble(); c.write([]byte{0, 0}) }, stanza.ReasonBadFrame},
 		"unknown kind":     {func(c *raw) { c.preamble(); c.write([]byte{0, 1, 77}) }, stanza.ReasonBadFrame},
 		"refused upwards":  {func(c *raw) { c.preamble(); c.write(wire.AppendRefused(nil, stanza.ReasonBusy, 0)) }, stanza.ReasonBadFrame},
-		"short message 1":  {func(c *raw) { c.preamble(); c.write([]byte{0, 4, 1, 2, 3, 4}) }, stanza.ReasonHandshakeFailed},
+		"short message 1":  {func(c *raw) { c.preamble(); c.write([]byte{0, 4, 1, 2, 3, 4}) }, stanza.ReasonBadFrame},
 		"low-order point":  {func(c *raw) { c.preamble(); c.write(append([]byte{0, 33, 1}, make([]byte, 32)...)) }, stanza.ReasonHandshakeFailed},
 		"flood behind message 1": {func(c *raw) {
 			c.preamble()

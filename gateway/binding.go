@@ -37,6 +37,9 @@ func (g *Gateway) parseRequest(payload []byte) (r request, reason stanza.Reason)
 	if err != nil || len(rest) != 0 {
 		return r, stanza.ReasonBadStanza
 	}
+	if v.Has(stanza.AttrFrom) {
+		return r, stanza.ReasonForbidden // as in a session
+	}
 	switch v.Tag {
 	case stanza.TagBind:
 		b, err := stanza.ParseBind(v)

@@ -226,7 +226,11 @@ func (l *loop) jobDone(j *job) {
 	if h.gone.Load() {
 		return
 	}
-	if j.err != nil {
+	switch {
+	case errors.Is(j.err, wire.ErrKind), errors.Is(j.err, wire.ErrHandshakeFrame):
+		l.refuseNow(h, stanza.ReasonBadFrame, 0)
+		return
+	case j.err != nil:
 		l.refuseNow(h, stanza.ReasonHandshakeFailed, 0)
 		return
 	}

@@ -18,7 +18,7 @@ func (c CheckCmd) Run(std Std) error {
 	if c.Role == "up" {
 		roles = []node.Role{node.Gateway, node.Router, node.Offline}
 	}
-	if err := node.CheckConfig(c.Config, roles...); err != nil {
+	if _, err := node.ReadConfig(c.Config, nil, roles...); err != nil {
 		fmt.Fprintln(std.Err, err)
 		return exitError{code: 1}
 	}

@@ -13,12 +13,8 @@ type daemonFlags struct {
 }
 
 func (f daemonFlags) run(ctx context.Context, std Std, role node.Role, bootstrap bool) error {
-	cfg, err := node.LoadConfig(f.Config)
+	cfg, err := node.ReadConfig(f.Config, func(c *node.Config) { c.Bootstrap = bootstrap }, role)
 	if err != nil {
-		return err
-	}
-	cfg.Bootstrap = bootstrap
-	if err := cfg.Validate(role); err != nil {
 		return err
 	}
 	n, err := node.New(cfg, []node.Role{role}, cfg.Logger(std.Err))

@@ -29,19 +29,9 @@ func (c UpCmd) Validate() error {
 
 // Run starts the system, prints how to use it and returns when ctx ends and all is flushed.
 func (c UpCmd) Run(ctx context.Context, std Std) error {
-	cfg, err := node.LoadConfig(c.Config)
-	if err != nil {
-		return err
-	}
-	for _, flag := range []struct{ value, to *string }{
-		{&c.Data, &cfg.Data}, {&c.Listen, &cfg.Gateway.Listen}, {&c.Admin, &cfg.Admin.Listen},
-	} {
-		if *flag.value != "" {
-			*flag.to = *flag.value
-		}
-	}
 	roles := []node.Role{node.Gateway, node.Router, node.Offline}
-	if err := cfg.Validate(roles...); err != nil {
+	cfg, err := node.ReadConfig(c.Config, c.override, roles...)
+	if err != nil {
 		return err
 	}
 	if err := node.EnsureKeys(cfg); err != nil {
@@ -52,6 +42,20 @@ func (c UpCmd) Run(ctx context.Context, std Std) error {
 		return err
 	}
 	return n.Run(ctx, func() { greet(std, n, cfg.Data) })
+}
+
+// override puts the flags over the file.
+func (c UpCmd) override(cfg *node.Config) {
+	for _, flag := range []struct {
+		value string
+		to    *string
+	}{
+		{c.Data, &cfg.Data}, {c.Listen, &cfg.Gateway.Listen}, {c.Admin, &cfg.Admin.Listen},
+	} {
+		if flag.value != "" {
+			*flag.to = flag.value
+		}
+	}
 }
 
 // greet says where the system listens and what to type next.

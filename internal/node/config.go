@@ -121,15 +121,19 @@ func LoadConfig(path string) (Config, error) {
 	return c, err
 }
 
-// CheckConfig reads a configuration file and returns everything that is wrong with it for a process that runs the given daemons:
-// unknown keys and values out of range together; a file that cannot be parsed has only its first fault.
-func CheckConfig(path string, roles ...Role) error {
+// ReadConfig reads a configuration file, has change, which may be nil, put the command line over it, and validates it for a process that
+// runs the given daemons. The error is everything that is wrong: unknown keys and values out of range together; a file that cannot be
+// parsed has only its first fault.
+func ReadConfig(path string, change func(*Config), roles ...Role) (Config, error) {
 	c, err := LoadConfig(path)
 	var unknown interface{ Unwrap() []error } // the list of unknown keys: the rest of the file was read
 	if err != nil && !errors.As(err, &unknown) {
-		return err
+		return c, err
 	}
-	return errors.Join(err, c.Validate(roles...))
+	if change != nil {
+		change(&c)
+	}
+	return c, errors.Join(err, c.Validate(roles...))
 }
 
 // Validate returns every fault of the configuration for a process that runs the given daemons, all at once.

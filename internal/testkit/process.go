@@ -3,6 +3,7 @@ package testkit
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"sync"
@@ -15,6 +16,8 @@ import (
 type Process struct {
 	// Line, if set before Start, gets each whole line of standard output instead. It is called on one goroutine at a time.
 	Line func(line []byte)
+	// Log, if set before Start, gets each whole line of standard error too, on one goroutine.
+	Log func(line []byte)
 
 	t    testing.TB
 	name string
@@ -93,6 +96,9 @@ func (p *Process) Start() {
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
 	if p.Line != nil {
 		p.cmd.Stdout = &lines{each: p.Line}
+	}
+	if p.Log != nil {
+		p.cmd.Stderr = io.MultiWriter(&p.out, &lines{each: p.Log})
 	}
 	p.cmd.Env = append(append(os.Environ(), "GOTRACEBACK=all"), p.env...)
 	if err := p.cmd.Start(); err != nil {

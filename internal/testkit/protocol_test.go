@@ -21,7 +21,7 @@ import (
 
 const protocolPage = "../../docs/protocol.md"
 
-func readPage(t *testing.T) string {
+func readPage(t testing.TB) string {
 	t.Helper()
 	b, err := os.ReadFile(protocolPage)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"syscall"
 	"time"
 
 	"github.com/flynn/noise"
@@ -196,31 +197,36 @@ func (r *Raw) Say(stanzas ...[]byte) error {
 	return err
 }
 
-// Farewell reads to the end of the connection and returns with what reason the server ended it: in a close stanza, in a refused frame,
-// or 0 when it said none. Stanzas in front of it are given to each, which may be nil.
-func (r *Raw) Farewell(each func(stanza.View)) (stanza.Reason, error) {
-	said := stanza.Reason(0)
+// Farewell is how a server ended a connection.
+type Farewell struct {
+	Reason  stanza.Reason // 0: it said none
+	Refused bool          // in a refused frame; else in a close stanza
+}
+
+// Farewell reads to the end of the connection. Stanzas in front of it are given to each, which may be nil. A reset, or a frame cut
+// short, is an end too: a server that closes while bytes come in cannot help it.
+func (r *Raw) Farewell(each func(stanza.View)) (f Farewell, err error) {
 	for {
 		v, err := r.Next()
 		var refused *Refused
 		switch {
-		case errors.As(err, &refused):
-			said = refused.Reason
+		case errors.As(err, &refused) && f.Reason == 0:
+			f = Farewell{refused.Reason, true}
 			continue
-		case errors.Is(err, io.EOF):
-			return said, nil
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
+			return f, nil
 		case err != nil:
-			return said, err
+			return f, err
 		}
-		if said != 0 {
-			return said, fmt.Errorf("a stanza %s behind the end", v.Tag)
+		if f.Reason != 0 {
+			return f, fmt.Errorf("%s behind the end", v.Tag)
 		}
 		if v.Tag == stanza.TagClose {
 			c, err := stanza.ParseClose(v)
 			if err != nil {
-				return 0, err
+				return f, err
 			}
-			said = c.Reason
+			f.Reason = c.Reason
 		} else if each != nil {
 			each(v)
 		}

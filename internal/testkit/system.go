@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -32,6 +33,9 @@ type Settings struct {
 	Gateway, Router, Offline string // lines of the sections
 	Links                    string // further lines of [links]
 	Disk                     string // lines of [disk]
+	Log                      string // lines of [log]; "": level info
+
+	LogLine func(line []byte) // gets each line that a process logs
 }
 
 // System is a running linecard.
@@ -73,6 +77,9 @@ func Start(t testing.TB, shape Shape, set Settings) *System {
 		s.procs = []*Process{NewProcess(t, "up", "up", "--config", s.config("up"), "--data", filepath.Join(dir, "data"),
 			"--listen", s.Server, "--admin", s.admin["up"])}
 	}
+	for _, p := range s.procs {
+		p.Log = set.LogLine
+	}
 	t.Cleanup(s.StopInside)
 	s.StartAll()
 	return s
@@ -110,8 +117,9 @@ func (s *System) config(role string) string { return filepath.Join(s.Dir, role+"
 
 func (s *System) writeConfig(role, links string, set Settings) {
 	s.t.Helper()
-	text := fmt.Sprintf("data = %q\n[admin]\nlisten = %q\n[log]\nlevel = \"info\"\n[links]\n%s%s\n[gateway]\nlisten = %q\n%s\n[router]\n%s\n[offline]\n%s\n[disk]\n%s\n",
-		filepath.Join(s.Dir, role+"-data"), s.admin[role], links, set.Links, s.Server, set.Gateway, set.Router, set.Offline, set.Disk)
+	text := fmt.Sprintf("data = %q\n[admin]\nlisten = %q\n[log]\n%s\n[links]\n%s%s\n[gateway]\nlisten = %q\n%s\n[router]\n%s\n[offline]\n%s\n[disk]\n%s\n",
+		filepath.Join(s.Dir, role+"-data"), s.admin[role], cmp.Or(set.Log, "level = \"info\""), links, set.Links,
+		s.Server, set.Gateway, set.Router, set.Offline, set.Disk)
 	if err := os.WriteFile(s.config(role), []byte(text), 0o600); err != nil {
 		s.t.Fatal(err)
 	}

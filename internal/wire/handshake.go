@@ -57,13 +57,14 @@ func newState(initiator bool, static noise.DHKey, rng io.Reader, prologue []byte
 	return hs, nil
 }
 
-// message returns the Noise message of an XX frame whose body has at least (exact: just) so many bytes.
+// message returns the Noise message of an XX frame whose body has at least (exact: just) so many bytes. Errors: ErrKind,
+// ErrHandshakeFrame.
 func message(body []byte, size int, exact bool) ([]byte, error) {
 	if len(body) == 0 || Kind(body[0]) != KindXX {
 		return nil, ErrKind
 	}
 	if len(body) < size || exact && len(body) != size {
-		return nil, fmt.Errorf("%w: a message of %d bytes", ErrHandshake, len(body))
+		return nil, fmt.Errorf("%w: a message of %d bytes", ErrHandshakeFrame, len(body))
 	}
 	return body[1:], nil
 }

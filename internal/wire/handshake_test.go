@@ -82,7 +82,7 @@ func TestChangedMessages(t *testing.T) {
 		if err == nil {
 			t.Fatalf("message %d, %s: the handshake came to its end", message, what)
 		}
-		if !errors.Is(err, ErrHandshake) && !errors.Is(err, ErrKind) {
+		if !errors.Is(err, ErrHandshake) && !errors.Is(err, ErrKind) && !errors.Is(err, ErrHandshakeFrame) {
 			t.Fatalf("message %d, %s: %v", message, what, err)
 		}
 		if message < 3 && (p.verified || p.frames[2] != nil) {

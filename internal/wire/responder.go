@@ -31,7 +31,7 @@ func NewResponder(static noise.DHKey, cert []byte, rng io.Reader) *Responder {
 }
 
 // ReadHello reads the body of the frame with message 1. transcript is every byte of the connection before that frame, from the
-// preamble on, both ways, length prefixes included. Borrows both. Errors: ErrOrder, ErrKind, ErrHandshake, ErrKeyShare.
+// preamble on, both ways, length prefixes included. Borrows both. Errors: ErrOrder, ErrKind, ErrHandshakeFrame, ErrHandshake.
 func (r *Responder) ReadHello(transcript, frame []byte) error {
 	if !r.at.enter(0) {
 		return ErrOrder
@@ -71,7 +71,7 @@ func (r *Responder) AppendReply(dst []byte) ([]byte, error) {
 	return endFrame(out, start), nil
 }
 
-// ReadFinish reads the body of the frame with message 3, borrowed.
+// ReadFinish reads the body of the frame with message 3, borrowed. Errors: ErrOrder, ErrKind, ErrHandshakeFrame, ErrHandshake.
 func (r *Responder) ReadFinish(frame []byte) (Finish, error) {
 	if !r.at.enter(2) {
 		return Finish{}, ErrOrder
@@ -81,7 +81,7 @@ func (r *Responder) ReadFinish(frame []byte) (Finish, error) {
 		return Finish{}, err
 	}
 	if len(frame) > MaxEarlyBody {
-		return Finish{}, fmt.Errorf("%w: message 3 of %d bytes", ErrHandshake, len(frame))
+		return Finish{}, fmt.Errorf("%w: message 3 of %d bytes", ErrHandshakeFrame, len(frame))
 	}
 	payload, up, down, err := r.hs.ReadMessage(nil, msg)
 	if err != nil {
