@@ -22,12 +22,13 @@ func flowCases() []badCase {
 		{name: "more bytes than twice the window", bound: true, seen: inRefusal, event: refusedBy("gateway", stanza.ReasonWindow), also: []event{left},
 			drops: true, do: (*bad).pourBytes},
 		{name: "a message before the one that it comes after", bound: true, seen: inRefusal, event: refusedByQueue(stanza.ReasonGap), also: []event{left},
-			do: func(b *bad) error {
+			drops: true, do: func(b *bad) error {
 				to, err := b.k.absent()
 				return firstErr(err, func() error { return b.Say(message(firstID, 0, to, 0)) }, func() error { return b.skipTo(stanza.TagAck) },
 					func() error { return b.Say(message(firstID+9, firstID+8, to, 0)) })
 			}},
-		{name: "a full queue", bound: true, seen: judged, event: refusedByQueue(stanza.ReasonQueueFull), also: []event{left, left}, do: (*bad).fillQueue},
+		{name: "a full queue", bound: true, seen: judged, event: refusedByQueue(stanza.ReasonQueueFull), also: []event{left, left}, drops: true,
+			do: (*bad).fillQueue},
 		{name: "does not read (its connection is full: nothing can be said to it)", bound: true, seen: unseen, event: closed(stanza.ReasonSlowConsumer),
 			drops: true, do: (*bad).neverRead},
 	}

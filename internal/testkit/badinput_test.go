@@ -76,7 +76,7 @@ type badCase struct {
 	seen  sight
 	also  []event // besides the event of seen
 	event event   // of seen: what it looks like to the operator, and with which reason to the peer
-	drops bool    // answers that were under way to a session may be dropped with it
+	drops bool    // what is under way to a session that ends may be dropped: answers, and deliveries to a device that has just left
 }
 
 // bad is a client that plays a case.

@@ -231,7 +231,7 @@ func readiness(t *testing.T, s *System, role string, want int, texts ...string) 
 func TestReadiness(t *testing.T) {
 	s := Start(t, Apart, Settings{})
 	s.Process("offline").Kill()
-	readiness(t, s, "router", http.StatusServiceUnavailable, "link router to offline", "0 of 1")
+	readiness(t, s, "router", http.StatusServiceUnavailable, "link router to offline", "no stream to 127.0.0.1:")
 	readiness(t, s, "gateway", http.StatusServiceUnavailable, "link gateway to offline", "queue/")
 	s.StartAll()
 	for _, role := range []string{"gateway", "router", "offline"} {
