@@ -220,6 +220,12 @@ func metamorphic(t *testing.T, seed uint64, steps int) string {
 
 // modelStep applies c to the model, an ack as a number of entries.
 func modelStep(m *model, s *state, c command, stamp int64) string {
+	c = counted(s, c)
+	return m.apply(&c, stamp)
+}
+
+// counted returns an ack as the model takes it: how many entries it removes.
+func counted(s *state, c command) command {
 	if c.op == opAck {
 		n := uint64(0)
 		if q := s.find(keyOf(c.account, c.device)); q != nil && c.upTo >= q.head {
@@ -227,7 +233,7 @@ func modelStep(m *model, s *state, c command, stamp int64) string {
 		}
 		c.upTo = n
 	}
-	return m.apply(&c, stamp)
+	return c
 }
 
 func differ(m *model, folds ...*fold) string {

@@ -2,28 +2,29 @@ package disktest
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 )
 
-// everyCut runs a scenario once to its end, counting syncs, and then once for each of them with the power cut before it. run brings
+// everyCut runs a scenario once to its end, counting syncs (to report as cut 0), and then once for each of them with the power cut before it. run brings
 // the scenario on disk d to its end or to d.Cut, whichever is first, calls d.Off and d.PowerOn, and returns what is wrong then. Several
-// run at once. It returns how many cuts were made and how many were wrong; report gets the first of these, one at a time.
+// run at once. It returns how many cuts were made and how many were wrong; report gets these, one at a time.
 func everyCut(run func(d *Disk) error, report func(cut int64, err error)) (cuts, wrong int64) {
+	var next, failures atomic.Int64
 	whole := NewDisk(0)
 	if err := run(whole); err != nil {
+		failures.Add(1)
 		report(0, err)
-		return 0, 1
 	}
 	cuts = whole.Syncs()
-	var next, failures atomic.Int64
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	for range 4 { // mostly they wait for elections
+	for range 8 { // mostly they wait for elections
 		wg.Go(func() {
 			for n := next.Add(1); n <= cuts; n = next.Add(1) {
-				if err := run(NewDisk(n)); err != nil && failures.Add(1) <= 3 {
+				if err := run(NewDisk(n)); err != nil && failures.Add(1) > 0 {
 					mu.Lock()
 					report(n, err)
 					mu.Unlock()
@@ -38,24 +39,38 @@ func everyCut(run func(d *Disk) error, report func(cut int64, err error)) (cuts,
 // MustSurvive fails t unless run survives every cut.
 func MustSurvive(t *testing.T, run func(d *Disk) error) {
 	t.Helper()
-	cuts, wrong := everyCut(run, func(n int64, err error) { t.Errorf("power cut before sync %d: %v", n, err) })
-	t.Logf("%d syncs, %d cuts survived", cuts, cuts-wrong)
+	shown := 0
+	cuts, wrong := everyCut(run, func(n int64, err error) {
+		if shown++; shown <= 3 {
+			t.Errorf("power cut before sync %d (0: at the end): %v", n, err)
+		}
+	})
+	t.Logf("%d syncs, %d cuts not survived", cuts, wrong)
 	if cuts < 20 {
 		t.Errorf("a scenario with %d syncs shows little", cuts)
 	}
 }
 
-// MustNotice fails t if run survives every cut: it is for scenarios with a planted fault.
-func MustNotice(t *testing.T, run func(d *Disk) error) {
+// MustNotice fails t unless some cut is not survived, for the reason given: it is for scenarios with a planted fault.
+func MustNotice(t *testing.T, reason string, run func(d *Disk) error) {
 	t.Helper()
-	var first error
-	cuts, wrong := everyCut(run, func(n int64, err error) {
-		if first == nil {
-			first = fmt.Errorf("power cut before sync %d: %w", n, err)
+	var noticed atomic.Bool
+	var first, other error
+	once := func(d *Disk) error {
+		if noticed.Load() {
+			return nil // one is enough
 		}
-	})
-	if wrong == 0 {
-		t.Fatalf("%d cuts, and nothing was noticed", cuts)
+		return run(d)
 	}
-	t.Logf("%d of %d cuts noticed, such as: %v", wrong, cuts, first)
+	cuts, wrong := everyCut(once, func(n int64, err error) {
+		if first == nil && strings.Contains(err.Error(), reason) {
+			first = fmt.Errorf("power cut before sync %d: %w", n, err)
+			noticed.Store(true)
+		}
+		other = err
+	})
+	if first == nil {
+		t.Fatalf("%d cuts, %d not survived, none because of %q; such as: %v", cuts, wrong, reason, other)
+	}
+	t.Log(first)
 }
