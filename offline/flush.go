@@ -209,11 +209,11 @@ func decodeQueue(b []byte, q *queue) bool {
 		var gap, length uint64
 		f.uint(&gap, stanza.MaxID)
 		f.uint(&length, stanza.MaxID)
-		f.bad = f.bad || length == 0
+		f.bad = f.bad || length == 0 || at+gap+length > q.next
 		q.raised = append(q.raised, span{at + gap, at + gap + length})
 		at += gap + length
 	}
 	q.bytes, q.stored = int64(bytes), true
 	q.memLo, q.tabLo, q.tabHi = q.next, q.head, q.next
-	return !f.bad && q.head <= q.next && (len(q.raised) == 0 || at <= q.next)
+	return !f.bad && q.head <= q.next
 }

@@ -2,7 +2,6 @@ package router
 
 import (
 	"bytes"
-	"errors"
 	"reflect"
 	"testing"
 
@@ -96,33 +95,4 @@ func TestAccountCache(t *testing.T) {
 	if c.get(100) == nil || c.get(50) != nil {
 		t.Error("not the old ones are forgotten")
 	}
-}
-
-// FuzzCommand: what decodes has exactly one encoding, and a fold of any bytes keeps the directory sound; what does not decode stops the
-// host and changes nothing.
-func FuzzCommand(f *testing.F) {
-	for _, c := range sampleCommands {
-		f.Add(c.append(nil))
-	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		c, err := decodeCommand(b)
-		if err == nil && !bytes.Equal(c.append(nil), b) {
-			t.Fatalf("% x encodes as % x", b, c.append(nil))
-		}
-		d := newTestDirectory(memRecords{})
-		for _, c := range sampleCommands {
-			d.apply(entry(1, c.append(nil)))
-		}
-		before, _ := d.hash()
-		var failed error
-		d.fail = func(err error) { failed = err }
-		d.apply(entry(2, b))
-		checkDirectory(t, d)
-		if after, _ := d.hash(); err != nil && (!errors.Is(failed, errCommand) || after != before) {
-			t.Fatalf("% x is no command: failed with %v, changed %v", b, failed, after != before)
-		}
-		if failed != nil && err == nil && c.op != opFacts {
-			t.Fatalf("% x: %v", b, failed)
-		}
-	})
 }

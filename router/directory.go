@@ -109,12 +109,12 @@ func (d *directory) apply(e shard.Entry) result {
 }
 
 func (d *directory) applyFacts(c *command) result {
+	if err := d.checkFacts(c.shards, c.text); err != nil {
+		return d.giveUp(err)
+	}
 	if !d.factsKnown {
 		d.records.Set([]byte{prefixFacts}, appendText(binary.AppendUvarint(nil, uint64(c.shards)), c.text))
 		d.factsKnown = true
-	}
-	if err := d.checkFacts(c.shards, c.text); err != nil {
-		return d.giveUp(err)
 	}
 	return result{}
 }

@@ -159,10 +159,17 @@ func FuzzEnvelope(f *testing.F) {
 func FuzzIntro(f *testing.F) {
 	in := intro{info: info(RoleRouter), want: RoleOffline, window: DefaultCredits}
 	f.Add(appendIntro(nil, &in))
+	in.refused = 3
+	f.Add(appendIntro(nil, &in))
+	self := info(RoleOffline)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		in, err := parseIntro(b)
 		if err != nil {
 			return
+		}
+		if p := in.info; in.check(self, 0) == nil && (!p.Role.valid() || in.want != self.Role || p.Cluster != self.Cluster || p.Shards != self.Shards ||
+			in.window < 1 || in.refused != 0) {
+			t.Fatalf("%+v may talk to %+v", in, self)
 		}
 		if again, err := parseIntro(appendIntro(nil, &in)); err != nil || again != in {
 			t.Fatalf("%+v became %+v, %v", in, again, err)
