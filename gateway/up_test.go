@@ -202,6 +202,34 @@ func TestRetryOnNewLeader(t *testing.T) {
 	c.wantTag(stanza.TagRetry)
 }
 
+// TestTermsBeginAgain: a queue that lost its disk has lower terms than before. It is believed when nobody else leads, not beside a
+// leader.
+func TestTermsBeginAgain(t *testing.T) {
+	h := start(t, nil)
+	term := func() uint64 {
+		h.g.routeMu.Lock()
+		defer h.g.routeMu.Unlock()
+		return h.g.queues[1].term
+	}
+	h.offline.hello(7)
+	h.until("the new leader", func() bool { return term() == 7 })
+	other := newPeer(t, link.RoleOffline, 0)
+	other.term = 3
+	h.connect(other)
+	h.cut[other]() // everything that it sent has been received
+	if term() != 7 {
+		t.Fatalf("term %d", term())
+	}
+	h.cut[h.offline]()
+	fresh := newPeer(t, link.RoleOffline, 0)
+	fresh.term = 2
+	h.connect(fresh)
+	h.until("ready", func() bool { ok, _ := h.g.Ready(); return ok })
+	if term() != 2 {
+		t.Errorf("term %d", term())
+	}
+}
+
 // TestRetryWithoutAnswer: 10 s without any answer give up what is unanswered.
 func TestRetryWithoutAnswer(t *testing.T) {
 	h := start(t, func(c *Config) { c.AnswerTimeout = config.Duration(10 * time.Second) })

@@ -107,15 +107,15 @@ func (g *Gateway) hello(s *link.Stream, e *link.Envelope) {
 	}
 	g.routeMu.Lock()
 	before, old := r.term, r.stream.Load()
-	if e.Term < before {
+	if e.Term < before && old != nil {
 		g.routeMu.Unlock()
-		return // of a leader that was replaced
+		return // of a leader that was replaced; with none left it is a group that lost its disk, whose terms begin again
 	}
 	r.term = e.Term
 	r.stream.Store(s)
 	g.routeMu.Unlock()
 	g.log.Debug("leader", "group", e.Group.String(), "term", e.Term, "node", s.Peer().Node)
-	if before != 0 && (e.Term > before || old == nil && e.Group.IsQueue()) {
+	if before != 0 && (e.Term != before || old == nil && e.Group.IsQueue()) {
 		lost := uint32(0)
 		if old != nil && old != s {
 			lost = uint32(old.ID())

@@ -73,6 +73,17 @@ func TestAttachmentsInPages(t *testing.T) {
 		t.Errorf("%d envelopes", len(r.got))
 	}
 	q.nothing(t)
+
+	// With no leader left an older term is as good: the group's disk was lost, and its terms begin again.
+	h.m.down(r)
+	q.got = nil
+	h.send(q, link.Envelope{Kind: link.KindHello, Group: h.m.queue, Term: 1})
+	for range 10 {
+		h.m.finishTurn()
+	}
+	if len(q.got) != 3*attachPage+1 {
+		t.Errorf("%d envelopes after the loss of the disk", len(q.got))
+	}
 }
 
 func TestOwedOverflow(t *testing.T) {

@@ -165,9 +165,10 @@ func (m *dirShard) sendOwedHellos() {
 	}
 }
 
-// helloFrom notes who leads the group's queues. It is noted by followers too: they may lead next.
+// helloFrom notes who leads the group's queues. It is noted by followers too: they may lead next. A lower term than the one known is of
+// a leader that was replaced; with no leader left it is a group that lost its disk, whose terms begin again.
 func (m *dirShard) helloFrom(p *peer, e *link.Envelope) {
-	if p.role != link.RoleOffline || e.Group != m.queue || e.Term < m.route.term {
+	if p.role != link.RoleOffline || e.Group != m.queue || (e.Term < m.route.term && m.route.to != nil) {
 		return
 	}
 	m.route = route{to: p.to, term: e.Term}

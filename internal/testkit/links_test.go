@@ -122,7 +122,8 @@ func lossy(t *testing.T, f *link.Faults, s *spread) {
 	r.setFaults(true)
 	for i, d := range r.devices {
 		for _, to := range []int{i ^ 1, (i + 2) % len(r.devices)} {
-			r.until(func() error { return d.SayAll(r.devices[to].Name, 16, 8) })
+			name := r.devices[to].Name
+			r.until(func() error { return d.SayAll(name, 16, 8) })
 		}
 	}
 	r.comeAndGo(r.device(0, "host"))
