@@ -27,8 +27,8 @@ const (
 )
 
 // maxData bounds what a crash test's data directories hold at the end: logs are truncated through all kills. Each daemon has two
-// databases, whose memtables and recycled logs are a few times 32 MiB.
-const maxData = 1 << 30
+// databases, whose files are at most a few memtables of 32 MiB each.
+const maxData = 256 << 20
 
 // TestCrash kills the real daemons, one at a time or all, a receiving and a sending client, and daemons and clients together, at random
 // moments under load, and judges the history: nothing acked is lost, order holds, nothing comes twice.

@@ -40,3 +40,13 @@ func (m Metrics) Sum(name string) float64 {
 	}
 	return sum
 }
+
+// Max returns the largest series of a family.
+func (m Metrics) Max(name string) (most float64) {
+	for series, v := range m {
+		if family, _, _ := strings.Cut(series, "{"); family == name {
+			most = max(most, v)
+		}
+	}
+	return most
+}

@@ -38,8 +38,22 @@ func (p *Process) ProcNumber(file, name string) int64 {
 // Tasks returns the names of the process's threads.
 func (p *Process) Tasks() []string { return p.entries("task") }
 
-// Descriptors counts the process's open files.
-func (p *Process) Descriptors() int { return len(p.entries("fd")) }
+// Descriptors counts the process's open sockets and its other open files.
+func (p *Process) Descriptors() (sockets, files int) {
+	p.t.Helper()
+	for _, fd := range p.entries("fd") {
+		to, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", p.PID(), fd))
+		if err != nil {
+			continue // closed meanwhile
+		}
+		if strings.HasPrefix(to, "socket:") {
+			sockets++
+		} else {
+			files++
+		}
+	}
+	return sockets, files
+}
 
 func (p *Process) entries(dir string) (names []string) {
 	p.t.Helper()
