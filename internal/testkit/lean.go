@@ -253,8 +253,7 @@ func (d *Lean) read() {
 func (d *Lean) handle(v stanza.View) error {
 	switch {
 	case v.Tag == stanza.TagClose:
-		c, _ := stanza.ParseClose(v)
-		return fmt.Errorf("closed: %s", c.Reason)
+		return closedBy(v)
 	case v.Tag == stanza.TagRefused:
 		r, err := stanza.ParseRefused(v)
 		if err == nil && d.Hooks.Refused != nil {

@@ -35,14 +35,16 @@ func loadSizes() loadSize {
 
 // Bounds that the load test's server is configured with; the queues are as short as they may be, so that those of slow clients fill.
 const (
-	loadQueue     = 64      // entries of a device
-	loadSlowBody  = 8 << 10 // 31 of them are a window; the kernel takes about half of that
-	loadOutbound  = 256 << 10
-	loadGateway   = "handshake_timeout = \"5s\"\n"
-	loadOffline   = "queue_entries = 64\nfull_retry_after = \"1s\"\n"
-	loadRetained  = 2 << 30 // bytes of the data directory: see loadVerdict
+	loadQueue     = 64 // entries of a device
+	loadSlowBody  = 8 << 10
+	loadOutbound  = 512 << 10 // more than a window, which is as large as may be: the kernel takes a part of it
+	loadWindow    = "window_ids = 64\nwindow_bytes = \"504KiB\"\n"
+	loadGateway   = "outbound_cap = \"512KiB\"\n"
+	loadOffline   = "queue_entries = 64\nfull_retry_after = \"1s\"\nwindow_entries = 64\nwindow_bytes = \"504KiB\"\n"
+	loadRetained  = 1 << 30 // bytes of the data directory
 	loadHeapSlack = 64 << 20
-	loadFiles     = 1000 // what is open besides sockets: tables and logs
+	loadMemtables = 64 << 20 // of a database; they fill and empty in turn
+	loadFiles     = 1000     // what is open besides sockets: tables and logs
 )
 
 // TestLoad keeps a server flat out, with slow clients and clients that vanish among the others, and looks at it all the time: memory and
@@ -85,7 +87,7 @@ type loadTest struct {
 }
 
 func newLoadTest(t *testing.T, size loadSize) *loadTest {
-	s := Start(t, Together, Settings{Gateway: crowd + loadGateway, Offline: loadOffline})
+	s := Start(t, Together, Settings{Gateway: crowd + loadWindow + loadGateway, Router: loadWindow, Offline: loadOffline})
 	return &loadTest{t: t, s: s, p: s.Process("up"), size: size, fast: size.pairs - size.slowIn - size.slowOut, bad: make(chan struct{})}
 }
 
@@ -138,7 +140,11 @@ func (l *loadTest) connect() {
 		default:
 			a.Dialer = slowDial(&l.slow)
 		}
-		l.flows = append(l.flows, newFlow(a, b, size, byAcks, &l.on, l.fault))
+		f := newFlow(a, b, size, byAcks, &l.on, l.fault)
+		if byAcks {
+			b.Hooks.Ended = f.comeBack
+		}
+		l.flows = append(l.flows, f)
 	}
 	parallel(l.t, 2*len(l.flows), 64, func(i int) error {
 		f := l.flows[i/2]
@@ -222,6 +228,7 @@ func (l *loadTest) bounded(looks []loadLook) {
 	// A vanished client may count as slow until its connection has ended; it and those it left behind are few.
 	lagging := slow + float64(keepSilent*l.size.vanishers)
 	entries := loadQueue*slow + 4*flowAhead*float64(2*l.size.pairs)
+	most := map[string]float64{}
 	for _, b := range []loadBound{
 		{"linecard_gateway_sessions", false, float64(2*l.size.pairs + l.size.vanishers)},
 		{"linecard_gateway_handshake_queue", false, 2 * 4096},
@@ -229,6 +236,7 @@ func (l *loadTest) bounded(looks []loadLook) {
 		{"linecard_gateway_outbound_bytes", false, 3 * loadOutbound * lagging},
 		{"linecard_gateway_outbound_peak_bytes", false, 3 * loadOutbound},
 		{"linecard_gateway_partial_bytes", false, 64 << 20},
+		{"linecard_gateway_unanswered_messages", false, 2 * loadQueue * float64(2*l.size.pairs+l.size.vanishers)},
 		{"linecard_link_used_bytes", true, 32 * 4 << 20},
 		{"linecard_link_unhandled_bytes", true, 32 * 4 << 20},
 		{"linecard_offline_attachments", false, float64(2*l.size.pairs + l.size.vanishers)},
@@ -240,41 +248,46 @@ func (l *loadTest) bounded(looks []loadLook) {
 		{"linecard_router_shard_pending_bytes", true, 4 << 20},
 		{"linecard_router_shard_packs_in_flight", true, 4},
 	} {
-		most := 0.0
 		for _, k := range looks {
+			n := k.m.Sum(b.family)
 			if b.each {
-				most = max(most, k.m.Max(b.family))
-			} else {
-				most = max(most, k.m.Sum(b.family))
+				n = k.m.Max(b.family)
 			}
+			most[b.family] = max(most[b.family], n)
 		}
-		l.t.Logf("%-45s at most %12.0f, bound %12.0f", b.family, most, b.bound)
-		if most > b.bound {
-			l.t.Errorf("%s reached %.0f, more than %.0f", b.family, most, b.bound)
+		m := most[b.family]
+		l.t.Logf("%-45s at most %12.0f, bound %12.0f", b.family, m, b.bound)
+		if m > b.bound {
+			l.t.Errorf("%s reached %.0f, more than %.0f", b.family, m, b.bound)
 		}
 	}
-	last := looks[len(looks)-1].m
-	if last.Sum("linecard_gateway_outbound_sessions") == 0 || last.Sum("linecard_offline_queue_entries") < loadQueue*float64(l.size.slowIn)/2 {
-		l.t.Error("the slow clients have filled neither their outboxes nor their queues: they were not slow")
+	for family, least := range map[string]float64{
+		"linecard_gateway_outbound_sessions": float64(l.size.slowIn) / 4,
+		"linecard_offline_queue_entries":     float64(l.size.slowIn) * loadQueue / 2,
+	} {
+		if m := most[family]; m < least {
+			l.t.Errorf("%s reached %.0f: the slow clients were not slow", family, m)
+		}
 	}
 }
 
-// flat judges growth: the most of the last third of the looks against the most of the first third.
+// flat judges growth: the most of the last third of the looks may be a quarter and some slack above the most of the first third. What
+// follows compactions is only held against a bound.
 func (l *loadTest) flat(looks []loadLook) {
 	l.t.Helper()
 	third := len(looks) / 3
 	for _, q := range []struct {
-		name   string
-		of     func(loadLook) float64
-		factor float64
-		bound  float64
+		name  string
+		of    func(loadLook) float64
+		slack float64 // of growth, beside a quarter; negative: only the bound counts
+		bound float64
 	}{
-		{"resident bytes", func(k loadLook) float64 { return float64(k.rss) }, 1.25, 2 << 30},
-		{"heap bytes in use", func(k loadLook) float64 { return k.m.Sum("go_memstats_heap_inuse_bytes") }, 1.25, 2 << 30},
-		{"goroutines", func(k loadLook) float64 { return k.m.Sum("go_goroutines") }, 1.25, 5000},
-		{"sockets", func(k loadLook) float64 { return float64(k.socks) }, 1.5, float64(2*l.size.pairs + 100*l.size.vanishers)},
-		{"other open files", func(k loadLook) float64 { return float64(k.files) }, 0, loadFiles},
-		{"data directory bytes", func(k loadLook) float64 { return float64(k.data) }, 0, loadRetained},
+		{"resident bytes", func(k loadLook) float64 { return float64(k.rss) }, loadMemtables, 2 << 30},
+		{"heap bytes in use", func(k loadLook) float64 { return k.m.Sum("go_memstats_heap_inuse_bytes") }, loadMemtables, 2 << 30},
+		{"goroutines", func(k loadLook) float64 { return k.m.Sum("go_goroutines") }, 20, 1000},
+		{"sockets", func(k loadLook) float64 { return float64(k.socks) }, float64(l.size.vanishers), float64(2*l.size.pairs + 100*l.size.vanishers)},
+		{"other open files", func(k loadLook) float64 { return float64(k.files) }, -1, loadFiles},
+		{"data directory bytes", func(k loadLook) float64 { return float64(k.data) }, -1, loadRetained},
 	} {
 		peak := func(part []loadLook) (most float64) {
 			for _, k := range part {
@@ -284,8 +297,8 @@ func (l *loadTest) flat(looks []loadLook) {
 		}
 		first, last, all := peak(looks[:third]), peak(looks[len(looks)-third:]), peak(looks)
 		l.t.Logf("%-22s at most %.0f in the first third, %.0f in the last", q.name, first, last)
-		if q.factor > 0 && last > q.factor*first {
-			l.t.Errorf("%s grew from %.0f to %.0f, more than %.2f times", q.name, first, last, q.factor)
+		if q.slack >= 0 && last > 1.25*first+q.slack {
+			l.t.Errorf("%s grew from %.0f to %.0f", q.name, first, last)
 		}
 		if all > q.bound {
 			l.t.Errorf("%s reached %.0f, more than %.0f", q.name, all, q.bound)
@@ -306,13 +319,16 @@ func (l *loadTest) settle() {
 	must(l.t, l.vanish.leave())
 	refused := map[stanza.Reason]int{}
 	var messages uint64
+	again := 0
 	for _, f := range l.flows {
 		f.a.Lock()
 		for r, n := range f.refused {
 			refused[r] += n
 		}
 		messages += f.delivered
+		again += f.again
 		f.a.Unlock()
+		f.back.Wait()
 		f.a.Close()
 		f.b.Close()
 	}
@@ -321,10 +337,12 @@ func (l *loadTest) settle() {
 	for _, r := range slices.Sorted(maps.Keys(refused)) {
 		said = append(said, fmt.Sprintf("%s %d", r, refused[r]))
 	}
-	l.t.Logf("%d messages in all, each delivered once; refused for a while: %s", messages, strings.Join(said, ", "))
+	l.t.Logf("%d messages in all, each delivered once; refused for a while: %s; %d sessions of slow clients were given up as unresponsive and made again",
+		messages, strings.Join(said, ", "), again)
 	cycles := l.vanish.cycles()
 	l.t.Logf("vanished (closed, reset, silent): in the preamble %v, behind message 1 %v, behind message 3 %v, with messages under way %v, served %v; "+
-		"%d silent ones seen ended by the server", cycles[0], cycles[1], cycles[2], cycles[3], cycles[4], l.vanish.ended.Load())
+		"%d silent ones seen ended by the server; %d logins turned away for a while", cycles[0], cycles[1], cycles[2], cycles[3], cycles[4],
+		l.vanish.ended.Load(), l.vanish.turned.Load())
 }
 
 // gone judges what is left of all these clients.
@@ -332,7 +350,7 @@ func (l *loadTest) gone(before loadLook) {
 	l.t.Helper()
 	var after loadLook
 	for _, family := range []string{"linecard_gateway_sessions", "linecard_gateway_connections", "linecard_gateway_outbound_bytes",
-		"linecard_gateway_outbound_sessions", "linecard_gateway_partial_bytes", "linecard_gateway_handshake_queue", "linecard_router_bindings",
+		"linecard_gateway_outbound_sessions", "linecard_gateway_partial_bytes", "linecard_gateway_unanswered_messages", "linecard_gateway_handshake_queue", "linecard_router_bindings",
 		"linecard_offline_attachments", "linecard_offline_queue_entries", "linecard_offline_queue_bytes", "linecard_offline_pending_receipts",
 		"linecard_link_unhandled_bytes"} {
 		Eventually(l.t, family+" is 0 again", func() bool { after = l.look(); return after.m.Sum(family) == 0 })

@@ -124,13 +124,18 @@ func (r *Raw) WaitBound() error {
 	return err
 }
 
+// Closed is a close stanza that a Raw or a Lean has read.
+type Closed struct{ Reason stanza.Reason }
+
+func (e *Closed) Error() string { return "closed: " + e.Reason.String() }
+
 // closedBy returns a close stanza as an error.
 func closedBy(v stanza.View) error {
 	c, err := stanza.ParseClose(v)
 	if err != nil {
 		return err
 	}
-	return fmt.Errorf("closed: %s", c.Reason)
+	return &Closed{Reason: c.Reason}
 }
 
 // ReadBody reads one frame's body, sealed or not; a refused frame comes as *Refused.

@@ -50,12 +50,13 @@ const keepSilent = 8
 
 // vanishers are all of them.
 type vanishers struct {
-	addr  string
-	all   []*vanisher
-	stop  chan struct{}
-	fault func(error)
-	wg    sync.WaitGroup
-	ended atomic.Int64 // silent connections that the server was seen to end
+	addr   string
+	all    []*vanisher
+	stop   chan struct{}
+	fault  func(error)
+	wg     sync.WaitGroup
+	ended  atomic.Int64 // silent connections that the server was seen to end
+	turned atomic.Int64 // logins that the server had no time for
 }
 
 // newVanishers registers n devices; an even number.
@@ -106,6 +107,11 @@ func (d *vanisher) run() error {
 		}
 		stage, way := rand.IntN(vanishStages), rand.IntN(vanishWays)
 		raw, err := d.reach(stage)
+		if later(err) {
+			d.v.turned.Add(1)
+			raw.Close()
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("at stage %d: %w", stage, err)
 		}
@@ -114,6 +120,14 @@ func (d *vanisher) run() error {
 			return fmt.Errorf("at stage %d, way %d: %w", stage, way, err)
 		}
 	}
+}
+
+// later reports whether the server only had no time: it says so to a client that a busy machine made late.
+func later(err error) bool {
+	var closed *Closed
+	var refused *Refused
+	return errors.As(err, &closed) && closed.Reason == stanza.ReasonUnavailable ||
+		errors.As(err, &refused) && refused.Reason == stanza.ReasonHandshakeTimeout
 }
 
 // reach connects and goes as far as stage says.
@@ -258,7 +272,9 @@ func (d *vanisher) leave() error {
 	}
 	defer raw.Close()
 	raw.Key = d.key
-	if err := d.login(raw); err != nil {
+	if err := d.login(raw); later(err) {
+		return d.leave()
+	} else if err != nil {
 		return err
 	}
 	for _, nc := range d.silent {
