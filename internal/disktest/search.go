@@ -2,8 +2,10 @@ package disktest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 
 	"github.com/cockroachdb/pebble/vfs"
 )
@@ -11,26 +13,32 @@ import (
 // Search looks for markers in every byte of every file below dir and returns where they are, a line for each. Markers are random
 // bytes, which no compression changes. Tests want many: the one that lies across two fragments of a WAL, with a header between them,
 // is not found.
-func Search(fs vfs.FS, dir string, markers [][]byte) (found []string, err error) {
-	names, err := fs.List(dir)
+func Search(disk vfs.FS, dir string, markers [][]byte) (found []string, err error) {
+	names, err := disk.List(dir)
 	if err != nil {
 		return nil, err
 	}
 	for _, name := range names {
-		path := fs.PathJoin(dir, name)
-		info, err := fs.Stat(path)
+		path := disk.PathJoin(dir, name)
+		info, err := disk.Stat(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed since: a database lives here
+		}
 		if err != nil {
 			return nil, err
 		}
 		if info.IsDir() {
-			below, err := Search(fs, path, markers)
+			below, err := Search(disk, path, markers)
 			if err != nil {
 				return nil, err
 			}
 			found = append(found, below...)
 			continue
 		}
-		text, err := read(fs, path)
+		text, err := read(disk, path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -43,8 +51,13 @@ func Search(fs vfs.FS, dir string, markers [][]byte) (found []string, err error)
 	return found, nil
 }
 
-func read(fs vfs.FS, path string) ([]byte, error) {
-	f, err := fs.Open(path)
+// SearchDir is Search on the machine's own file system.
+func SearchDir(dir string, markers [][]byte) ([]string, error) {
+	return Search(vfs.Default, dir, markers)
+}
+
+func read(disk vfs.FS, path string) ([]byte, error) {
+	f, err := disk.Open(path)
 	if err != nil {
 		return nil, err
 	}

@@ -40,6 +40,8 @@ type Config struct {
 	// Bootstrap lets a router or offline process with a fresh data directory start its groups as their only replica. Set by the
 	// flag --bootstrap and by `up`; a data directory that was in use ignores it.
 	Bootstrap bool `toml:"-"`
+	// Clock is the wall clock of the whole process; nil: time.Now. For tests.
+	Clock func() time.Time `toml:"-"`
 
 	Log     LogConfig      `toml:"log"`
 	Disk    DiskConfig     `toml:"disk"`

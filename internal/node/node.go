@@ -56,7 +56,10 @@ func New(cfg Config, roles []Role, log *slog.Logger) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg, roles: roles, log: log, clock: time.Now, reg: metrics.NewRegistry(), shards: shards, incarnation: randomID()}
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
+	n := &Node{cfg: cfg, roles: roles, log: log, clock: cfg.Clock, reg: metrics.NewRegistry(), shards: shards, incarnation: randomID()}
 	if err := n.open(); err != nil {
 		n.close()
 		return nil, err

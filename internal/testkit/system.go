@@ -32,8 +32,10 @@ const (
 type Settings struct {
 	Gateway, Router, Offline string // lines of the sections
 	Links                    string // further lines of [links]
-	Disk                     string // lines of [disk]
-	Log                      string // lines of [log]; "": level info
+
+	Clock func() time.Time // of a system inside the test's process; nil: time.Now
+	Disk  string           // lines of [disk]
+	Log   string           // lines of [log]; "": level info
 
 	LogLine func(line []byte) // gets each line that a process logs
 }
@@ -46,6 +48,7 @@ type System struct {
 	Root   string // path of root.pub
 	Dir    string // everything of the system is below
 
+	clock func() time.Time
 	admin map[string]string // role -> address
 	procs []*Process        // in the order of the message path
 	inner *inner
@@ -64,7 +67,7 @@ const readyLimit = 60 * time.Second
 func Start(t testing.TB, shape Shape, set Settings) *System {
 	t.Helper()
 	dir := t.TempDir()
-	s := &System{t: t, Shape: shape, Dir: dir, Server: FreeAddr(t), admin: map[string]string{}}
+	s := &System{t: t, Shape: shape, Dir: dir, Server: FreeAddr(t), clock: set.Clock, admin: map[string]string{}}
 	switch shape {
 	case Apart:
 		s.prepareApart(set)
@@ -172,7 +175,7 @@ func (s *System) startInside() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	cfg.Data = filepath.Join(s.Dir, "data")
+	cfg.Data, cfg.Clock = filepath.Join(s.Dir, "data"), s.clock
 	roles := []node.Role{node.Gateway, node.Router, node.Offline}
 	if err := cfg.Validate(roles...); err != nil {
 		s.t.Fatal(err)
