@@ -3,6 +3,8 @@ package metrics
 import (
 	"bytes"
 	"log/slog"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -89,5 +91,23 @@ func TestLinesAllocations(t *testing.T) {
 	l, _ = collect(slog.LevelError, Budget{})
 	if n := testing.AllocsPerRun(100, func() { l.Write("message refused", stanza.ReasonBusy, 1, 1) }); n != 0 {
 		t.Errorf("%v allocations below the level", n)
+	}
+}
+
+// TestRoutineDocumented: the operator's page names what is written at debug level only.
+func TestRoutineDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(page), "is written at debug level only: ")
+	list, _, _ := strings.Cut(rest, ".\n")
+	var want []string
+	for _, r := range routine {
+		want = append(want, "`"+r.String()+"`")
+	}
+	got := strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' || r == '\n' })
+	if !slices.Equal(got, want) {
+		t.Errorf("the page has %q, want %q", got, want)
 	}
 }
