@@ -254,7 +254,7 @@ func bindCases() []badCase {
 		with("a handle with a space", stanza.ReasonBadHandle, is(reg("a b"))),
 		with("a handle of 33 bytes", stanza.ReasonBadHandle, is(reg("abcdefghijklmnopqrstuvwxyz0123456"))),
 		with("a handle of 257 bytes", stanza.ReasonBadStanza, is(reg(string(bytes.Repeat([]byte{'a'}, 257))))),
-		with("another's handle", stanza.ReasonHandleTaken, func(b *bad) []byte { return reg(member(b).name) }),
+		with("another's handle", stanza.ReasonHandleTaken, func(b *bad) []byte { return reg(member(b).Handle) }),
 		with("another's device", stanza.ReasonBadKey, func(b *bad) []byte { return bind(member(b).Bound.Account, member(b).Bound.Device) }),
 		with("a device that is not there", stanza.ReasonUnlinked, func(b *bad) []byte { return bind(member(b).Bound.Account, 9) }),
 		with("an account that is not there", stanza.ReasonUnknownAccount, is(bind(stanza.MaxAccount, 1))),

@@ -159,7 +159,7 @@ func refusalCases() []badCase {
 		{name: "more look-ups than the rate allows", bound: true, seen: inRefusal, event: queryRefusedBy("gateway", stanza.ReasonBusy), do: func(b *bad) error {
 			var all [][]byte
 			for id := range uint64(6) {
-				all = append(all, (&stanza.Query{ID: id + 1, Op: stanza.OpLookup, Handle: []byte(b.k.crowd.members[0].name)}).Append(nil))
+				all = append(all, (&stanza.Query{ID: id + 1, Op: stanza.OpLookup, Handle: []byte(b.k.crowd.members[0].Handle)}).Append(nil))
 			}
 			return b.Say(all...)
 		}},

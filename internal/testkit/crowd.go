@@ -22,7 +22,6 @@ type Crowd struct {
 	stop    chan struct{} // no further messages
 	over    chan struct{} // nothing at all: connections end
 	senders sync.WaitGroup
-	readers sync.WaitGroup
 
 	mu     sync.Mutex
 	faults []error
@@ -41,16 +40,13 @@ const crowdPace = 50 * time.Millisecond
 
 // member is one session of a crowd.
 type member struct {
-	*Raw
+	*Lean
 	crowd  *Crowd
-	name   string
-	peer   *member
+	peer   *member            // set under mu
 	answer chan stanza.Reason // to the message under way: 0 acked, else why it goes again
 
-	writing sync.Mutex // Seal and Write go together
-
-	mu    sync.Mutex
-	sent  uint64 // numbers: from 1, without gaps
+	mu    sync.Mutex // never held together with Lean's
+	sent  uint64     // numbers: from 1, without gaps
 	acked uint64
 	got   uint64 // of the peer's
 }
@@ -73,32 +69,58 @@ func (s *System) NewCrowd(o CrowdOptions) *Crowd {
 	}
 	c := &Crowd{t: s.t, stop: make(chan struct{}), over: make(chan struct{})}
 	s.t.Cleanup(c.end)
+	site, err := s.Site(crowdLimit)
+	if err != nil {
+		s.t.Fatal("crowd: ", err)
+	}
 	for i := 0; len(c.members) < o.Sessions; i++ {
 		handle := fmt.Sprintf("%s%d", o.Prefix, i)
 		if o.Skip != nil && o.Skip(handle) {
 			continue
 		}
-		raw, err := DialRaw(s.Server)
-		if err == nil {
-			c.members = append(c.members, &member{Raw: raw, crowd: c, name: handle, answer: make(chan stanza.Reason, 1)})
-			err = raw.Register(handle)
-		}
-		if err == nil {
-			err = raw.SetDeadline(time.Time{})
-		}
-		if err != nil {
+		if err := c.join(site, handle); err != nil {
 			s.t.Fatalf("crowd: %s: %v", handle, err)
 		}
 	}
 	for i, m := range c.members {
+		m.mu.Lock() // its reader runs already
 		m.peer = c.members[i^1]
+		m.mu.Unlock()
 	}
 	for _, m := range c.members {
-		c.readers.Go(m.read)
 		c.senders.Go(m.send)
 	}
 	c.Turn()
 	return c
+}
+
+// crowdLimit bounds a crowd's life: a connection that hangs shows at last.
+const crowdLimit = 4 * time.Hour
+
+// join connects one more session.
+func (c *Crowd) join(site *Site, handle string) error {
+	lean, err := site.NewLean(handle)
+	if err != nil {
+		return err
+	}
+	m := &member{Lean: lean, crowd: c, answer: make(chan stanza.Reason, 1)}
+	m.Hooks = LeanHooks{
+		Stanza: m.handle,
+		Refused: func(r *stanza.Refused) error {
+			m.answered(r.ID, r.Reason)
+			return nil
+		},
+		Retry: func() error {
+			m.answered(firstID+m.progress().sent, stanza.ReasonRetry)
+			return nil
+		},
+		Ended: func(err error) { c.fault(err) },
+	}
+	if err := m.Connect(); err != nil {
+		return err
+	}
+	c.members = append(c.members, m)
+	return nil
 }
 
 // Size is the number of sessions.
@@ -133,7 +155,7 @@ func (c *Crowd) Rest() (messages uint64) {
 	close(c.stop)
 	c.senders.Wait()
 	for _, m := range c.members {
-		Eventually(c.t, m.name+" has everything that was sent to it", func() bool { return m.progress().got >= m.peer.progress().sent || c.broken() })
+		Eventually(c.t, m.Handle+" has everything that was sent to it", func() bool { return m.progress().got >= m.peer.progress().sent || c.broken() })
 		messages += m.progress().sent
 	}
 	c.report()
@@ -162,7 +184,7 @@ func (c *Crowd) mark() map[*member]uint64 {
 func (c *Crowd) await(sent map[*member]uint64) {
 	c.t.Helper()
 	for _, m := range c.members {
-		Eventually(c.t, m.name+" goes on", func() bool {
+		Eventually(c.t, m.Handle+" goes on", func() bool {
 			p := m.progress()
 			return p.acked > sent[m] && p.got > sent[m.peer] || c.broken()
 		})
@@ -190,11 +212,11 @@ func (c *Crowd) report() {
 }
 
 // fault notes what must not happen, unless the crowd is being sent home.
-func (c *Crowd) fault(m *member, err error) {
+func (c *Crowd) fault(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.ending && len(c.faults) < maxFaults {
-		c.faults = append(c.faults, fmt.Errorf("%s: %w", m.name, err))
+		c.faults = append(c.faults, err)
 	}
 }
 
@@ -217,7 +239,6 @@ func (c *Crowd) end() {
 		m.Close()
 	}
 	c.senders.Wait()
-	c.readers.Wait()
 }
 
 // send is a member's sender: the next number when the one before is acked.
@@ -233,7 +254,7 @@ func (m *member) send() {
 		n := m.sent
 		m.mu.Unlock()
 		if err := m.deliver(n); err != nil {
-			m.crowd.fault(m, err)
+			m.crowd.fault(fmt.Errorf("%s: %w", m.Handle, err))
 			return
 		}
 	}
@@ -264,30 +285,18 @@ func (m *member) deliver(n uint64) error {
 }
 
 func (m *member) say(s []byte) error {
-	m.writing.Lock()
-	defer m.writing.Unlock()
-	return m.Say(s)
+	m.Lock()
+	defer m.Unlock()
+	m.Plain = append(m.Plain, s...)
+	return m.Flush()
 }
 
-// read is a member's reader.
-func (m *member) read() {
-	for {
-		v, err := m.Next()
-		if err == nil {
-			err = m.handle(v)
-		}
-		if err != nil {
-			m.crowd.fault(m, err)
-			return
-		}
-	}
-}
-
+// handle takes what a member gets besides refusals; its Lean acknowledges deliveries.
 func (m *member) handle(v stanza.View) error {
-	switch {
-	case v.Tag == stanza.TagClose:
-		return closedBy(v)
-	case v.Tag == stanza.TagAck:
+	switch v.Tag {
+	case stanza.TagMessage:
+		return m.received(v)
+	case stanza.TagAck:
 		a, err := stanza.ParseAck(v)
 		if err != nil {
 			return err
@@ -296,24 +305,8 @@ func (m *member) handle(v stanza.View) error {
 		for id, ok := ids.Next(); ok; id, ok = ids.Next() {
 			m.answered(id, 0)
 		}
-	case v.Tag == stanza.TagRefused:
-		r, err := stanza.ParseRefused(v)
-		if err != nil {
-			return err
-		}
-		m.answered(r.ID, r.Reason)
-	case v.Tag == stanza.TagRetry:
-		m.answered(firstID+m.progress().sent, stanza.ReasonRetry)
-	case v.Tag == stanza.TagMessage:
-		if err := m.received(v); err != nil {
-			return err
-		}
 	}
-	if !v.Tag.Delivery() {
-		return nil
-	}
-	ack := stanza.DeliveryAck{Count: 1}
-	return m.say(ack.Append(nil))
+	return nil
 }
 
 // answered takes an answer to the message under way; one to an earlier transmission of an earlier message is skipped.
@@ -345,7 +338,7 @@ func (m *member) received(v stanza.View) error {
 		return fmt.Errorf("a message of account %d with %d bytes", d.From, len(d.Body))
 	}
 	if n := binary.BigEndian.Uint64(d.Body); n != m.got+1 {
-		return fmt.Errorf("message %d of %s after %d", n, m.peer.name, m.got)
+		return fmt.Errorf("message %d of %s after %d", n, m.peer.Handle, m.got)
 	}
 	m.got++
 	return nil

@@ -12,8 +12,8 @@ import (
 func TestCrowd(t *testing.T) {
 	s := Start(t, Inside, Settings{Gateway: crowd})
 	c := s.NewCrowd(CrowdOptions{Sessions: 10, Skip: func(handle string) bool { return handle == "crowd3" }})
-	if c.members[3].name != "crowd4" {
-		t.Errorf("the fourth is %s", c.members[3].name)
+	if c.members[3].Handle != "crowd4" {
+		t.Errorf("the fourth is %s", c.members[3].Handle)
 	}
 	ran := false
 	c.Beside(func() { ran = true; c.Turn() })
@@ -39,8 +39,8 @@ func TestCrowdCatches(t *testing.T) {
 		{"of somebody else", [][]byte{message(3, 1)}, "a message of account 3"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			m := &member{crowd: &Crowd{t: t}, name: "self"}
-			m.peer = &member{Raw: &Raw{Bound: stanza.Bound{Account: 2}}, name: "peer"}
+			m := &member{crowd: &Crowd{t: t}, Lean: &Lean{Handle: "self"}}
+			m.peer = &member{Lean: &Lean{Bound: stanza.Bound{Account: 2}, Handle: "peer"}}
 			said := ""
 			for _, raw := range c.up {
 				v, _, err := stanza.Decode(raw)
