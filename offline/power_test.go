@@ -18,7 +18,6 @@ import (
 
 // powered is a daemon's two queue groups, without links, for power cuts.
 type powered struct {
-	noSync bool
 	clock  atomic.Int64 // Unix ms
 	disk   *disktest.Disk
 	host   *shard.Host
@@ -39,8 +38,8 @@ type poweredGroup struct {
 	m *replica
 }
 
-func newPowered(seed uint64, noSync bool) *powered {
-	p := &powered{noSync: noSync}
+func newPowered(seed uint64) *powered {
+	p := &powered{}
 	p.clock.Store(1_700_000_000_000)
 	for i := range p.groups {
 		p.groups[i] = &poweredGroup{
@@ -54,7 +53,7 @@ func newPowered(seed uint64, noSync bool) *powered {
 func (p *powered) Open(d *disktest.Disk, first bool) (err error) {
 	p.disk = d
 	p.host, err = shard.OpenHost(shard.HostConfig{
-		Dir: "offline", FS: d, NodeID: "n", Bootstrap: first, NoSync: p.noSync, Heartbeat: 10 * time.Millisecond, Tick: time.Millisecond,
+		Dir: "offline", FS: d, NodeID: "n", Bootstrap: first, Heartbeat: 10 * time.Millisecond, Tick: time.Millisecond,
 		Clock:      func() time.Time { return time.UnixMilli(p.clock.Load()) },
 		FlushBytes: 1500, SnapshotCount: 1 << 20, TrailingLogs: 3, Cache: 1 << 20, LogMemTable: 256 << 10, StateMemTable: 256 << 10,
 	})
@@ -256,11 +255,6 @@ func TestPowerCutAtEverySync(t *testing.T) {
 		seeds, work = 4, 8
 	}
 	for seed := range uint64(seeds) {
-		disktest.MustSurvive(t, func(d *disktest.Disk) error { return disktest.Scenario(d, newPowered(seed, false), work) })
+		disktest.MustSurvive(t, func(d *disktest.Disk) error { return disktest.Scenario(d, newPowered(seed), work) })
 	}
-}
-
-// A log that is not synced loses what was acked: the scenario must see it.
-func TestPowerCutSeesMissingSyncs(t *testing.T) {
-	disktest.MustNotice(t, "acked commands", func(d *disktest.Disk) error { return disktest.Scenario(d, newPowered(0, true), 1) })
 }

@@ -19,7 +19,6 @@ import (
 
 // powered is two directory groups of a router, without links, for power cuts.
 type powered struct {
-	noSync bool
 	clock  atomic.Int64 // Unix ms
 	disk   *disktest.Disk
 	host   *shard.Host
@@ -43,8 +42,8 @@ type poweredGroup struct {
 	applied []int64 // stamps of what was applied in this step
 }
 
-func newPowered(seed uint64, noSync bool) *powered {
-	p := &powered{noSync: noSync}
+func newPowered(seed uint64) *powered {
+	p := &powered{}
 	p.clock.Store(time.Now().UnixMilli()) // as the invites of randomCommand
 	for i := range p.groups {
 		x := &poweredGroup{id: stanza.DirGroup(i), model: newModel(), rng: rand.New(rand.NewPCG(seed, uint64(i)))}
@@ -68,7 +67,7 @@ func (x *poweredGroup) newKeys() {
 func (p *powered) Open(d *disktest.Disk, first bool) (err error) {
 	p.disk = d
 	p.host, err = shard.OpenHost(shard.HostConfig{
-		Dir: "router", FS: d, NodeID: "n", Bootstrap: first, NoSync: p.noSync, Heartbeat: 10 * time.Millisecond, Tick: time.Millisecond,
+		Dir: "router", FS: d, NodeID: "n", Bootstrap: first, Heartbeat: 10 * time.Millisecond, Tick: time.Millisecond,
 		Clock:      func() time.Time { return time.UnixMilli(p.clock.Load()) },
 		FlushBytes: 2000, SnapshotCount: 1 << 20, TrailingLogs: 3, Cache: 1 << 20, LogMemTable: 256 << 10, StateMemTable: 256 << 10,
 	})
@@ -230,11 +229,6 @@ func TestPowerCutAtEverySync(t *testing.T) {
 		seeds, work = 4, 16
 	}
 	for seed := range uint64(seeds) {
-		disktest.MustSurvive(t, func(d *disktest.Disk) error { return disktest.Scenario(d, newPowered(seed, false), work) })
+		disktest.MustSurvive(t, func(d *disktest.Disk) error { return disktest.Scenario(d, newPowered(seed), work) })
 	}
-}
-
-// A log that is not synced loses what was acked: the scenario must see it.
-func TestPowerCutSeesMissingSyncs(t *testing.T) {
-	disktest.MustNotice(t, "acked commands", func(d *disktest.Disk) error { return disktest.Scenario(d, newPowered(0, true), 2) })
 }

@@ -1,8 +1,6 @@
 package disktest
 
 import (
-	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -49,28 +47,4 @@ func MustSurvive(t *testing.T, run func(d *Disk) error) {
 	if cuts < 20 {
 		t.Errorf("a scenario with %d syncs shows little", cuts)
 	}
-}
-
-// MustNotice fails t unless some cut is not survived, for the reason given: it is for scenarios with a planted fault.
-func MustNotice(t *testing.T, reason string, run func(d *Disk) error) {
-	t.Helper()
-	var noticed atomic.Bool
-	var first, other error
-	once := func(d *Disk) error {
-		if noticed.Load() {
-			return nil // one is enough
-		}
-		return run(d)
-	}
-	cuts, wrong := everyCut(once, func(n int64, err error) {
-		if first == nil && strings.Contains(err.Error(), reason) {
-			first = fmt.Errorf("power cut before sync %d: %w", n, err)
-			noticed.Store(true)
-		}
-		other = err
-	})
-	if first == nil {
-		t.Fatalf("%d cuts, %d not survived, none because of %q; such as: %v", cuts, wrong, reason, other)
-	}
-	t.Log(first)
 }

@@ -10,10 +10,14 @@ type catch struct {
 }
 
 const (
-	acksLost    = `messages were acked before the power was cut, and are lost`
-	commitsLost = `k\d+ applied \d+ times, answered \d+ times`
-	stateLost   = `raft state is missing .* the tables of .* end at \d+, its snapshot is at \d+`
+	acksLost     = `messages were acked before the power was cut, and are lost`
+	commandsLost = `power cut before sync .* neither after the \d+ acked commands, nor after any`
+	commitsLost  = `k\d+ applied \d+ times, answered \d+ times`
+	stateLost    = `raft state is missing .* the tables of .* end at \d+, its snapshot is at \d+`
 )
+
+// lossy is the test of lossy links. Its crowd looks at the wire, in front of the client's id rule.
+const lossy = "TestLinks/all/lossy,_one_process"
 
 // catches is the table. What can be seen from end to end has a test of a whole system beside that of its package.
 var catches = map[Bug][]catch{
@@ -23,11 +27,14 @@ var catches = map[Bug][]catch{
 	NoSync: {
 		{pkg: "offline", test: "TestPowerCutKeepsAcked", says: acksLost},
 		{pkg: "internal/shard", test: "TestPowerLoss", says: commitsLost},
+		{pkg: "offline", test: "TestPowerCutAtEverySync", says: commandsLost},
+		{pkg: "router", test: "TestPowerCutAtEverySync", says: commandsLost, long: true},
 	},
 	NoDedup: {
 		{pkg: "offline", test: "TestAdmission", says: `the same again: admitted, want duplicate`},
 		{pkg: "offline", test: "TestMetamorphic", says: `admitted, want duplicate`},
 		{pkg: "internal/testkit", test: "TestDuplicateSend/inside", says: `0 duplicates, want 1`},
+		{pkg: "internal/testkit", test: lossy, says: `crowd\d+: message \d+ of crowd\d+ after \d+`, long: true},
 	},
 	PushPastCursor: {
 		{pkg: "offline", test: "TestDaemon", says: `message \d+ as delivery 1, want 1`},
@@ -36,10 +43,13 @@ var catches = map[Bug][]catch{
 	TruncateBeforeFlush: {
 		{pkg: "internal/shard", test: "TestPowerLoss", says: stateLost},
 		{pkg: "offline", test: "TestMetamorphicOnRaft", says: stateLost},
+		{pkg: "offline", test: "TestPowerCutAtEverySync", says: stateLost},
+		{pkg: "router", test: "TestPowerCutAtEverySync", says: stateLost, long: true},
 	},
 	LastIDsAhead: {
 		{pkg: "offline", test: "TestMetamorphic", says: `duplicate, want admitted|\d+ pending, want \d+|totals .* want`},
 		{pkg: "offline", test: "TestWrittenAhead", says: `message 2 applied again after the crash: duplicate`},
+		{pkg: "offline", test: "TestPowerCutAtEverySync", says: commandsLost},
 	},
 	OldAck: {
 		{pkg: "offline", test: "TestAckOfEarlierEpoch", says: `an ack of an earlier epoch took a message`},
@@ -54,10 +64,12 @@ var catches = map[Bug][]catch{
 	},
 	OutOfTurn: {
 		{pkg: "gateway", test: "TestDeliveryTurns", says: `got "a again" .*, want "b"`},
+		{pkg: "internal/testkit", test: lossy, says: `crowd\d+: message \d+ of crowd\d+ after \d+`, long: true},
 	},
 	HeadsAhead: {
 		{pkg: "offline", test: "TestMetamorphic", says: `totals .* want|admitted, want|queue_full .*, want`},
 		{pkg: "offline", test: "TestWrittenAhead", says: `\d+ messages after the crash, want 3`},
+		{pkg: "offline", test: "TestPowerCutAtEverySync", says: commandsLost, long: true},
 	},
 	WriteAheadLost: {
 		{pkg: "offline", test: "TestMetamorphic", says: `message record of .* is missing`},
