@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"linecard.example/internal/stanza"
-	"linecard.example/internal/wire"
 )
 
 const (
@@ -14,6 +13,10 @@ const (
 
 	// turnFactor times the outbound cap may come in one turn: a whole window and the answers beside it are no sign of a slow client.
 	turnFactor = 2
+
+	// frameFill ends a frame of several stanzas. A client can open a frame, and acknowledge what is in it, only when it has all of it: with
+	// full frames of 64 KiB, one that gets less than 1.5 KB/s would be unresponsive after 45 s each time, and never get further.
+	frameFill = 16 << 10
 
 	keepBox   = 256 << 10 // an outbox's buffer above this is not kept for the next turn
 	keepBoxes = 8 << 20   // nor are buffers beyond this sum
@@ -74,7 +77,7 @@ func (b *outbox) add(raw []byte) {
 	if n := len(b.cuts); n > 0 {
 		start = b.cuts[n-1]
 	}
-	if b.count > 0 && (len(b.plain)-start+len(raw) > wire.MaxPlain || b.count == stanza.MaxStanzas) {
+	if b.count > 0 && (len(b.plain)-start+len(raw) > frameFill || b.count == stanza.MaxStanzas) {
 		b.cuts = append(b.cuts, len(b.plain))
 		b.count = 0
 	}

@@ -182,7 +182,11 @@ func (f *flow) atRecipient(v stanza.View) error {
 // comeBack makes a new session for b when it was so slow that the server gave its session up.
 func (f *flow) comeBack(err error) {
 	var closed *Closed
-	if !errors.As(err, &closed) || closed.Reason != stanza.ReasonUnresponsive {
+	if errors.As(err, &closed) && closed.Reason != stanza.ReasonUnresponsive {
+		f.fault(err)
+		return
+	}
+	if closed == nil && !errors.Is(err, syscall.ECONNRESET) { // the close stanza stood behind all that it had not read
 		f.fault(err)
 		return
 	}
