@@ -9,19 +9,15 @@ import (
 var errTables = errors.New("damaged tables")
 
 // A machine that cannot read its tables, or that finds a log entry which is none, must not guess: what it would apply, answer or
-// leave out would not be the log's truth, and nobody would hear of it. So the first such find stops the host, through fail; from then
-// on the shard neither flushes nor answers anything as committed, and the machine takes no more turns. Rejected: going on without the
+// leave out would not be the log's truth, and nobody would hear of it. So the first such find stops the group, through fail; from then
+// on it neither flushes nor answers anything as committed. Rejected: going on without the
 // record. It keeps the other queues in service, and loses an acked message without a word.
 
-// remedy is what the operator is told to do about data that cannot be trusted.
-const remedy = "stopped before anything is lost silently: check the disk, then restore this node's data directory from a copy, or " +
-	"remove the node from the cluster and its data directory, to start anew"
-
-// giveUp stops the host with err; the first error counts.
+// giveUp stops the group with err; the first error counts.
 func (s *state) giveUp(err error) {
 	if s.broken == nil {
 		s.broken = err
-		s.fail(fmt.Errorf("%w; %s", err, remedy))
+		s.fail(err)
 	}
 }
 

@@ -41,5 +41,5 @@
 //	answer.go   acks and refusals out                          attach.go   attachments, windows, push
 //	resend.go   resends, unresponsive sessions                 receipt.go  receipts out and in
 //	sweep.go    the leader's passes of expiry                  timers.go   due times
-//	damage.go   what cannot be read or trusted stops the host
+//	damage.go   what cannot be read or trusted stops the group
 package offline

@@ -51,7 +51,7 @@ type result struct {
 // state is the fold of one group's log: see the package document. Shard goroutine only.
 type state struct {
 	t      tables
-	fail   func(error) // stops the host, see giveUp
+	fail   func(error) // stops the group, see giveUp
 	broken error       // why it was called
 
 	queues  map[queueKey]*queue // a cache; what is dirty, in memory or attached is in it for certain
@@ -91,7 +91,7 @@ type state struct {
 	cmd           command
 }
 
-// newState returns an empty state; fail is shard.Host.Fail, in a way that names the group.
+// newState returns an empty state; fail is shard.Host.StopGroup, in a way that names the group.
 func newState(fail func(error), streamCache int) *state {
 	return &state{
 		fail: fail, queues: map[queueKey]*queue{}, streams: newStreams(streamCache),
@@ -99,7 +99,7 @@ func newState(fail func(error), streamCache int) *state {
 	}
 }
 
-// apply folds one log entry. One that does not decode stops the host: to skip it would be to lose what other replicas, or a newer
+// apply folds one log entry. One that does not decode stops the group: to skip it would be to lose what other replicas, or a newer
 // version, make of it. Once the state is broken nothing is folded any more, and what the entry at fault changed is never flushed.
 func (s *state) apply(e shard.Entry) result {
 	c := &s.cmd

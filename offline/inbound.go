@@ -63,7 +63,7 @@ func (m *group) peerEvent(it *link.Item) {
 // notLeader answers what only a leader may handle.
 func (m *group) notLeader(it *link.Item) {
 	switch it.Env.Kind {
-	case link.KindGone, link.KindReceiptStored, link.KindAttachDone:
+	case link.KindGone, link.KindReceiptStored, link.KindAttachDone, link.KindHello:
 		return // nobody waits for an answer
 	}
 	answerNotLeader(it.From, &it.Env)

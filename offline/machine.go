@@ -60,7 +60,7 @@ type group struct {
 	gauges groupGauges
 	log    *slog.Logger
 
-	stopHost func(error) // shard.Host.Fail
+	stopGroup func(error) // shard.Host.StopGroup
 
 	inbox *link.Inbox
 	waker atomic.Pointer[proposer]
@@ -91,10 +91,10 @@ type group struct {
 	cmdOut []byte
 }
 
-// newGroup returns the group of id; stopHost is called when the group cannot go on.
-func newGroup(cfg Config, id stanza.Group, shards int, p *peers, c *counters, log *slog.Logger, stopHost func(error)) *group {
+// newGroup returns the group of id; stopGroup is called when it cannot go on.
+func newGroup(cfg Config, id stanza.Group, shards int, p *peers, c *counters, log *slog.Logger, stopGroup func(error)) *group {
 	m := &group{
-		cfg: cfg, id: id, shards: shards, peers: p, count: c, gauges: c.group(id), log: log, stopHost: stopHost,
+		cfg: cfg, id: id, shards: shards, peers: p, count: c, gauges: c.group(id), log: log, stopGroup: stopGroup,
 		idle: map[queueKey]int64{},
 	}
 	m.state = newState(m.failed, cfg.StreamCache)
@@ -126,8 +126,8 @@ func (m *group) loadFrom(t tables) error {
 	return m.state.load(t)
 }
 
-// failed stops the host: the fold cannot go on. No turn follows.
-func (m *group) failed(err error) { m.stopHost(fmt.Errorf("offline: %s: %w", m.id, err)) }
+// failed stops the group: the fold cannot go on.
+func (m *group) failed(err error) { m.stopGroup(fmt.Errorf("offline: %s: %w", m.id, err)) }
 
 // Apply implements shard.Machine.
 func (m *group) Apply(e shard.Entry) result {
@@ -185,16 +185,23 @@ func (m *group) Follow() {
 	clear(m.idle)
 }
 
-// Turn implements shard.Machine. A group whose state is broken is silent until the process ends: what it had to say might be wrong.
+// Turn implements shard.Machine. A group whose state is broken says one thing only, that it does not lead: all else might be wrong.
 func (m *group) Turn() {
-	if m.raft == nil || m.broken != nil {
+	if m.raft == nil {
 		return
 	}
 	items := m.inbox.Drain()
 	for i := range items {
+		if m.broken != nil {
+			m.notLeader(&items[i])
+			continue
+		}
 		m.handle(&items[i])
 	}
 	m.inbox.Done(items)
+	if m.broken != nil {
+		return
+	}
 	if m.leading {
 		m.proposeAcks()
 		m.pushReady()

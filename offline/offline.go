@@ -75,7 +75,8 @@ func New(cfg Config, deps Deps) (*Offline, error) {
 		if o.groups[id] != nil {
 			return nil, fmt.Errorf("offline: shard %d is named twice", n)
 		}
-		s := &served{group: newGroup(cfg, id, deps.Shards, o.peers, count, o.log.With("group", id.String()), deps.Host.Fail)}
+		s := &served{group: newGroup(cfg, id, deps.Shards, o.peers, count, o.log.With("group", id.String()),
+			func(err error) { deps.Host.StopGroup(id, err) })}
 		o.groups[id] = s
 		o.order = append(o.order, s)
 	}
@@ -118,7 +119,7 @@ func (o *Offline) each(f func(*served) error) error {
 		wg.Go(func() { errs[i] = f(s) })
 	}
 	wg.Wait()
-	return errors.Join(errs...)
+	return shard.Brief(errs)
 }
 
 // Run serves until ctx ends, then flushes and closes the groups. Proposals under way are answered as their outcome is; stop the links
@@ -140,10 +141,14 @@ func (o *Offline) Turned() []Turn {
 	return all
 }
 
-// Ready reports whether every group here knows its leader, and if not, why.
+// Ready reports whether every group here knows its leader, and if not, why: first what was stopped, since that does not pass.
 func (o *Offline) Ready() (ok bool, why string) {
 	known := 0
-	for _, st := range o.deps.Host.Status() {
+	all := o.deps.Host.Status()
+	if why := shard.Stopped(all); why != "" {
+		return false, why
+	}
+	for _, st := range all {
 		if o.groups[st.Group] == nil {
 			continue
 		}

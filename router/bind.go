@@ -41,8 +41,7 @@ func (m *dirShard) checkBind(p *pending) (a *accountRecord, own *deviceRecord, r
 	a, err := m.directory.account(p.account)
 	switch {
 	case err != nil:
-		m.log.Error("read account", "group", m.name, "err", err)
-		return nil, nil, stanza.ReasonInternal
+		return nil, nil, stanza.ReasonUnavailable // the group is stopped
 	case a == nil:
 		return nil, nil, stanza.ReasonUnknownAccount
 	}
@@ -114,7 +113,9 @@ func (m *dirShard) rebind(gw *gateway, e *link.Envelope) {
 func (m *dirShard) finishRebind(p *pending) {
 	a, err := m.directory.account(p.account)
 	switch {
-	case err != nil || !m.mine(p.account):
+	case err != nil:
+		m.closeAsked(p, stanza.ReasonUnavailable)
+	case !m.mine(p.account):
 		m.closeAsked(p, stanza.ReasonInternal)
 	case a == nil:
 		m.closeAsked(p, stanza.ReasonUnknownAccount)

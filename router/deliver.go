@@ -112,8 +112,7 @@ func (m *dirShard) recipient(gw *gateway, e *link.Envelope, to stanza.Account) *
 	}
 	a, err := m.directory.account(to)
 	if err != nil {
-		m.log.Error("read account", "group", m.name, "err", err)
-		m.refuse(gw, e, stanza.ReasonInternal)
+		m.refuse(gw, e, stanza.ReasonUnavailable) // the group is stopped
 		return nil
 	}
 	if a == nil || len(a.devices) == 0 {
@@ -129,7 +128,7 @@ func (m *dirShard) recipient(gw *gateway, e *link.Envelope, to stanza.Account) *
 func (m *dirShard) finishUnknown(p *pending) {
 	reason := stanza.ReasonUnknownAccount
 	if a, err := m.directory.account(p.about); err != nil {
-		reason = stanza.ReasonInternal
+		reason = stanza.ReasonUnavailable
 	} else if a != nil && len(a.devices) > 0 {
 		reason = stanza.ReasonRetry
 	}

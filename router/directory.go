@@ -3,6 +3,7 @@ package router
 import (
 	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/cespare/xxhash/v2"
@@ -28,7 +29,7 @@ type directory struct {
 	cache         *accountCache
 	accounts      uint64 // created here so far: the counter of the last one
 	factsKnown    bool
-	fail          func(error) // stops the host, as shard.Host.Fail: nothing more is folded, flushed or answered as committed
+	fail          func(error) // stops the group, as shard.Host.StopGroup: nothing more is folded, flushed or answered as committed
 }
 
 // result is what apply returns to the proposer. reason is 0 when the command took effect or was in effect already.
@@ -71,15 +72,18 @@ func (d *directory) load() error {
 	return nil
 }
 
+// errFacts says that the data are of another cluster than the configuration.
+var errFacts = errors.New("directory: wrong facts")
+
 func (d *directory) checkFacts(shards int, cluster []byte) error {
 	if shards != d.shards || string(cluster) != d.cluster {
-		return fmt.Errorf("directory: the data belong to cluster %q with %d shards, configured are %q and %d", cluster, shards, d.cluster, d.shards)
+		return fmt.Errorf("%w: the data belong to cluster %q with %d shards, configured are %q and %d", errFacts, cluster, shards, d.cluster, d.shards)
 	}
 	return nil
 }
 
 // apply folds one entry of the log, stamped by the leader, into the records. One that does not decode changes nothing and stops the
-// host: to skip it would be to lose what other replicas, or a newer version, make of it.
+// group: to skip it would be to lose what other replicas, or a newer version, make of it.
 func (d *directory) apply(e shard.Entry) result {
 	c, err := decodeCommand(e.Cmd)
 	if err != nil {
@@ -119,11 +123,18 @@ func (d *directory) applyFacts(c *command) result {
 	return result{}
 }
 
-// giveUp stops the host when an entry cannot be applied: going on would fold it differently from the other replicas, and no answer
+// giveUp stops the group when an entry cannot be applied: going on would fold it differently from the other replicas, and no answer
 // is right. The log has the entry; the next start applies it again.
 func (d *directory) giveUp(err error) result {
 	d.fail(err)
 	return result{reason: stanza.ReasonInternal}
+}
+
+// unreadable stops the group because of a record that cannot be read or decoded, whoever asked for it, and returns err: who asked has
+// no answer to give but that another leader may have one.
+func (d *directory) unreadable(err error) error {
+	d.fail(err)
+	return err
 }
 
 func (d *directory) applyRegister(c *command) result {
@@ -266,14 +277,14 @@ func (d *directory) account(a stanza.Account) (*accountRecord, error) {
 func (d *directory) readAccount(a stanza.Account) (*accountRecord, error) {
 	v, ok, err := d.records.Get(accountKey(a))
 	if err != nil {
-		return nil, fmt.Errorf("directory: account: %w", err)
+		return nil, d.unreadable(fmt.Errorf("directory: account %d: %w", a, err))
 	}
 	if !ok {
 		return nil, nil
 	}
 	r, err := decodeAccount(v)
 	if err != nil {
-		return nil, fmt.Errorf("directory: %w", err)
+		return nil, d.unreadable(fmt.Errorf("directory: account %d: %w", a, err))
 	}
 	d.cache.put(a, r)
 	return r, nil
@@ -288,7 +299,7 @@ func (d *directory) save(number stanza.Account, a *accountRecord) {
 func (d *directory) owner(handle []byte) (stanza.Account, error) {
 	v, ok, err := d.records.Get(handleKey(handle))
 	if err != nil {
-		return 0, fmt.Errorf("directory: handle: %w", err)
+		return 0, d.unreadable(fmt.Errorf("directory: handle: %w", err))
 	}
 	if !ok {
 		return 0, nil
@@ -296,25 +307,33 @@ func (d *directory) owner(handle []byte) (stanza.Account, error) {
 	r := reader{b: v}
 	owner := r.account()
 	if r.bad || owner == 0 || len(r.b) != 0 {
-		return 0, fmt.Errorf("directory: handle: %w", errRecord)
+		return 0, d.unreadable(fmt.Errorf("directory: handle: %w", errRecord))
 	}
 	return owner, nil
 }
 
 // drops calls f for up to limit unlinked devices whose queues are still to be dropped; more says that there are others.
 func (d *directory) drops(limit int, f func(stanza.Account, stanza.Device)) (more bool, err error) {
+	bad := false
 	err = d.records.Scan([]byte{prefixDrop}, []byte{prefixDrop + 1}, func(k, _ []byte) bool {
 		if limit == 0 {
 			more = true
 			return false
 		}
-		if a, dev, ok := parseDropKey(k); ok {
+		a, dev, ok := parseDropKey(k)
+		if bad = !ok; ok {
 			f(a, dev)
 			limit--
 		}
-		return true
+		return ok
 	})
-	return more, err
+	if bad {
+		err = errRecord
+	}
+	if err != nil {
+		return false, d.unreadable(fmt.Errorf("directory: unlinked devices: %w", err))
+	}
+	return more, nil
 }
 
 // hash is a hash of every record in the order of keys: equal for equal logs.

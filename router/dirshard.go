@@ -114,7 +114,7 @@ func (m *dirShard) Flush(b *shard.Batch) error {
 // Dirty returns how much Flush would write.
 func (m *dirShard) Dirty() int { return m.overlay.Size() }
 
-// Hash hashes all records. It is 0 when they cannot be read, and the host stops then.
+// Hash hashes all records. It is 0 when they cannot be read, and the group stops then.
 func (m *dirShard) Hash() uint64 {
 	h, err := m.directory.hash()
 	if err != nil {

@@ -48,9 +48,6 @@ func (m *dirShard) tickDrops() {
 	d := &m.drops
 	if len(d.due) == 0 && d.more {
 		more, err := m.directory.drops(maxDrops, func(a stanza.Account, dev stanza.Device) { d.due[keyOf(a, dev)] = drop{} })
-		if err != nil {
-			m.log.Error("scan drops", "group", m.name, "err", err)
-		}
 		d.more = more || err != nil
 		m.countDrops()
 	}

@@ -133,6 +133,8 @@ type harness struct {
 	m  *dirShard
 	g  *fakeGroup
 	at time.Time
+
+	failure error // what stopped the group
 }
 
 const (
@@ -160,6 +162,7 @@ func (h *harness) boot(cfg Config, records memRecords) {
 	}
 	m := newDirShard(cfg, testShard, testShards, "test", h.at, slog.New(slog.DiscardHandler), newMetrics(nil))
 	m.directory.records = records
+	m.directory.fail = func(err error) { h.failure = err }
 	if err := m.directory.load(); err != nil {
 		h.t.Fatal(err)
 	}

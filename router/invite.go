@@ -71,5 +71,8 @@ func (d *directory) hasInvites() (some bool, err error) {
 		some = true
 		return false
 	})
-	return some, err
+	if err != nil {
+		return false, d.unreadable(fmt.Errorf("directory: invites: %w", err))
+	}
+	return some, nil
 }

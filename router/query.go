@@ -68,8 +68,7 @@ func (m *dirShard) answerLookup(p *pending, verified bool) {
 	a, err := m.lookedUpAccount(p)
 	switch {
 	case err != nil:
-		m.log.Error("look up", "group", m.name, "err", err)
-		m.queryError(p, stanza.ReasonInternal, 0)
+		m.queryError(p, stanza.ReasonUnavailable, m.retryAfter)
 	case a == nil && !verified:
 		m.verify(p)
 	case a == nil:

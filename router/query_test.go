@@ -240,21 +240,43 @@ func (failingRecords) Scan(_, _ []byte, _ func(k, v []byte) bool) error {
 	return errors.New("unreadable")
 }
 
-// A scan for drops that failed is repeated.
-func TestDropsAfterFailedScan(t *testing.T) {
+// TestUnreadableStopsGroup: whoever asks for a record that cannot be read stops the group, and is told to try again.
+func TestUnreadableStopsGroup(t *testing.T) {
+	for name, spoil := range map[string]func(memRecords){
+		"account": func(m memRecords) {
+			for k := range m {
+				if k[0] == prefixAccount {
+					m[k] = []byte{9}
+				}
+			}
+		},
+		"handle": func(m memRecords) {
+			for k := range m {
+				if k[0] == prefixHandle {
+					m[k] = []byte{0xff}
+				}
+			}
+		},
+	} {
+		h, s, _, _, bob := pair(t, nil)
+		spoil(h.m.directory.records.(memRecords))
+		h.m.directory.cache = newAccountCache(16)
+		e := h.queryError(h.query(s, bob, stanza.Query{ID: 3, Op: stanza.OpLookup, Handle: []byte(handleIn("ann"))}))
+		if e.Reason != stanza.ReasonUnavailable || e.RetryAfter == 0 {
+			t.Errorf("%s: %v after %d", name, e.Reason, e.RetryAfter)
+		}
+		if !errors.Is(h.failure, errRecord) {
+			t.Errorf("%s: stopped with %v", name, h.failure)
+		}
+	}
+	// The leader's own scans.
 	h, s, _, ann, _ := pair(t, nil)
 	h.query(s, ann, stanza.Query{ID: 3, Op: stanza.OpUnlink, Device: ann.device})
 	h.m.Follow()
-	records := h.m.directory.records.(memRecords)
-	h.m.directory.records = failingRecords{records}
+	h.m.directory.records = failingRecords{h.m.directory.records.(memRecords)}
 	h.m.Lead(2)
 	h.tick(h.m.cfg.DropRetry.D())
-	h.m.directory.records = records
-	q := h.up(link.RoleOffline, 99, 2)
-	h.send(q, link.Envelope{Kind: link.KindHello, Group: h.m.queue, Term: 9})
-	q.got = nil
-	h.tick(h.m.cfg.DropRetry.D())
-	if e := q.take(t, link.KindDropQueue); e.Account != ann.account {
-		t.Errorf("%+v", e)
+	if h.failure == nil {
+		t.Error("queues to drop that cannot be read stop nothing")
 	}
 }

@@ -108,8 +108,7 @@ func (m *dirShard) tickInvites() {
 	m.proposeFacts() // in case the first attempt did not get into the log
 	some, err := m.directory.hasInvites()
 	if err != nil {
-		m.log.Error("scan invites", "group", m.name, "err", err)
-		return
+		return // the group is stopped
 	}
 	if until := m.group.Stamp() - inviteMemory.Milliseconds(); some && until > 0 {
 		m.propose(&command{op: opInviteExpire, until: until}, nil)

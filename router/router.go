@@ -103,7 +103,7 @@ func (r *Router) openGroups(metrics *routerMetrics) error {
 		wg.Go(func() { r.hosted[i], errs[i] = r.openGroup(n, metrics) })
 	}
 	wg.Wait()
-	if err := errors.Join(errs...); err != nil {
+	if err := shard.Brief(errs); err != nil {
 		return errors.Join(err, r.closeGroups())
 	}
 	for _, h := range r.hosted {
@@ -114,7 +114,13 @@ func (r *Router) openGroups(metrics *routerMetrics) error {
 
 func (r *Router) openGroup(n int, counts *routerMetrics) (*hosted, error) {
 	m := newDirShard(r.cfg, n, r.deps.Shards, r.deps.Cluster, r.deps.Clock(), r.log, counts)
-	m.directory.fail = func(err error) { r.deps.Host.Fail(m.errGroup("apply", err)) }
+	m.directory.fail = func(err error) {
+		if errors.Is(err, errFacts) { // the configuration is wrong: so it is for every group
+			r.deps.Host.Fail(m.errGroup("apply", err))
+			return
+		}
+		r.deps.Host.StopGroup(m.id, m.errGroup("read", err))
+	}
 	g, err := shard.Open(r.deps.Host, m.id, m)
 	if err != nil {
 		return nil, m.errGroup("open", err)
@@ -143,8 +149,8 @@ func (r *Router) closeGroups() error {
 // Endpoint is the router's connection point: gateways and offlines are connected to it.
 func (r *Router) Endpoint() *link.Endpoint { return r.endpoint }
 
-// Run runs until ctx ends, then closes the groups and returns nil. Data that cannot be read, or turn out to belong to another
-// cluster, stop the host: shard.Host.Failed.
+// Run runs until ctx ends, then closes the groups and returns nil. Data that cannot be read stop their group, data that turn out to
+// belong to another cluster the host: shard.Host.Failed.
 func (r *Router) Run(ctx context.Context) error {
 	<-ctx.Done()
 	return r.closeGroups()
@@ -233,10 +239,14 @@ func (r *Router) Turned() []Turn {
 	return turns
 }
 
-// Ready reports whether every group here knows its leader, else which does not.
+// Ready reports whether every group here knows its leader, else which does not: first what was stopped, since that does not pass.
 func (r *Router) Ready() (ok bool, why string) {
 	known := map[stanza.Group]bool{}
-	for _, s := range r.deps.Host.Status() {
+	all := r.deps.Host.Status()
+	if why := shard.Stopped(all); why != "" {
+		return false, why
+	}
+	for _, s := range all {
 		known[s.Group] = s.Leading || s.LeaderID != ""
 	}
 	for _, h := range r.hosted {

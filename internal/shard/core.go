@@ -31,6 +31,7 @@ type core struct {
 	metrics groupMetrics
 	nonce   uint64 // marks this opening's packs in the log
 	scrubs  scrubs
+	halt    halt
 
 	// FSM goroutine -> shard goroutine.
 	applies   chan []*raft.Log
@@ -94,7 +95,7 @@ func newCore(h *Host, g stanza.Group) (*core, error) {
 		stable:  &stableStore{db: h.log, g: g, sync: h.writeOptions()},
 		applies: make(chan []*raft.Log), applied: make(chan struct{}), flushes: make(chan flushReq),
 		notify: make(chan bool), submit: make(chan submission, inFlight), futures: make(chan pendingFuture, 4*inFlight),
-		wake: make(chan struct{}, 1), quit: make(chan struct{}), dead: make(chan struct{}),
+		halt: halt{done: make(chan struct{})}, wake: make(chan struct{}, 1), quit: make(chan struct{}), dead: make(chan struct{}),
 		metrics: h.metrics.group(g),
 	}
 	var seed [8]byte
@@ -229,6 +230,7 @@ func (c *core) status() GroupStatus {
 		Group: c.id, Term: c.raft.CurrentTerm(), Applied: c.appliedAt.Load(), Flushed: c.flushedAt.Load(),
 		Snapshot: c.snaps.index.Load(), Scrubbed: time.UnixMilli(c.scrubs.done.Load()), Turned: time.Unix(0, c.turned.Load()),
 	}
+	s.Stopped = c.stopped()
 	s.Leading = c.term.Load() != 0
 	_, id := c.raft.LeaderWithID()
 	s.LeaderID = string(id)

@@ -36,14 +36,17 @@
 //
 // # Failure
 //
-// A database error that Pebble cannot recover from, a malformed entry or a failed flush stops the host: every group follows, answers
-// what is in flight with Unknown, applies nothing more, and Host.Failed says why. The process is expected to exit.
+// Damage of one group, a malformed entry or a record that its machine cannot read, stops that group (StopGroup): it follows, answers
+// what is in flight with Unknown, applies nothing more, and its raft engine is shut down; the shard goroutine goes on, so that the
+// machine can say that it does not lead. A database error that Pebble cannot recover from, such as a failed write of the WAL or a
+// compaction that meets damage, stops the host: all groups end like that, and Host.Failed says why. The process is expected to exit.
 //
 // # Files
 //
 //	machine.go   Entry, Outcome, Machine: what a state machine implements
 //	config.go    HostConfig
 //	host.go      Host: databases, node id, failure, status
+//	damage.go    what cannot be trusted: StopGroup, reports
 //	disk.go      free space: Disk, its floor; ballast.go, fallocate_*.go: the ballast file
 //	reclaim.go   space given back while the disk is below its floor
 //	storage.go   Pebble options, logger, directories, shared flushes

@@ -28,8 +28,10 @@ func (f fsm) ApplyBatch(logs []*raft.Log) []any {
 	case c.applies <- logs:
 		select {
 		case <-c.applied:
+		case <-c.halt.done: // nobody is told that it was applied, and no snapshot covers it
 		case <-c.dead:
 		}
+	case <-c.halt.done:
 	case <-c.dead:
 	}
 	// Results reach proposers through Machine.Done; raft wants one response per log. The slice is raft's until the next call.

@@ -32,7 +32,8 @@ type Group[C, R any] struct {
 	leadSeq   uint64 // number of the lead pack in flight; 0: none
 	led       uint64 // term of the leadership announced to the machine; 0: none
 	started   bool   // core.raft may be used
-	broken    bool   // the host failed: nothing is accepted or applied any more
+	broken    bool   // the group or the host failed: nothing is accepted or applied any more
+	ended     bool   // raft was shut down because the group failed
 	closing   bool
 	settled   bool // idle is closed
 	snapping  bool
@@ -52,6 +53,7 @@ func Open[C, R any](h *Host, g stanza.Group, m Machine[C, R]) (*Group[C, R], err
 	}
 	x, err := open(h, g, m)
 	if err != nil {
+		h.leave(g)
 		h.opened(g, nil)
 		return nil, err
 	}
@@ -62,28 +64,29 @@ func Open[C, R any](h *Host, g stanza.Group, m Machine[C, R]) (*Group[C, R], err
 func open[C, R any](h *Host, g stanza.Group, m Machine[C, R]) (*Group[C, R], error) {
 	c, err := newCore(h, g)
 	if err != nil {
-		return nil, err
+		return nil, h.report("log", err)
 	}
 	x := &Group[C, R]{core: c, m: m, idle: make(chan struct{}), lazyTimer: time.NewTimer(time.Hour)}
 	x.stamps = stamper{wall: h.cfg.Clock, mono: h.cfg.Monotonic}
 	if x.flushed, x.lastStamp, err = c.tables.applied(); err != nil {
-		return nil, fmt.Errorf("shard: opening %s: %w", g, err)
+		return nil, h.report("state", fmt.Errorf("shard: opening %s: %w", g, err))
 	}
 	fresh, err := c.checkState(x.flushed)
 	if err != nil {
-		return nil, err
+		return nil, h.report("", err)
 	}
 	x.at = x.flushed
 	x.publish()
 	loaded := make(chan error, 1)
+	h.enter(c)
 	go x.run(loaded)
 	if err := <-loaded; err != nil {
-		return nil, fmt.Errorf("shard: loading %s: %w", g, err)
+		return nil, h.report("state", fmt.Errorf("shard: loading %s: %w", g, err))
 	}
 	if err := c.startRaft(fresh); err != nil {
 		close(c.quit)
 		<-c.dead
-		return nil, err
+		return nil, h.report("log", err)
 	}
 	return x, nil
 }
@@ -182,6 +185,9 @@ func (g *Group[C, R]) Snapshot(ctx context.Context) error {
 
 // snapshot waits for raft's snapshot; nothing new is a success.
 func (c *core) snapshot() error {
+	if c.halt.down.Load() {
+		return errClosed
+	}
 	err := c.raft.Snapshot().Error()
 	if errors.Is(err, raft.ErrNothingNewToSnapshot) {
 		return nil
@@ -251,6 +257,7 @@ func (g *Group[C, R]) close() error {
 	<-g.dead
 	close(g.submit)
 	g.host.metrics.drop(g.id)
+	g.host.leave(g.id)
 	if err != nil {
 		return err
 	}

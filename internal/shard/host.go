@@ -36,6 +36,7 @@ type Host struct {
 
 	mu      sync.Mutex
 	groups  map[stanza.Group]hosted // nil: being opened
+	cores   map[stanza.Group]*core  // of the groups whose goroutines run
 	closed  bool
 	opening sync.WaitGroup
 
@@ -61,7 +62,7 @@ func OpenHost(cfg HostConfig) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Host{cfg: cfg, failed: make(chan error, 1), failing: make(chan struct{}), groups: map[stanza.Group]hosted{},
+	h := &Host{cfg: cfg, failed: make(chan error, 1), failing: make(chan struct{}), groups: map[stanza.Group]hosted{}, cores: map[stanza.Group]*core{},
 		closing: make(chan struct{}), scrubbed: make(chan struct{})}
 	if h.metrics, err = newMetricVecs(cfg.Registerer); err != nil {
 		return nil, err
@@ -129,8 +130,8 @@ func (h *Host) writeOptions() *pebble.WriteOptions {
 // acknowledges anything; the process should report the error and exit, since a database may be stuck.
 func (h *Host) Failed() <-chan error { return h.failed }
 
-// Fail stops the host with err, as a failure of its disk does. It is for machines that cannot go on: an Apply that could not read
-// its tables calls it, and its result and those after it are not delivered. Safe for concurrent use; the first error counts.
+// Fail stops the host with err, as a failure of its disk does: for what concerns every group, such as data of another cluster. What
+// concerns one is for StopGroup. Safe for concurrent use; the first error counts.
 func (h *Host) Fail(err error) {
 	h.failOnce.Do(func() {
 		h.down.Store(true)
@@ -226,6 +227,7 @@ type GroupStatus struct {
 	Snapshot uint64    // index of the newest raft snapshot
 	Scrubbed time.Time // when the last complete scrub took its snapshot, or when the group was opened for the first time
 	Turned   time.Time
+	Stopped  string // why the group was stopped, see StopGroup; empty: it was not
 }
 
 // open returns the open groups.

@@ -207,19 +207,6 @@ func TestDiskFailureStopsTheHost(t *testing.T) {
 	}
 }
 
-func TestMalformedEntryStopsTheHost(t *testing.T) {
-	h := openHost(t, testConfig(vfs.NewMem()))
-	m := newToy()
-	g := openToy(t, h, 1, m)
-	g.raft.Apply([]byte("not a pack"), 0)
-	if err := <-h.Failed(); !errors.Is(err, ErrPack) {
-		t.Fatal(err)
-	}
-	if err := h.Close(); err == nil {
-		t.Fatal("Close does not mention the failure")
-	}
-}
-
 func TestNoGoroutineIsLeft(t *testing.T) {
 	before := runtime.NumGoroutine()
 	h, err := OpenHost(testConfig(vfs.NewMem()))
@@ -275,47 +262,4 @@ func TestMetricsOfTwoHosts(t *testing.T) {
 	if len(want) != 0 {
 		t.Errorf("missing: %v", want)
 	}
-}
-
-// failingToy gives up at one command, as a machine does that cannot read its tables.
-type failingToy struct {
-	*toy
-	h *Host
-}
-
-func (m failingToy) Apply(e Entry) uint64 {
-	if string(e.Cmd) == "bad" {
-		m.h.Fail(errRefused)
-	}
-	return m.toy.Apply(e)
-}
-
-func TestMachineCanStopTheHost(t *testing.T) {
-	fs := vfs.NewMem()
-	h := openHost(t, testConfig(fs))
-	m := newToy()
-	g, err := Open[int, uint64](h, 1, failingToy{m, h})
-	if err != nil {
-		t.Fatal(err)
-	}
-	awaitLead(t, m)
-	onShard(t, g, func() {
-		for i, c := range []string{"a", "b", "bad", "c"} {
-			g.Propose([]byte(c), i)
-		}
-	})
-	if err := <-h.Failed(); !errors.Is(err, errRefused) {
-		t.Fatal(err)
-	}
-	waitFor(t, g, func() bool { return len(m.results()) == 4 })
-	for i, r := range m.results() {
-		if want := []Outcome{Committed, Committed, Unknown, Unknown}[i]; r.out != want || r.ctx != i {
-			t.Errorf("answer %d: %+v", i, r)
-		}
-	}
-	onShard(t, g, func() {
-		if g.flushed != 0 || g.flush(0) == nil {
-			t.Error("flushed after a failure")
-		}
-	})
 }

@@ -19,17 +19,20 @@ func (g *Group[C, R]) run(loaded chan<- error) {
 	tick := time.NewTicker(g.host.cfg.Tick)
 	defer tick.Stop()
 	defer g.lazyTimer.Stop()
-	failing := g.host.failing
+	failing, halted := g.host.failing, g.halt.done
 	applies := g.applies
 	for {
 		select {
 		case logs := <-applies:
 			g.apply(logs)
 			if g.broken {
-				applies = nil // the FSM waits until the group is closed: nothing is skipped
+				applies = nil // the FSM waits until the group or its raft is closed: nothing is skipped
 				break
 			}
-			g.applied <- struct{}{}
+			select {
+			case g.applied <- struct{}{}:
+			case <-g.halt.done:
+			}
 		case req := <-g.flushes:
 			req.done <- g.flush(req.index)
 		case lead := <-g.notify:
@@ -41,6 +44,9 @@ func (g *Group[C, R]) run(loaded chan<- error) {
 		case <-g.lazyTimer.C:
 		case <-failing:
 			failing, applies = nil, nil
+			g.stop()
+		case <-halted:
+			halted, applies = nil, nil
 			g.stop()
 		case <-g.quit:
 			g.finish()
@@ -63,6 +69,10 @@ func (g *Group[C, R]) afterTurn() {
 	g.startVerify()
 	g.checkFlush()
 	g.publish()
+	if g.halt.down.Load() && g.started && !g.ended {
+		g.ended = true // an engine without a machine would only hold elections
+		g.wg.Go(func() { _ = g.raft.Shutdown().Error() })
+	}
 	if g.closing && !g.settled && g.props.inFlight == 0 && g.verifying == nil {
 		g.settled = true
 		close(g.idle)
@@ -100,6 +110,10 @@ func (g *Group[C, R]) takeMail() {
 
 // apply folds committed entries into the machine.
 func (g *Group[C, R]) apply(logs []*raft.Log) {
+	if g.halted() {
+		g.stop()
+		return
+	}
 	for _, l := range logs {
 		if l.Index <= g.at {
 			continue // covered by F at open
@@ -107,11 +121,11 @@ func (g *Group[C, R]) apply(logs []*raft.Log) {
 		if l.Type == raft.LogCommand {
 			p, err := decodePack(l.Data)
 			if err != nil {
-				g.host.Fail(fmt.Errorf("shard: entry %d of %s: %w", l.Index, g.id, err))
+				g.stopGroup(fmt.Errorf("shard: entry %d of %s: %w", l.Index, g.id, err))
 				g.stop()
 				return
 			}
-			if g.applyPack(&p, l); g.host.down.Load() {
+			if g.applyPack(&p, l); g.halted() {
 				g.stop() // the machine, or something else, gave up: nothing more is folded, flushed or answered as committed
 				return
 			}
@@ -134,7 +148,7 @@ func (g *Group[C, R]) applyPack(p *pack, l *raft.Log) {
 		e.Seq = i
 		e.Cmd, rest, _ = nextCommand(rest) // checked by decodePack
 		r := g.m.Apply(e)
-		if g.host.down.Load() {
+		if g.halted() {
 			g.loseRest(own, i)
 			return
 		}
@@ -188,7 +202,7 @@ func (g *Group[C, R]) checkFlush() {
 // flush writes the machine's changes and F in one batch. least is an index that is known to be applied, though the machine may
 // have seen none that high: raft's own entries are not handed to it.
 func (g *Group[C, R]) flush(least uint64) error {
-	if g.broken {
+	if g.broken || g.halted() {
 		return errClosed
 	}
 	g.at = max(g.at, least)
@@ -197,14 +211,17 @@ func (g *Group[C, R]) flush(least uint64) error {
 	}
 	b := g.tables.Ahead()
 	b.flush = true
-	err := g.m.Flush(b)
-	if err == nil {
-		b.setApplied(g.at, g.lastStamp)
-		err = b.commit()
-	}
-	if err != nil {
+	if err := g.m.Flush(b); err != nil {
+		b.b.Close()
 		err = fmt.Errorf("shard: flushing %s: %w", g.id, err)
-		g.host.Fail(err) // the machine counts as flushed what is not in the tables
+		g.stopGroup(err) // the machine counts as flushed what is not in the tables
+		g.stop()
+		return err
+	}
+	b.setApplied(g.at, g.lastStamp)
+	if err := b.commit(); err != nil {
+		err = fmt.Errorf("shard: flushing %s: %w", g.id, err)
+		g.host.Fail(err)
 		g.stop()
 		return err
 	}
@@ -213,7 +230,7 @@ func (g *Group[C, R]) flush(least uint64) error {
 	return nil
 }
 
-// stop ends the group's service after a failure of the host.
+// stop ends the group's service after a failure of its own or of the host.
 func (g *Group[C, R]) stop() {
 	if g.broken {
 		return

@@ -41,7 +41,7 @@ type Machine[C, R any] interface {
 	// that carry an index above it were written ahead and must be ignored: their entries will be applied again.
 	Load(t Tables, applied uint64) error
 	// Apply folds one committed command into the state. It reads no clock, no randomness and no map order, and does no I/O
-	// except reading the tables; if that fails it calls Host.Fail, and its result is not used.
+	// except reading the tables; if that fails it calls Host.StopGroup, and its result is not used.
 	Apply(e Entry) R
 	// Done reports the outcome of a command that this process proposed since it opened the group: exactly once for each, in
 	// the order of proposing, directly after its Apply if committed. r is zero unless o is Committed. It may propose. It may come

@@ -12,6 +12,7 @@ import (
 type metricVecs struct {
 	latency, packs               *prometheus.HistogramVec
 	leader, term, applied, last  *prometheus.GaugeVec
+	stopped                      *prometheus.GaugeVec
 	pending, inFlight            *prometheus.GaugeVec
 	flushes, snapshots, outcomes *prometheus.CounterVec
 	scrubs                       *prometheus.CounterVec
@@ -35,6 +36,7 @@ func newMetricVecs(r prometheus.Registerer) (*metricVecs, error) {
 		term:      gauge("term", "Raft term."),
 		applied:   gauge("applied_index", "Index of the last entry applied."),
 		last:      gauge("last_index", "Index of the last entry in the log."),
+		stopped:   gauge("stopped", "1 if the group was stopped because of damaged data."),
 		pending:   gauge("pending_bytes", "Bytes proposed and not yet answered."),
 		inFlight:  gauge("packs_in_flight", "Packs submitted to raft and not yet applied."),
 		flushes:   counter("flushes_total", "Flushes of a machine's changes to tables.", "group"),
@@ -47,7 +49,7 @@ func newMetricVecs(r prometheus.Registerer) (*metricVecs, error) {
 	if r == nil {
 		return v, nil
 	}
-	err := errors.Join(register(r, &v.latency), register(r, &v.packs), register(r, &v.leader), register(r, &v.term),
+	err := errors.Join(register(r, &v.stopped), register(r, &v.latency), register(r, &v.packs), register(r, &v.leader), register(r, &v.term),
 		register(r, &v.applied), register(r, &v.last), register(r, &v.pending), register(r, &v.inFlight),
 		register(r, &v.flushes), register(r, &v.snapshots), register(r, &v.outcomes), register(r, &v.scrubs), register(r, &v.scrubAge))
 	if err != nil {
@@ -73,7 +75,7 @@ func register[T prometheus.Collector](r prometheus.Registerer, c *T) error {
 type groupMetrics struct {
 	latency, packs              prometheus.Observer
 	leader, term, applied, last prometheus.Gauge
-	pending, inFlight           prometheus.Gauge
+	stopped, pending, inFlight  prometheus.Gauge
 	flushes                     prometheus.Counter
 	snapshotOK, snapshotFailed  prometheus.Counter
 	scrubOK, scrubFailed        prometheus.Counter
@@ -86,7 +88,7 @@ func (v *metricVecs) group(g stanza.Group) groupMetrics {
 		latency: v.latency.WithLabelValues(name), packs: v.packs.WithLabelValues(name),
 		leader: v.leader.WithLabelValues(name), term: v.term.WithLabelValues(name),
 		applied: v.applied.WithLabelValues(name), last: v.last.WithLabelValues(name),
-		pending: v.pending.WithLabelValues(name), inFlight: v.inFlight.WithLabelValues(name),
+		stopped: v.stopped.WithLabelValues(name), pending: v.pending.WithLabelValues(name), inFlight: v.inFlight.WithLabelValues(name),
 		flushes:    v.flushes.WithLabelValues(name),
 		snapshotOK: v.snapshots.WithLabelValues(name, "ok"), snapshotFailed: v.snapshots.WithLabelValues(name, "failed"),
 		scrubOK: v.scrubs.WithLabelValues(name, "ok"), scrubFailed: v.scrubs.WithLabelValues(name, "failed"),
@@ -96,7 +98,7 @@ func (v *metricVecs) group(g stanza.Group) groupMetrics {
 
 // drop removes the gauges of a closed group, so that nothing looks alive that is not.
 func (v *metricVecs) drop(g stanza.Group) {
-	for _, vec := range []*prometheus.GaugeVec{v.leader, v.term, v.applied, v.last, v.pending, v.inFlight} {
+	for _, vec := range []*prometheus.GaugeVec{v.stopped, v.leader, v.term, v.applied, v.last, v.pending, v.inFlight} {
 		vec.DeleteLabelValues(g.String())
 	}
 }

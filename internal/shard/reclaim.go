@@ -32,7 +32,7 @@ func (h *Host) reclaimIfLow() {
 	if applied == h.reclaims.applied {
 		return
 	}
-	if err := h.reclaim(); err != nil && !errors.Is(err, errClosed) && !errors.Is(err, errBehind) {
+	if err := h.reclaim(); err != nil {
 		h.cfg.Logger.Warn("giving space back failed", "dir", h.cfg.Dir, "error", err)
 	}
 	h.reclaims = reclaimer{at: h.cfg.Monotonic(), applied: applied}
@@ -41,7 +41,7 @@ func (h *Host) reclaimIfLow() {
 // reclaim cuts the log of every group up to a fresh snapshot, and compacts what is deleted then where that is little.
 func (h *Host) reclaim() error {
 	for _, g := range h.open() {
-		if err := g.reclaim(); err != nil {
+		if err := g.reclaim(); err != nil && !errors.Is(err, errClosed) && !errors.Is(err, errBehind) {
 			return err
 		}
 	}
