@@ -83,7 +83,7 @@ func (l *loop) forward(s *session, id uint64, to stanza.Account, raw []byte) err
 	case len(raw) > l.g.maxMessage:
 		l.refuse(s, id, stanza.ReasonTooLarge, 0)
 		return nil
-	case !l.fits(s, size):
+	case !l.room(s, size):
 		if s.flags&flagWarned != 0 {
 			l.closeRetry(s, stanza.ReasonWindow)
 			return errEnded

@@ -277,6 +277,24 @@ func TestLostAnswers(t *testing.T) {
 	})
 }
 
+// TestHungAnswers: a client that resends while nothing is answered, by itself and because it was told to, keeps its session.
+func TestHungAnswers(t *testing.T) {
+	h := start(t, func(c *Config) { c.WindowIDs = 2 })
+	c := h.bind(5)
+	both := func() {
+		c.send(message(1, 9, "x"), message(2, 9, "x"))
+		h.router.skipTo(link.KindMessage)
+		h.router.skipTo(link.KindMessage)
+	}
+	both()
+	both()
+	h.advance(4 * time.Second) // the keepalive has not looked yet
+	both()
+	c.send(message(3, 9, "x"), message(4, 9, "x"))
+	c.send(message(5, 9, "x"))
+	c.wantRefusal(5, stanza.ReasonWindow) // more than twice the window at once is too much all the same
+}
+
 func TestMessageNotLeader(t *testing.T) {
 	h := start(t, nil)
 	c := h.bind(5)

@@ -11,7 +11,20 @@ func (l *loop) fits(s *session, bytes uint32) bool {
 	return int(s.inflight) < 2*l.g.cfg.WindowIDs && int(s.charged)+units(bytes) <= l.g.windowUnits
 }
 
-// charge counts a forwarded message as unanswered; fits was true.
+// stalled is how many seconds without an answer make resends the likely reason for a full window: less than the 5 s after which clients
+// send again, and nothing that a session with answers comes near.
+const stalled = 3
+
+// room is fits for a session that may be waiting for answers: what its client resends meanwhile, by itself and when it is told to, is
+// counted each time, and three of that are more than twice the window. Then the count begins anew.
+func (l *loop) room(s *session, bytes uint32) bool {
+	if !l.fits(s, bytes) && s.inflight > 0 && l.sec8()-s.answered >= stalled {
+		l.forgive(s)
+	}
+	return l.fits(s, bytes)
+}
+
+// charge counts a forwarded message as unanswered; room was true.
 func (l *loop) charge(s *session, bytes uint32) {
 	if s.inflight == 0 {
 		s.answered = l.sec8()

@@ -16,6 +16,10 @@ func (s *System) Metrics(role string) Metrics {
 	if status != 200 {
 		s.t.Fatalf("metrics of %s: %d %s", role, status, body)
 	}
+	return parseMetrics(body)
+}
+
+func parseMetrics(body string) Metrics {
 	m := Metrics{}
 	for sc := bufio.NewScanner(strings.NewReader(body)); sc.Scan(); {
 		line := sc.Text()

@@ -106,6 +106,7 @@ func (s *spread) config(name string) node.Config {
 	cfg := node.DefaultConfig()
 	cfg.Shards, cfg.Data = spreadShards, filepath.Join(s.dir, name)
 	cfg.Admin.Listen, cfg.Gateway.Listen = "127.0.0.1:0", "127.0.0.1:0"
+	cfg.Admin.TurnLimit = config.Duration(stopTime / 2) // less than a link stands still, more than a busy machine takes
 	cfg.Links.Credit = spreadCredit
 	cfg.Gateway.SourceEntries = 256 // gnet remembers every engine of a process, and with it the gateway, for good
 	cfg.Gateway.HandshakeRate, cfg.Gateway.HandshakeBurst = 1e5, 1e5
@@ -157,12 +158,17 @@ func (s *spread) get(name, path string) (int, string) {
 	return d.Get(name, path)
 }
 
-// metrics adds up a family over all nodes.
+// sum adds up a family over all nodes.
 func (s *spread) sum(family string) (sum float64) {
 	s.t.Helper()
-	for name, n := range s.nodes {
-		d := System{t: s.t, admin: map[string]string{name: n.AdminAddr().String()}}
-		sum += d.Metrics(name).Sum(family)
+	for name := range s.nodes {
+		Eventually(s.t, "metrics of "+name, func() bool {
+			status, body := s.get(name, "/metrics")
+			if status == 200 {
+				sum += parseMetrics(body).Sum(family)
+			}
+			return status == 200
+		})
 	}
 	return sum
 }
