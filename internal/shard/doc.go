@@ -20,6 +20,9 @@
 // raft's FSM goroutine hands each batch of committed entries to the shard goroutine and waits until it is applied. So who waits for
 // whom is: submitter -> raft main -> FSM -> shard goroutine -> nobody. Other goroutines reach the shard goroutine by Wake and Call.
 //
+// Per host there is the scrubber, which removes from the files what groups have deleted, one group after the other, by the clock
+// alone. It waits for snapshots, flushes and compactions; nobody waits for it but a group or host that closes.
+//
 // # Applied index and restart
 //
 // F is the index up to which the tables are complete; it is written, with the last stamp, in the last batch of each flush. Batches

@@ -169,7 +169,7 @@ func TestScrub(t *testing.T) {
 }
 
 func testScrub(t *testing.T, fs vfs.FS, dir string) {
-	const groups, count = 4, 2000
+	const groups, count, batch = 4, 800, 20
 	clock := newHandClock()
 	cfg := testConfig(fs)
 	cfg.Dir, cfg.Clock, cfg.Tick = dir, clock.now, time.Millisecond
@@ -180,9 +180,9 @@ func testScrub(t *testing.T, fs vfs.FS, dir string) {
 	for i := range groups {
 		all := texts(rng, count)
 		gone[i], kept[i] = all[:count/2], all[count/2:]
-		for j := 0; j < count; j += 40 {
+		for j := 0; j < count; j += batch {
 			var cmds [][]byte
-			for _, x := range all[j : j+40] {
+			for _, x := range all[j : j+batch] {
 				cmds = append(cmds, append(bytes.Clone(x.key), x.val...))
 			}
 			a.do(i, cmds...)
@@ -192,8 +192,12 @@ func testScrub(t *testing.T, fs vfs.FS, dir string) {
 				t.Fatal(err)
 			}
 		}
-		for _, x := range gone[i] {
-			a.do(i, x.key)
+		for j := 0; j < count/2; j += batch {
+			var cmds [][]byte
+			for _, x := range gone[i][j : j+batch] {
+				cmds = append(cmds, x.key)
+			}
+			a.do(i, cmds...)
 		}
 	}
 	for i := range groups {
