@@ -77,7 +77,7 @@ func otherDevice(data, dir string) (bool, error) {
 
 func deviceOf(info fs.FileInfo) uint64 {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		return uint64(st.Dev)
+		return st.Dev
 	}
 	return 0
 }

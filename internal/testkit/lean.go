@@ -133,7 +133,10 @@ func (d *Lean) dial() error {
 	if err != nil {
 		return err
 	}
-	nc.SetDeadline(d.site.ends)
+	if err := nc.SetDeadline(d.site.ends); err != nil {
+		nc.Close()
+		return err
+	}
 	d.Lock()
 	defer d.Unlock()
 	d.notLate()
