@@ -394,3 +394,19 @@ func (c *keptConn) Write(b []byte) (int, error) {
 	c.out = append(c.out, b...)
 	return len(b), nil
 }
+
+// TestWindowsThatCannotBeKept: messages are counted in units, so that a client within a narrow window of bytes and a wide one of ids
+// would be refused.
+func TestWindowsThatCannotBeKept(t *testing.T) {
+	for _, c := range []struct {
+		ids  int
+		size config.Size
+		ok   bool
+	}{{16, 64 << 10, true}, {17, 64 << 10, false}, {32, 256 << 10, true}, {100, 400 << 10, true}, {100, 399 << 10, false}} {
+		cfg := DefaultConfig()
+		cfg.WindowIDs, cfg.WindowBytes = c.ids, c.size
+		if faults := cfg.Validate(); (len(faults) == 0) != c.ok {
+			t.Errorf("%d ids, %v: %v", c.ids, c.size, faults)
+		}
+	}
+}

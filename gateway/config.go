@@ -66,7 +66,7 @@ type Config struct {
 	// WindowIDs is how many unanswered messages a client may have, 1-100, default 32, as the routers tell it in bound; twice that
 	// is enforced here.
 	WindowIDs int `toml:"window_ids"`
-	// WindowBytes is the same in bytes, 64KiB-504KiB, default 256KiB.
+	// WindowBytes is the same in bytes, 64KiB-504KiB and at least 4KiB for each of window_ids, default 256KiB.
 	WindowBytes config.Size `toml:"window_bytes"`
 	// MaxMessage is the longest message stanza, 1KiB-65518B, default 65518B: what a frame holds. A longer one is refused too_large.
 	MaxMessage config.Size `toml:"max_message"`
@@ -140,6 +140,7 @@ func (c Config) Validate() []error {
 	f.Count("lookup_burst", c.LookupBurst, 1, math.MaxUint8)
 	f.Count("window_ids", c.WindowIDs, 1, 100)
 	f.Size("window_bytes", c.WindowBytes, 64<<10, 504<<10)
+	f.Check(c.WindowBytes.Int() >= c.WindowIDs*chargeUnit, "window_bytes", "want at least 4KiB for each of window_ids, in which messages are counted")
 	f.Size("max_message", c.MaxMessage, 1<<10, stanza.MaxStanza)
 	f.Span("answer_timeout", c.AnswerTimeout, time.Second, time.Minute)
 	f.Size("outbound_cap", c.OutboundCap, 64<<10, 64<<20)

@@ -50,7 +50,7 @@ func TestWindow(t *testing.T) {
 }
 
 func TestWindowBytes(t *testing.T) {
-	h := start(t, func(c *Config) { c.WindowBytes = 64 << 10 })
+	h := start(t, func(c *Config) { c.WindowIDs, c.WindowBytes = 16, 64<<10 })
 	c := h.bind(5)
 	big := string(make([]byte, 40<<10))
 	for id := uint64(1); id <= 3; id++ {

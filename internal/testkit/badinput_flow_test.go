@@ -16,9 +16,9 @@ import (
 func flowCases() []badCase {
 	return []badCase{
 		{name: "more than twice the window", bound: true, seen: inRefusal, event: refusedBy("gateway", stanza.ReasonWindow), also: []event{left},
-			drops: true, do: func(b *bad) error { return b.pour(65) }},
+			drops: true, do: func(b *bad) error { return b.pour(2*badWindow + 1) }},
 		{name: "more than twice the window, again", bound: true, seen: inClose, event: closed(stanza.ReasonWindow),
-			also: []event{left, refusedBy("gateway", stanza.ReasonWindow)}, drops: true, do: func(b *bad) error { return b.pour(66) }},
+			also: []event{left, refusedBy("gateway", stanza.ReasonWindow)}, drops: true, do: func(b *bad) error { return b.pour(2*badWindow + 2) }},
 		{name: "more bytes than twice the window", bound: true, seen: inRefusal, event: refusedBy("gateway", stanza.ReasonWindow), also: []event{left},
 			drops: true, do: (*bad).pourBytes},
 		{name: "a message before the one that it comes after", bound: true, seen: inRefusal, event: refusedByQueue(stanza.ReasonGap), also: []event{left},
@@ -44,14 +44,18 @@ func (b *bad) pour(n uint64) error {
 	return firstErr(err, func() error { return b.Say(all...) })
 }
 
-// pourBytes does so with few long ones: the window is counted in bytes too.
+// pourBytes does so with fewer and longer ones, in one frame: 15 count as 8 KiB each, 3 as 4 KiB, where 128 KiB may be unanswered.
 func (b *bad) pourBytes() error {
 	to, err := b.k.absent()
-	var frames []byte
-	for i := range uint64(33) { // of 16 KiB, where 512 KiB may be unanswered
-		frames = append(frames, b.Seal(message(firstID+i, max(firstID, firstID+i-1)*min(i, 1), to, 16<<10-64))...)
+	var all [][]byte
+	for i := range uint64(18) {
+		size := 4 << 10
+		if i >= 15 {
+			size = 0
+		}
+		all = append(all, message(firstID+i, max(firstID, firstID+i-1)*min(i, 1), to, size))
 	}
-	return firstErr(err, func() error { return b.write(frames) })
+	return firstErr(err, func() error { return b.Say(all...) })
 }
 
 // fillQueue sends one message more than a queue holds. The refusal names the device.

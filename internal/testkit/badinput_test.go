@@ -108,7 +108,12 @@ max_message = "16KiB"
 lookup_burst = 5
 lookup_rate = 1
 outbound_cap = "64KiB"
+window_ids = 16
+window_bytes = "64KiB"
 `
+
+// badWindow is the window in messages, small enough for one frame to hold more than twice of it: no answer can come in between.
+const badWindow = 16
 
 // TestBadInput does everything wrong that a client can do, one thing after the other, beside a crowd. Each thing has the reason that the
 // table says in the place that the table says, is one line in the log and one count of that reason, and of no other. The crowd goes on
@@ -116,7 +121,8 @@ outbound_cap = "64KiB"
 func TestBadInput(t *testing.T) {
 	k := &badTable{secret: map[string]bool{marker: true}}
 	k.s = Start(t, Together, Settings{
-		Gateway: badGateway, Offline: "queue_entries = 64\n", Log: "level = \"debug\"\nclient_burst = 100000\n", LogLine: k.line,
+		Gateway: badGateway, Router: "window_ids = 16\nwindow_bytes = \"64KiB\"\n",
+		Offline: "queue_entries = 64\nwindow_entries = 16\nwindow_bytes = \"64KiB\"\n", Log: "level = \"debug\"\nclient_burst = 100000\n", LogLine: k.line,
 	})
 	k.crowd = k.s.NewCrowd(CrowdOptions{})
 	batches := [][]badCase{slowCases()} // which wait for deadlines, all at once
