@@ -391,6 +391,38 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
+// A host that closes between two scrubs, or within one, ends in order and loses nothing; the next life does the rest.
+func TestCloseDuringScrubs(t *testing.T) {
+	const groups = 4
+	clock := newHandClock()
+	cfg := testConfig(vfs.NewMem())
+	cfg.Clock, cfg.Tick = clock.now, time.Millisecond
+	for life := range 3 * groups {
+		a := openArchive(t, cfg, groups)
+		cfg.Bootstrap = false
+		for i := range groups {
+			if life > 0 && string(a.get(i, []byte("00000001"))) != fmt.Sprint("life ", life-1) {
+				t.Fatalf("life %d: group %d has %q", life, i, a.get(i, []byte("00000001")))
+			}
+			a.do(i, []byte(fmt.Sprint("00000001life ", life)))
+		}
+		since := clock.now().Add(time.Millisecond)
+		clock.advance(scrubEvery)
+		eventually(t, "some scrubs", func() bool {
+			done := 0
+			for _, s := range a.h.Status() {
+				if !s.Scrubbed.Before(since) {
+					done++
+				}
+			}
+			return done >= life%groups
+		})
+		if err := a.h.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Three voters cut their logs to nothing, each by its own clock, and go on: the followers that were there need no snapshot.
 func TestScrubOfThreeVoters(t *testing.T) {
 	clock := newHandClock()
