@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -140,6 +141,9 @@ func (s *spread) run(name string, cfg node.Config, f *link.Faults, roles ...node
 	in := &inner{cancel: cancel, done: make(chan error, 1)}
 	go func() { in.done <- n.Run(ctx, nil) }()
 	s.nodes[name] = &spreadNode{n, in}
+	if slices.Contains(roles, node.Gateway) {
+		gatewaysRun.Add(1)
+	}
 }
 
 // waitReady waits until every node says that it is ready.
