@@ -77,19 +77,35 @@ func randomID() uint64 {
 
 // writeFile writes a file that is whole or not there: a temporary one beside it, synced, renamed, and the folder synced.
 func writeFile(path string, content []byte, mode os.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-")
-	if err != nil {
-		return err
+	return writeFiles(filepath.Dir(path), mode, map[string][]byte{filepath.Base(path): content})
+}
+
+// writeFiles is writeFile for several in one folder: none takes its name before all are on the disk, so that a full one leaves all as
+// they were.
+func writeFiles(dir string, mode os.FileMode, files map[string][]byte) error {
+	staged := map[string]string{}
+	defer func() {
+		for _, temp := range staged {
+			os.Remove(temp) // fails after the rename, as it should
+		}
+	}()
+	for name, content := range files {
+		f, err := os.CreateTemp(dir, "."+name+"-")
+		if err != nil {
+			return err
+		}
+		staged[name] = f.Name()
+		_, err = f.Write(content)
+		if err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
+			return err
+		}
 	}
-	defer os.Remove(f.Name()) // fails after the rename, as it should
-	err = errors.Join(f.Chmod(mode), func() error { _, err := f.Write(content); return err }(), f.Sync())
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
+	for name, temp := range staged {
+		if err := os.Rename(temp, filepath.Join(dir, name)); err != nil {
+			return err
+		}
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
+	return syncDir(dir)
 }
 
 func syncDir(dir string) error {

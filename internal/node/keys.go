@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -97,6 +98,9 @@ func IssueKeys(dir, name string, now time.Time) error {
 	if !nameRule.MatchString(name) || name == "root" || name == "ca" {
 		return fmt.Errorf("name %q: want 1 to 63 of a-z 0-9 . -, other than root and ca", name)
 	}
+	if _, err := checkRoot(dir); err != nil {
+		return err
+	}
 	cluster, seed, err := readSecret(filepath.Join(dir, fileRootKey), "linecard-root-key", ed25519.SeedSize)
 	if err != nil {
 		return err
@@ -114,29 +118,39 @@ func IssueKeys(dir, name string, now time.Time) error {
 		NotBefore: now.Add(-time.Hour).Unix(), NotAfter: now.Add(leafLifetime).Unix(),
 	}
 	signed := base64.StdEncoding.EncodeToString(cert.Sign(ed25519.NewKeyFromSeed(seed)))
-	return errors.Join(
-		writeFile(filepath.Join(dir, name+".key"), key, 0o600),
-		writeFile(filepath.Join(dir, name+".pem"), leaf, 0o600),
-		writeFile(filepath.Join(dir, name+".static"), encodeSecret("linecard-static-key", name, static.Private), 0o600),
-		writeFile(filepath.Join(dir, name+".cert"), []byte("linecard-certificate "+name+" "+signed+"\n"), 0o600),
-	)
+	// Two and two belong together, so all are on the disk before the first takes its name.
+	return writeFiles(dir, 0o600, map[string][]byte{
+		name + ".key": key, name + ".pem": leaf,
+		name + ".static": encodeSecret("linecard-static-key", name, static.Private),
+		name + ".cert":   []byte("linecard-certificate " + name + " " + signed + "\n"),
+	})
 }
 
 var errExpired = errors.New("expired")
 
 // gatewayKeys reads what a gateway shows to its clients.
 func gatewayKeys(dir, name string, now time.Time) (noise.DHKey, []byte, error) {
-	_, private, err := readSecret(filepath.Join(dir, name+".static"), "linecard-static-key", 32)
+	staticPath, certPath := filepath.Join(dir, name+".static"), filepath.Join(dir, name+".cert")
+	owner, private, err := readSecret(staticPath, "linecard-static-key", 32)
 	if err != nil {
 		return noise.DHKey{}, nil, err
 	}
-	_, signed, err := readSecret(filepath.Join(dir, name+".cert"), "linecard-certificate", 0)
+	if owner != name {
+		return noise.DHKey{}, nil, damagedKey(staticPath, "it is of "+owner)
+	}
+	owner, signed, err := readSecret(certPath, "linecard-certificate", 0)
 	if err != nil {
 		return noise.DHKey{}, nil, err
+	}
+	if owner != name {
+		return noise.DHKey{}, nil, damagedKey(certPath, "it is of "+owner)
 	}
 	cert, _, err := wire.ParseCertificate(signed)
+	if err == nil { // by the root that it names: clients know whether that is theirs
+		_, _, err = wire.VerifyCertificate(signed, cert.Static[:], []ed25519.PublicKey{cert.Root[:]}, cert.Cluster, time.Unix(cert.NotBefore, 0))
+	}
 	if err != nil {
-		return noise.DHKey{}, nil, fmt.Errorf("%s: %w; issue the keys again", filepath.Join(dir, name+".cert"), err)
+		return noise.DHKey{}, nil, damagedKey(certPath, err.Error())
 	}
 	public := wire.PublicKey([32]byte(private))
 	if public != cert.Static {
@@ -159,17 +173,17 @@ func checkCluster(cert []byte, cluster string) error {
 
 // linkTLS returns the configuration of links for name: both sides show a certificate of the cluster's authority.
 func linkTLS(dir, name string) (*tls.Config, error) {
-	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, name+".pem"), filepath.Join(dir, name+".key"))
+	pair, err := leafPair(dir, name)
 	if err != nil {
-		return nil, fmt.Errorf("link keys: %w", err)
+		return nil, err
 	}
-	text, err := os.ReadFile(filepath.Join(dir, fileCA))
+	all, err := authority(dir)
 	if err != nil {
-		return nil, fmt.Errorf("link keys: %w", err)
+		return nil, err
 	}
 	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("link keys: no certificate in %s", filepath.Join(dir, fileCA))
+	for _, ca := range all {
+		pool.AddCert(ca)
 	}
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair}, RootCAs: pool, ClientCAs: pool,
@@ -194,9 +208,9 @@ func newAuthority(cluster string, now time.Time) (keyPEM, certPEM []byte, err er
 }
 
 func issueLeaf(dir, name string, now time.Time) (keyPEM, certPEM []byte, err error) {
-	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, fileCA), filepath.Join(dir, fileCAKey))
+	pair, err := keyPair(dir, fileCA, fileCAKey)
 	if err != nil {
-		return nil, nil, fmt.Errorf("authority: %w", err)
+		return nil, nil, err
 	}
 	caKey, ok := pair.PrivateKey.(*ecdsa.PrivateKey)
 	if !ok {
@@ -242,7 +256,7 @@ func readSecret(path, kind string, size int) (owner string, raw []byte, err erro
 		return "", nil, fmt.Errorf("keys: %s is damaged: want one line %q; restore it from a backup or issue it again", path, kind+" NAME BASE64")
 	}
 	raw, err = base64.StdEncoding.DecodeString(fields[2])
-	if err != nil || (size != 0 && len(raw) != size) {
+	if err != nil || (size != 0 && len(raw) != size) || !bytes.Equal(text, encodeSecret(kind, fields[1], raw)) {
 		return "", nil, fmt.Errorf("keys: %s is damaged: its key is not %d bytes of base64; restore it from a backup or issue it again", path, size)
 	}
 	return fields[1], raw, nil
@@ -273,12 +287,21 @@ func ensureKeys(cfg Config, now time.Time) error {
 		if err := IssueKeys(dir, upName, now); err != nil {
 			return err
 		}
+	} else if err != nil {
+		return err
+	}
+	if err := checkOwn(dir, upName); err != nil {
+		return err
 	}
 	line, err := os.ReadFile(filepath.Join(dir, fileRootPub))
 	if err != nil {
 		return fmt.Errorf("keys: %w", err)
 	}
-	return writeFile(filepath.Join(cfg.Data, fileRootPub), line, 0o600)
+	copied := filepath.Join(cfg.Data, fileRootPub)
+	if have, err := os.ReadFile(copied); err == nil && bytes.Equal(have, line) {
+		return nil // a full disk must not keep the process from starting
+	}
+	return writeFile(copied, line, 0o600)
 }
 
 // RootFingerprint returns the fingerprint of the root that clients pin, empty when root.pub cannot be read.
