@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"linecard.example/internal/stanza"
 )
@@ -31,6 +32,15 @@ func (h *Host) report(name string, err error) error {
 		dir = path.Join(dir, m[1]+".sst")
 	}
 	return fmt.Errorf("%w (in %s); %s", err, dir, remedy)
+}
+
+// openError says why a database does not open. Another process may have it open, which is no damage.
+func (h *Host) openError(name string, err error) error {
+	dir := path.Join(h.cfg.Dir, name)
+	if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EACCES) {
+		return fmt.Errorf("shard: opening %s: %w", dir, err)
+	}
+	return h.report(name, fmt.Errorf("shard: opening %s: %w", dir, err))
 }
 
 // halt is the end of one group's service while the host goes on.

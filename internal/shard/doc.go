@@ -49,6 +49,7 @@
 //	machine.go   Entry, Outcome, Machine: what a state machine implements
 //	config.go    HostConfig
 //	host.go      Host: databases, node id, failure, status
+//	prescan.go   damage in the middle of WALs and manifests, found before Pebble cuts it off
 //	damage.go    what cannot be trusted: StopGroup, reports
 //	disk.go      free space: Disk, its floor; ballast.go, fallocate_*.go: the ballast file
 //	reclaim.go   space given back while the disk is below its floor

@@ -92,11 +92,14 @@ func (h *Host) openDatabases() (err error) {
 	defer cache.Unref() // the databases hold it
 	tables := pebble.NewTableCache(cache, 4, openTables)
 	defer func() { err = errors.Join(err, tables.Unref()) }()
-	if h.log, err = pebble.Open(logDir, h.logOptions(cache, tables)); err != nil {
-		return fmt.Errorf("shard: opening %s: %w", logDir, err)
+	if err := errors.Join(h.checkManifest(logDir), h.checkManifest(stateDir), h.checkWALs(logDir)); err != nil {
+		return err
 	}
-	if h.state, err = pebble.Open(stateDir, h.stateOptions(cache, tables)); err != nil {
-		return fmt.Errorf("shard: opening %s: %w", stateDir, errors.Join(err, h.log.Close()))
+	if h.log, err = openPebble(logDir, h.logOptions(cache, tables)); err != nil {
+		return h.openError("log", err)
+	}
+	if h.state, err = openPebble(stateDir, h.stateOptions(cache, tables)); err != nil {
+		return errors.Join(h.openError("state", err), h.log.Close())
 	}
 	return nil
 }
@@ -106,15 +109,16 @@ func (h *Host) checkNode() error {
 	v, err := getCopy(h.log, []byte(keyNode))
 	switch {
 	case err != nil:
-		return fmt.Errorf("shard: reading the node id: %w", err)
+		return h.report("log", fmt.Errorf("shard: reading the node id: %w", err))
 	case v == nil && !h.cfg.Bootstrap:
-		return fmt.Errorf("%w: the log below %s is empty, node %s is not", ErrLost, h.cfg.Dir, h.cfg.NodeID)
+		return h.report("log", fmt.Errorf("%w: the log below %s is empty, node %s is not", ErrLost, h.cfg.Dir, h.cfg.NodeID))
 	case v == nil:
 		if err := h.log.Set([]byte(keyNode), []byte(h.cfg.NodeID), h.writeOptions()); err != nil {
 			return fmt.Errorf("shard: writing the node id: %w", err)
 		}
 	case string(v) != h.cfg.NodeID:
-		return fmt.Errorf("shard: the log below %s belongs to node %s, this is node %s", h.cfg.Dir, v, h.cfg.NodeID)
+		return fmt.Errorf("shard: the log below %s belongs to node %s, this is node %s; if the node file beside it is damaged, write the former into it",
+			h.cfg.Dir, v, h.cfg.NodeID)
 	}
 	return nil
 }
