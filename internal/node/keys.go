@@ -253,11 +253,11 @@ func readSecret(path, kind string, size int) (owner string, raw []byte, err erro
 	}
 	fields := strings.Fields(string(text))
 	if len(fields) != 3 || fields[0] != kind {
-		return "", nil, fmt.Errorf("keys: %s is damaged: want one line %q; restore it from a backup or issue it again", path, kind+" NAME BASE64")
+		return "", nil, damagedKey(path, fmt.Sprintf("want one line %q", kind+" NAME BASE64"))
 	}
 	raw, err = base64.StdEncoding.DecodeString(fields[2])
 	if err != nil || (size != 0 && len(raw) != size) || !bytes.Equal(text, encodeSecret(kind, fields[1], raw)) {
-		return "", nil, fmt.Errorf("keys: %s is damaged: its key is not %d bytes of base64; restore it from a backup or issue it again", path, size)
+		return "", nil, damagedKey(path, fmt.Sprintf("its key is not %d bytes of base64", size))
 	}
 	return fields[1], raw, nil
 }
