@@ -136,7 +136,7 @@ func TestMetrics(t *testing.T) {
 				{"linecard_gateway_stanzas_total", 1, []string{"kind", "delivered", "direction", "down"}},
 				{"linecard_gateway_closes_total", 1, []string{"reason", "displaced"}},
 				{"linecard_gateway_refusals_total", 1, []string{"reason", "too_large"}},
-				{"linecard_gateway_frames_total", 40, []string{"direction", "up"}},
+				{"linecard_gateway_frames_total", 4, []string{"direction", "up"}}, // a busy client packs its messages
 				{"linecard_gateway_bytes_total", 1000, []string{"direction", "down"}},
 				{"linecard_gateway_loop_lag_seconds", 1, nil},
 				{"linecard_router_binds_total", 3, nil},
