@@ -263,13 +263,14 @@ func (m *group) encodeDown(q *queue, seq uint64) bool {
 	return true
 }
 
-// deliver sends m.out under an attachment number. Account and Device are for a gateway that has to answer gone.
+// deliver sends m.out under an attachment number. It leaves credit for answers: deliveries stay in the queue when there is none, answers
+// are lost, and each costs its client seconds until it is told to send again. Account and Device are for a gateway that has to answer gone.
 func (m *group) deliver(s *link.Stream, a *attachment, number uint64) error {
 	m.env = link.Envelope{
 		Kind: link.KindDeliver, Group: m.id, Slot: a.slot, Gen: a.gen, Epoch: a.epoch, ID: number,
 		Account: a.q.key.account(), Device: a.q.key.device(), Payload: m.out,
 	}
-	return s.Send(&m.env)
+	return s.SendSpare(&m.env)
 }
 
 // ackDone takes up an ack that was not committed.

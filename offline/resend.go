@@ -5,7 +5,7 @@ import (
 	"linecard.example/internal/stanza"
 )
 
-// Resends of what was pushed and not acked: after 1, 2, 4, 8, 16 s.
+// Probes for what was pushed and not acked: after 1, 2, 4, 8, 16 s.
 const (
 	firstResend = 1000 // ms
 	maxStep     = 4
@@ -28,17 +28,27 @@ func (m *group) handleExpect(env *link.Envelope) {
 		m.unresponsive(a) // it is gone: the numbers cannot be made whole, a new session can
 		return
 	}
-	m.resend(a, int(i))
+	m.resend(a, int(i), len(a.sent))
 }
 
-// resend sends everything from index i of what is unacked again. What left the queue meanwhile, because an ack of the device's last
+// probe asks the gateway where it is, by sending the first and the last of what is unacked again. Most of the time the device is only
+// slow, and the gateway drops both. If the first was acked it repeats that ack; if it misses the last, or anything before it, it says
+// what it expects, and gets that and no more. The whole window instead, of every slow device again and again, fills links: it was
+// seen to take all credit from the answers to quick ones.
+func (m *group) probe(a *attachment) {
+	n := len(a.sent)
+	m.resend(a, 0, min(1, n))
+	m.resend(a, max(1, n-1), n)
+}
+
+// resend sends what is unacked from index i up to end again. What left the queue meanwhile, because an ack of the device's last
 // session was committed or because it expired, is not needed for that: the gateway has written it, or else asks for it.
-func (m *group) resend(a *attachment, i int) {
+func (m *group) resend(a *attachment, i, end int) {
 	s := a.gw.stream.Load()
 	if s == nil {
 		return
 	}
-	for ; i < len(a.sent); i++ {
+	for ; i < end; i++ {
 		seq := a.sent[i].seq
 		if seq < a.q.head {
 			continue
@@ -102,7 +112,7 @@ func (m *group) checkAttachment(a *attachment) {
 	a.expected = 0
 	a.step = min(a.step+1, maxStep)
 	a.due = min(m.now+firstResend<<a.step, a.progress+limit)
-	m.resend(a, 0)
+	m.probe(a)
 }
 
 // arm makes sure that a comes out of the timers when it is due. An entry that is too late stays, and is passed over: there is one
@@ -130,7 +140,7 @@ func (m *group) gatewayUp(s *link.Stream) {
 		}
 		a.progress, a.step, a.expected = m.now, 0, 0
 		a.due = m.now + firstResend
-		m.resend(a, 0)
+		m.probe(a)
 		m.touch(q)
 	}
 }

@@ -209,6 +209,38 @@ func TestCloseWaitsForCredit(t *testing.T) {
 	}
 }
 
+// TestProbe: a device that is only slow costs two deliveries each time, however large its window; one whose gateway misses some gets those.
+func TestProbe(t *testing.T) {
+	h := newHarness(t, 1, nil)
+	gw := h.peer(link.RoleGateway, 1, 0)
+	gw.attach(link.KindAttach, 9, 1, 7, 1)
+	var e link.Envelope
+	for id := uint64(1); id <= 6; id++ {
+		gw.store(7, 1, id, 0, 9, 1)
+		e, _ = gw.delivered()
+	}
+	for _, pause := range []time.Duration{1200 * time.Millisecond, 2 * time.Second} {
+		h.tick(pause)
+		for _, want := range []uint64{1, 6} {
+			if again, id := gw.delivered(); again.ID != want || id != want {
+				t.Fatalf("%d in %+v, want %d", id, again, want)
+			}
+		}
+		if n := gw.count(link.KindDeliver); n != 0 {
+			t.Fatalf("%d deliveries too many", n)
+		}
+	}
+	gw.answer(link.KindExpect, e, 4) // 4 and 5 were lost, and 6 came too early
+	for want := uint64(4); want <= 6; want++ {
+		if again, id := gw.delivered(); again.ID != want || id != want {
+			t.Fatalf("%d in %+v, want %d", id, again, want)
+		}
+	}
+	if n := gw.count(link.KindDeliver); n != 0 {
+		t.Errorf("%d deliveries too many", n)
+	}
+}
+
 // TestResendAfterBackoff: an ack ends the backoff, so what is lost next goes again after a second.
 func TestResendAfterBackoff(t *testing.T) {
 	h := newHarness(t, 1, nil)

@@ -64,15 +64,21 @@ func (o *outbox) init(groups, credit int) {
 	}
 }
 
-// send charges and appends e, which is of group index i.
-func (o *outbox) send(e *Envelope, i int) error {
+// reserve is a quarter of a group's credit. Half of the credit may be with the peer although nothing is under way (window.done), and the
+// largest envelope must pass beside the reserve, so a small credit has a smaller one.
+func (o *outbox) reserve() int64 {
+	return max(0, min(o.initial/4, o.initial/2-MaxPayload-maxHeader))
+}
+
+// send charges and appends e, which is of group index i, if that leaves keep.
+func (o *outbox) send(e *Envelope, i int, keep int64) error {
 	size := int64(e.Size())
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.state != outboxOpen {
 		return ErrDown
 	}
-	if o.credit[i] < size || (size == 0 && o.free+maxHeader+len(e.Payload) > FreePending) {
+	if o.credit[i] < size+keep || (size == 0 && o.free+maxHeader+len(e.Payload) > FreePending) {
 		return ErrNoCredit
 	}
 	o.credit[i] -= size

@@ -89,7 +89,12 @@ func (s *Stream) Incoming() bool { return s.incoming }
 // Send queues a copy of e, payload included, for the peer and never blocks. Envelopes of a stream arrive in the order in which Send
 // took them. ErrNoCredit: the peer has as much of this group as it granted; nothing was queued, and what to drop or refuse is the
 // caller's policy. ErrDown: the stream has ended. ErrTooLarge, ErrGroup, ErrKind: not an envelope of this link.
-func (s *Stream) Send(e *Envelope) error {
+func (s *Stream) Send(e *Envelope) error { return s.send(e, 0) }
+
+// SendSpare is Send for what is kept elsewhere and can wait: it leaves a quarter of a group's credit to what cannot.
+func (s *Stream) SendSpare(e *Envelope) error { return s.send(e, s.out.reserve()) }
+
+func (s *Stream) send(e *Envelope, keep int64) error {
 	if len(e.Payload) > MaxPayload {
 		return ErrTooLarge
 	}
@@ -100,7 +105,7 @@ func (s *Stream) Send(e *Envelope) error {
 	if e.Kind == 0 || e.Kind >= kindGrant {
 		return ErrKind
 	}
-	err := s.out.send(e, i)
+	err := s.out.send(e, i, keep)
 	if err != nil {
 		s.metrics.dropped(err)
 	}
