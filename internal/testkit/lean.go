@@ -236,7 +236,7 @@ func (d *Lean) readPlain() ([]byte, error) {
 func (d *Lean) read() {
 	defer close(d.gone)
 	for {
-		if d.in.Buffered() == 0 {
+		if !d.another() {
 			if err := d.pause(); err != nil {
 				d.ended(err)
 				return
@@ -251,6 +251,18 @@ func (d *Lean) read() {
 			return
 		}
 	}
+}
+
+// another reports whether a whole further frame has arrived. What there is of an unfinished one is no reason to keep quiet: the rest of
+// it may be long in coming.
+func (d *Lean) another() bool {
+	n := d.in.Buffered()
+	if n < wire.LenSize {
+		return false
+	}
+	head, _ := d.in.Peek(wire.LenSize)
+	body, _ := wire.FrameLen(head)
+	return n >= wire.LenSize+body
 }
 
 func (d *Lean) handle(v stanza.View) error {

@@ -337,6 +337,9 @@ func (l *loadTest) settle() {
 	for _, r := range slices.Sorted(maps.Keys(refused)) {
 		said = append(said, fmt.Sprintf("%s %d", r, refused[r]))
 	}
+	if again > l.size.slowIn/10 {
+		l.t.Errorf("%d sessions of slow clients were given up: they get along, slowly", again)
+	}
 	l.t.Logf("%d messages in all, each delivered once; refused for a while: %s; %d sessions of slow clients were given up as unresponsive and made again",
 		messages, strings.Join(said, ", "), again)
 	cycles := l.vanish.cycles()
