@@ -57,8 +57,8 @@ const (
 	// lightWait is how long acks of light deliveries wait for something else to be said: short against the second after which the
 	// server may deliver again what was not acked.
 	lightWait = 250 * time.Millisecond
-	// lightMost of them do not wait: a quarter of the usual window.
-	lightMost = 8
+	// lightShare of the window, and more of them, do not wait: the rest of it is for what is delivered meanwhile.
+	lightShare = 4
 )
 
 type messageKey struct {
@@ -77,6 +77,7 @@ type inbox struct {
 	waits   time.Time       // since when light deliveries wait to be acked; zero: none does
 
 	maxCount, maxBytes int
+	lightMost          int // so many light deliveries do not wait
 	bytes              int // of pending
 }
 
@@ -90,6 +91,7 @@ const overWindow = 4
 
 func (in *inbox) attach(maxIDs, maxBytes int) {
 	in.maxCount, in.maxBytes = overWindow*maxIDs, overWindow*maxBytes
+	in.lightMost = max(maxIDs/lightShare, 1)
 }
 
 // detach forgets the session: whatever was not acked will be delivered again.
@@ -139,7 +141,7 @@ func (in *inbox) takeAcks(durable int64, now time.Time, company bool) (n int) {
 		light = light && in.queue[n].light
 		n++
 	}
-	if n > 0 && light && n < lightMost && !company {
+	if n > 0 && light && n < in.lightMost && !company {
 		if in.waits.IsZero() {
 			in.waits = now
 		}

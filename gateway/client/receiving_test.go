@@ -390,10 +390,46 @@ func TestReceiptsAreAckedInCompany(t *testing.T) {
 		done(t, receiveText(t, c, "five"))
 		conn.deliveryAck(2)
 
-		for i := range uint64(lightMost) { // enough of them
+		const enough = 32 / lightShare // of the window of 32
+		for i := range uint64(enough) {
 			conn.say(receiptFor(bobAccount, 10+i))
 		}
-		take(lightMost)
-		conn.deliveryAck(lightMost)
+		take(enough)
+		conn.deliveryAck(enough)
+	})
+}
+
+// In a small window acks do not wait: nothing could be delivered meanwhile.
+func TestReceiptsDoNotFillASmallWindow(t *testing.T) {
+	bubble(t, func(t *testing.T, f *fake) {
+		f.windows = [2]uint32{2, 1 << 16}
+		c, conn := f.established()
+		defer c.Close()
+		conn.say(receiptFor(bobAccount, 1))
+		if _, ok := receive(t, c).(*Receipt); !ok {
+			t.Fatal("no receipt")
+		}
+		before := time.Now()
+		conn.deliveryAck(1)
+		if waited := time.Since(before); waited >= lightWait {
+			t.Errorf("acked after %v", waited)
+		}
+	})
+}
+
+// Close says the acks that wait.
+func TestCloseAcksReceipts(t *testing.T) {
+	bubble(t, func(t *testing.T, f *fake) {
+		c, conn := f.established()
+		conn.say(receiptFor(bobAccount, 1))
+		if _, ok := receive(t, c).(*Receipt); !ok {
+			t.Fatal("no receipt")
+		}
+		go c.Close()
+		before := time.Now()
+		conn.deliveryAck(1)
+		if waited := time.Since(before); waited >= lightWait {
+			t.Errorf("acked after %v", waited)
+		}
 	})
 }
