@@ -187,19 +187,6 @@ func (c Config) validateRole(f config.Faults, role Role, together bool) {
 	}
 }
 
-// Logger returns the logger of the configuration, writing to standard error through w.
-func (c Config) Logger(w logWriter) *slog.Logger {
-	var level slog.Level
-	_ = level.UnmarshalText([]byte(c.Log.Level)) // validated
-	opts := &slog.HandlerOptions{Level: level}
-	if c.Log.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, opts))
-	}
-	return slog.New(slog.NewTextHandler(w, opts))
-}
-
-type logWriter interface{ Write(p []byte) (int, error) }
-
 func (c Config) keyDir() string {
 	if c.Links.Keys != "" {
 		return c.Links.Keys

@@ -7,6 +7,7 @@
 //	disk.go     free space of the disks that the databases live on
 //	node.go     New and Run: one process with any of the daemons
 //	runtime.go  GOGC and memory limit by what runs in the process
+//	logger.go   lines on standard error, whether somebody reads them or not
 //	health.go   what /healthz and /readyz say
 //
 // New builds everything that can fail at once; Run starts the goroutines and returns when all of them have ended.
