@@ -35,9 +35,10 @@ type lineKind struct {
 	mu      sync.Mutex
 	level   slog.Level
 	tokens  int
-	at      time.Time // of the last token
-	left    int       // lines left out since the last one written
-	waiting bool      // a timer will tell of them
+	at      time.Time  // of the last token
+	left    int        // lines left out since the last one written
+	loudest slog.Level // of them
+	waiting bool       // a timer will tell of them
 }
 
 // routine is what happens to honest clients every day; it is logged at debug level.
@@ -74,16 +75,18 @@ func (l *Lines) Write(msg string, reason stanza.Reason, account stanza.Account, 
 	if !l.log.Enabled(context.Background(), k.level) {
 		return
 	}
-	left, ok := l.take(reason, k)
-	if ok {
+	if left, ok := l.take(reason, k, k.level); ok {
 		l.write(k.level, msg, reason, account, device, left)
 	}
 }
 
-// WriteWith is Write for what an operator can put right by himself, with attributes of its own. It allocates.
+// WriteWith is Write for what an operator can put right by himself: at warn level, with attributes of its own. It allocates.
 func (l *Lines) WriteWith(msg string, reason stanza.Reason, attrs ...slog.Attr) {
 	k := &l.kinds[reason]
-	left, ok := l.take(reason, k)
+	if !l.log.Enabled(context.Background(), slog.LevelWarn) {
+		return
+	}
+	left, ok := l.take(reason, k, slog.LevelWarn)
 	if !ok {
 		return
 	}
@@ -94,8 +97,8 @@ func (l *Lines) WriteWith(msg string, reason stanza.Reason, attrs ...slog.Attr) 
 	l.log.LogAttrs(context.Background(), slog.LevelWarn, msg, all...)
 }
 
-// take takes a token, with the number of lines left out before it.
-func (l *Lines) take(reason stanza.Reason, k *lineKind) (left int, ok bool) {
+// take takes a token for a line of a level, with the number of lines left out before it.
+func (l *Lines) take(reason stanza.Reason, k *lineKind, level slog.Level) (left int, ok bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.tokens < l.budget.Burst {
@@ -109,7 +112,9 @@ func (l *Lines) take(reason stanza.Reason, k *lineKind) (left int, ok bool) {
 		k.at = time.Now()
 	}
 	if k.tokens == 0 {
-		k.left++
+		if k.left++; k.left == 1 || level > k.loudest {
+			k.loudest = level
+		}
 		if !k.waiting {
 			k.waiting = true
 			time.AfterFunc(2*l.budget.Every, func() { l.tell(reason, k) }) // a next line is likely before: then there is nothing to tell
@@ -124,11 +129,11 @@ func (l *Lines) take(reason stanza.Reason, k *lineKind) (left int, ok bool) {
 // tell writes how many lines were left out, if no line has said so meanwhile.
 func (l *Lines) tell(reason stanza.Reason, k *lineKind) {
 	k.mu.Lock()
-	left := k.left
+	left, level := k.left, k.loudest
 	k.left, k.waiting = 0, false
 	k.mu.Unlock()
 	if left > 0 {
-		l.log.LogAttrs(context.Background(), k.level, "lines left out", slog.String("reason", reason.String()), slog.Int("left_out", left))
+		l.log.LogAttrs(context.Background(), level, "lines left out", slog.String("reason", reason.String()), slog.Int("left_out", left))
 	}
 }
 

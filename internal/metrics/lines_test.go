@@ -80,6 +80,24 @@ func TestLinesRoutine(t *testing.T) {
 	}
 }
 
+// TestLinesLeftOutAsLoud: what was left out of warnings is told where only warnings are logged.
+func TestLinesLeftOutAsLoud(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, lines := collect(slog.LevelWarn, Budget{Burst: 1, Every: time.Second})
+		for range 3 {
+			l.Write("connection refused", stanza.ReasonBadProxyHeader, 0, 0) // below the level
+			l.WriteWith("a balancer's connection refused", stanza.ReasonBadProxyHeader, slog.Int("n", 1))
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		got := lines()
+		if len(got) != 2 || got[0] != `level=WARN msg="a balancer's connection refused" reason=bad_proxy_header n=1` ||
+			got[1] != `level=WARN msg="lines left out" reason=bad_proxy_header left_out=2` {
+			t.Errorf("wrote %q", got)
+		}
+	})
+}
+
 // TestLinesAllocations: what is left out costs nothing.
 func TestLinesAllocations(t *testing.T) {
 	l, _ := collect(slog.LevelInfo, Budget{Burst: 1, Every: time.Hour})
