@@ -1,7 +1,9 @@
 package router
 
 import (
+	"bytes"
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"strings"
 	"testing"
@@ -205,5 +207,32 @@ func TestUnreadableRecordsStopTheHost(t *testing.T) {
 	m := dirShard{directory: d}
 	if failed = nil; m.Hash() != 0 || !errors.Is(failed, unreadable) {
 		t.Errorf("hash: %v", failed)
+	}
+}
+
+// What redeemed an invite before it was for one handle: the record of a use, which counted them, and the entry without a handle. Neither
+// is taken for anything else; both stop the group with a line. An invite that nobody had used is the same as ever.
+func TestInvitesOfOldAreRefused(t *testing.T) {
+	for uses := byte(1); uses <= 16; uses++ {
+		old := append(binary.AppendUvarint([]byte{recordVersion}, 1<<40), uses)
+		for _, b := range []byte{0, 1, 'a', 0xff} {
+			if i, err := decodeInvite(append(old[:len(old):len(old)], bytes.Repeat([]byte{b}, keySize)...)); !errors.Is(err, errRecord) {
+				t.Errorf("used %d times: %+v, %v", uses, i, err)
+			}
+		}
+	}
+	if i, err := decodeInvite(append(binary.AppendUvarint([]byte{recordVersion}, 1<<40), 0)); err != nil || i.handle != "" || i.until != 1<<40 {
+		t.Errorf("free: %+v, %v", i, err)
+	}
+	entryOfOld := append([]byte{commandVersion, byte(opInviteRedeem)}, make([]byte, digestSize+keySize)...)
+	r := &brokenRecords{}
+	var failed error
+	d := newTestDirectory(r)
+	d.fail = func(err error) { failed = err }
+	d.apply(entry(1, entryOfOld))
+	if !errors.Is(failed, errCommand) || r.changes != 0 || strings.Contains(failed.Error(), "\n") {
+		t.Errorf("%d changes, %v", r.changes, failed)
+	} else {
+		t.Log(failed)
 	}
 }

@@ -43,9 +43,11 @@ func (m *dirShard) register(gw *gateway, e *link.Envelope) {
 		m.closeAsked(p, stanza.ReasonInternal)
 		return
 	}
-	if owner, err := m.directory.owner([]byte(handle)); err == nil && owner == 0 && m.group.StorageFull() {
-		m.closeAsked(p, stanza.ReasonStorageFull)
-		return
+	if m.group.StorageFull() {
+		if owner, err := m.directory.owner([]byte(handle)); err == nil && owner == 0 {
+			m.closeAsked(p, stanza.ReasonStorageFull)
+			return
+		}
 	}
 	p.id = max(e.ID, r.ID)
 	create := m.cfg.Registration == RegistrationOpen || e.Flags&link.FlagInvited != 0
@@ -139,9 +141,9 @@ func inviteError(reason stanza.Reason) error {
 // maxInviteTTL bounds an invite's life.
 const maxInviteTTL = 10 * 365 * 24 * time.Hour
 
-// Invite makes an invite code, good for one account until ttl has passed (1 s to 10 years). The code's shard is one that this process leads; it is durable when Invite returns. Safe for
-// concurrent use. When the context ends first, or the error says that the outcome is unknown, an invite that nobody knows may
-// exist; it expires.
+// Invite makes an invite code, good for one account until ttl has passed (1 s to 10 years). The code's shard is one that this process
+// leads; it is durable when Invite returns. Safe for concurrent use. When the context ends first, or the error says that the outcome
+// is unknown, an invite that nobody knows may exist; it expires.
 func (r *Router) Invite(ctx context.Context, ttl time.Duration) (code string, err error) {
 	if ttl < time.Second || ttl > maxInviteTTL {
 		return "", fmt.Errorf("router: invite: life of %v: want 1s to %v", ttl, maxInviteTTL)
