@@ -34,7 +34,8 @@ type Config struct {
 	HandshakeTimeout config.Duration `toml:"handshake_timeout"`
 	// PartialTimeout is how long an unfinished frame may stay unfinished, 1s-10m, default 10s.
 	PartialTimeout config.Duration `toml:"partial_timeout"`
-	// PartialBytes bounds the bytes of unfinished frames per loop, those of unfinished handshakes included, 1MiB-16GiB, default 64MiB; the oldest is closed first.
+	// PartialBytes bounds the bytes of unfinished frames per loop, those of unfinished handshakes included, 1MiB-16GiB, default 64MiB;
+	// the oldest is closed first.
 	PartialBytes config.Size `toml:"partial_bytes"`
 
 	// HandshakeRate is how many full handshakes per second one source (IPv4 address, IPv6 /56) may start, above 0 to 1e9, default 200; its

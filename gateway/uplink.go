@@ -98,8 +98,13 @@ func (g *Gateway) Down(s *link.Stream, _ error) {
 	}
 }
 
-// hello notes who leads a group. A higher term than the one known is a new leader: unanswered messages may be lost with the old
-// one. A queue's leader that comes back answered into the void meanwhile what reached it through the routers. A directory's leader gets every binding of its shard, again if it was the leader before: it may have dropped them.
+// hello notes who leads a group. A higher term than the one known is a new leader: unanswered messages may be lost with the old one. A
+// queue's leader that comes back answered into the void meanwhile what reached it through the routers. A directory's leader gets
+// every binding of its shard, again if it was the leader before: it may have dropped them.
+//
+// A lower term is a leader that was replaced, unless none is known: then it may be a group that lost its disk, whose terms begin again.
+// Should it be a replaced one after all, that came in the moment between two others, the next hello of a higher term or its own
+// not-leader ends that, and its deliveries are of an old epoch.
 func (g *Gateway) hello(s *link.Stream, e *link.Envelope) {
 	r := g.routeOf(e.Group)
 	if r == nil {
@@ -109,7 +114,7 @@ func (g *Gateway) hello(s *link.Stream, e *link.Envelope) {
 	before, old := r.term, r.stream.Load()
 	if e.Term < before && old != nil {
 		g.routeMu.Unlock()
-		return // of a leader that was replaced; with none left it is a group that lost its disk, whose terms begin again
+		return
 	}
 	r.term = e.Term
 	r.stream.Store(s)

@@ -1,5 +1,6 @@
 // Package wire is the outer layer of the protocol, up to the plaintext of a frame: preamble, frames, Noise handshake, gateway
-// certificate, sealed frames; and the PROXY header that a balancer puts before all of it. docs/protocol.md is the specification; testdata/session.txt is a whole session in bytes.
+// certificate, sealed frames; and the PROXY header that a balancer puts before all of it. docs/protocol.md is the specification;
+// testdata/session.txt is a whole session in bytes.
 //
 //	connection = preamble  { frame }
 //	preamble   = 'L' 'C' major minor
