@@ -23,7 +23,7 @@ type vanisher struct {
 	key  noise.DHKey
 	peer *vanisher // to whom it writes
 
-	bound  stanza.Bound
+	bound  stanza.Bound // of the first session; the peer reads it too
 	lastID uint64
 	silent []net.Conn // bound, and silent for ever: displaced by the next session
 	cycle  [vanishStages][vanishWays]int
@@ -171,8 +171,7 @@ func (d *vanisher) login(raw *Raw) error {
 	if err := raw.WaitBound(); err != nil {
 		return err
 	}
-	d.bound = raw.Bound
-	d.lastID = max(d.lastID, d.bound.ID+2048)
+	d.lastID = max(d.lastID, raw.Bound.ID+2048)
 	return nil
 }
 
