@@ -40,6 +40,9 @@ func (h *Host) openError(name string, err error) error {
 	if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EACCES) {
 		return fmt.Errorf("shard: opening %s: %w", dir, err)
 	}
+	if errors.Is(err, syscall.ENOSPC) {
+		return fmt.Errorf("shard: opening %s: %w; nothing is lost: free some space and start again", dir, err)
+	}
 	return h.report(name, fmt.Errorf("shard: opening %s: %w", dir, err))
 }
 

@@ -43,6 +43,7 @@ type Disk struct {
 	ballast  int64         // bytes of the file; 0: there is none
 	released bool          // it was given up, and is not back yet: there is no reserve, so new messages stay refused
 	blind    bool          // the last look failed
+	dry      bool          // it was said that there is no reserve
 	failed   bool          // the last attempt at a ballast failed
 }
 
@@ -126,6 +127,7 @@ func (d *Disk) Check() {
 		d.logSpace(slog.LevelError, "below the free-space floor: new messages are refused storage_full")
 	case low && !d.released && free >= floor+slack(floor):
 		d.low.Store(false)
+		d.dry = false
 		d.logSpace(slog.LevelInfo, "above the free-space floor: new messages are taken again")
 	}
 	d.publish()
@@ -145,11 +147,18 @@ func (d *Disk) full() {
 	switch {
 	case had > 0:
 		d.logSpace(slog.LevelError, "the disk is full: its ballast was released, new messages are refused storage_full; free space now", "released", had)
-	default:
+	case !d.dry:
+		d.dry = true
 		d.logSpace(slog.LevelError, "the disk is full and has no ballast: free space now, or this process ends")
 	}
 	d.publish()
+	if had == 0 {
+		time.Sleep(fullPause)
+	}
 }
+
+// fullPause holds up writes on a disk that is full and has no ballast: Pebble repeats what failed at once, without end.
+const fullPause = 20 * time.Millisecond
 
 // logSpace logs a transition with its figures, in bytes.
 func (d *Disk) logSpace(level slog.Level, what string, more ...any) {

@@ -43,6 +43,7 @@ type Host struct {
 	flushes flusher
 
 	reclaims reclaimer
+	noSpace  atomic.Int64 // since when flushes find no space, monotonic; 0: they do
 
 	closing  chan struct{} // closed when Close begins
 	scrubbed chan struct{} // closed when the scrubber has ended

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"path"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble"
@@ -39,7 +40,7 @@ func (h *Host) baseOptions(name string, cache *pebble.Cache, tables *pebble.Tabl
 		L0StopWritesThreshold:       40, // entries are truncated or overwritten soon: rather a deep L0 than a stalled commit
 		MaxConcurrentCompactions:    func() int { return 1 },
 		Logger:                      pebbleLogger{h: h, log: h.cfg.Logger.With("db", name)},
-		EventListener:               &pebble.EventListener{BackgroundError: h.backgroundError},
+		EventListener:               &pebble.EventListener{BackgroundError: h.backgroundError, FlushEnd: h.flushEnded},
 	}
 }
 
@@ -68,7 +69,27 @@ func (h *Host) backgroundError(err error) {
 	if errors.Is(err, pebble.ErrCancelledCompaction) {
 		return // Pebble retries it by design
 	}
+	if h.cfg.Disk != nil && errors.Is(err, syscall.ENOSPC) {
+		// What it wrote so far is removed, which may be all the room that the rest needs: a compaction that was under way when
+		// the disk filled up would else take the ballast and the process with it. It is tried again. A flush has its limit.
+		return
+	}
 	h.Fail(fmt.Errorf("shard: storage below %s: %w", h.cfg.Dir, err))
+}
+
+// noSpaceLimit is how long flushes may find no space before the host gives up: memtables fill up, and at last nothing is taken.
+const noSpaceLimit = 30 * time.Second
+
+// flushEnded notes whether flushes find space. Any goroutine of Pebble.
+func (h *Host) flushEnded(info pebble.FlushInfo) {
+	now := int64(h.cfg.Monotonic()) + 1
+	switch {
+	case info.Err == nil:
+		h.noSpace.Store(0)
+	case !errors.Is(info.Err, syscall.ENOSPC) || h.noSpace.CompareAndSwap(0, now):
+	case time.Duration(now-h.noSpace.Load()) > noSpaceLimit:
+		h.Fail(fmt.Errorf("shard: storage below %s: %w; nothing is lost: free some space and start again", h.cfg.Dir, info.Err))
+	}
 }
 
 // pebbleLogger passes Pebble's messages on at debug level.
