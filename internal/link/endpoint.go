@@ -2,6 +2,7 @@ package link
 
 import (
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -74,10 +75,11 @@ type Endpoint struct {
 
 	incoming atomic.Int64 // streams accepted by servers
 
-	mu      sync.Mutex
-	streams map[*Stream]struct{} // up
-	dialled map[dialKey]int      // streams up by what was dialled
-	logged  map[refusal]struct{} // refusals that were logged
+	mu          sync.Mutex
+	streams     map[*Stream]struct{} // up
+	dialled     map[dialKey]int      // streams up by what was dialled
+	logged      map[refusal]struct{} // refusals that were logged
+	loggedSince time.Time            // the first of them
 }
 
 // NewEndpoint returns the endpoint of a daemon. An info that is not within its limits is refused by every peer, with a log line.
@@ -107,23 +109,34 @@ func (e *Endpoint) intro(want Role) intro {
 // refusal is one reason seen from one peer.
 type refusal struct{ peer, why string }
 
-// maxLogged bounds the memory for refusals that were logged; past it all are forgotten and may be logged again.
-const maxLogged = 256
+// What is logged of refusals: anybody who reaches the port can cause them, with texts of his own (those about certificates).
+const (
+	maxLogged = 256 // different ones in logAgain; the metric counts all
+	maxReason = 512 // bytes of a text
+)
 
-// refused counts a refusal and logs it the first time: a peer that is set up wrongly comes back every few seconds.
+// refused counts a refusal and logs it the first time: a peer that is set up wrongly comes back every few seconds, and a probe that resets
+// its connections does, from another port each time.
 func (e *Endpoint) refused(peer string, err error) {
 	e.metrics.refused(err)
-	key := refusal{peer, err.Error()}
+	text := err.Error()
+	text = text[:min(len(text), maxReason)]
+	key := refusal{peer, strings.Map(noDigits, text)}
 	e.mu.Lock()
 	_, seen := e.logged[key]
-	if !seen {
-		if len(e.logged) >= maxLogged {
+	if !seen && len(e.logged) >= maxLogged {
+		if seen = time.Since(e.loggedSince) < logAgain; !seen {
 			clear(e.logged)
+		}
+	}
+	if !seen {
+		if len(e.logged) == 0 {
+			e.loggedSince = time.Now()
 		}
 		e.logged[key] = struct{}{}
 	}
 	e.mu.Unlock()
 	if !seen {
-		e.log.Warn("stream refused", "peer", peer, "err", err)
+		e.log.Warn("stream refused", "peer", peer, "err", text)
 	}
 }
