@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,7 +16,7 @@ import (
 
 // collect returns Lines at a level and what they wrote so far, without times.
 func collect(level slog.Level, b Budget) (*Lines, func() []string) {
-	var out bytes.Buffer
+	var out written
 	strip := func(_ []string, a slog.Attr) slog.Attr {
 		if a.Key == slog.TimeKey {
 			return slog.Attr{}
@@ -24,9 +25,27 @@ func collect(level slog.Level, b Budget) (*Lines, func() []string) {
 	}
 	log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: level, ReplaceAttr: strip}))
 	return NewLines(log, b), func() []string {
-		defer out.Reset()
-		return strings.FieldsFunc(out.String(), func(r rune) bool { return r == '\n' })
+		return strings.FieldsFunc(out.take(), func(r rune) bool { return r == '\n' })
 	}
+}
+
+// written is what a logger wrote: timers write, too.
+type written struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (w *written) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.buf.Write(p)
+}
+
+func (w *written) take() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	defer w.buf.Reset()
+	return w.buf.String()
 }
 
 // TestLinesFlood: a flood of one reason costs its budget and no more, does not hide another reason, and every line left out is counted
