@@ -289,6 +289,35 @@ func TestPartialBudget(t *testing.T) {
 	second.wantClose(stanza.ReasonPartialTimeout) // alone above the budget
 }
 
+// TestPartialBudgetStrangersFirst: who has no session yet cannot push out one that has, however long its frame has been unfinished.
+func TestPartialBudgetStrangersFirst(t *testing.T) {
+	h := start(t, func(c *Config) { c.Loops, c.PartialBytes = 1, 1<<20 })
+	h.onLoop(h.g.loops[0], func() { h.g.partialBytes = 100 })
+	member := h.bind(5)
+	frame := member.seal(stanza.Ping{}.Append(nil))
+	member.write(frame[:5])
+	h.until("the bytes", func() bool { return h.partials() == 5 })
+	for range 3 {
+		stranger := h.dial()
+		stranger.preamble()
+		stranger.write(append([]byte{1, 0}, make([]byte, 98)...))
+		stranger.wantRefused(stanza.ReasonPartialTimeout)
+	}
+	h.until("the stranger's", func() bool { return h.partials() == 5 })
+	member.write(frame[5:])
+	member.wantTag(stanza.TagPong)
+
+	// Nor can they keep a session from sending.
+	stranger := h.dial()
+	stranger.preamble()
+	stranger.write(append([]byte{1, 0}, make([]byte, 88)...))
+	h.until("the bytes", func() bool { return h.partials() == 90 })
+	frame = member.seal(message(1, 6, "a longer frame"))
+	member.write(frame[:20])
+	stranger.wantRefused(stanza.ReasonPartialTimeout)
+	h.until("the session's", func() bool { return h.partials() == 20 })
+}
+
 func TestSources(t *testing.T) {
 	at := func(ip string) source {
 		return sourceOf(remoteOf(&stubConn{remote: &net.TCPAddr{IP: net.ParseIP(ip)}}))

@@ -35,7 +35,7 @@ type Config struct {
 	// PartialTimeout is how long an unfinished frame may stay unfinished, 1s-10m, default 10s.
 	PartialTimeout config.Duration `toml:"partial_timeout"`
 	// PartialBytes bounds the bytes of unfinished frames per loop, those of unfinished handshakes included, 1MiB-16GiB, default 64MiB;
-	// the oldest is closed first.
+	// the oldest handshake is closed first, and when there is none the oldest session.
 	PartialBytes config.Size `toml:"partial_bytes"`
 
 	// HandshakeRate is how many full handshakes per second one source (IPv4 address, IPv6 /56) may start, above 0 to 1e9, default 200; its

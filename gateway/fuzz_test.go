@@ -86,7 +86,7 @@ func FuzzHandshakeBytes(f *testing.F) {
 			j.run()
 			b.l.jobDone(j)
 		}
-		if b.l.partials.bytes != 0 || b.l.partials.head >= 0 {
+		if b.l.partials.bytes != 0 || b.l.partials.first() >= 0 {
 			t.Errorf("%d bytes stay counted", b.l.partials.bytes)
 		}
 	})

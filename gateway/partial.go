@@ -6,16 +6,20 @@ import (
 	"linecard.example/internal/stanza"
 )
 
-// partials tracks who has sent an unfinished frame, oldest first: each costs a buffer of the size of what came, so they have a
-// deadline and share a budget. Connections before message 3 are among them; they may buffer 1,024 bytes each at most. Loop only.
+// partials tracks who has sent an unfinished frame: each costs a buffer of the size of what came, so they have a deadline and share
+// a budget. Connections before message 3 are among them; they may buffer 1,024 bytes each at most, but strangers can open as many
+// as there is room for: they go first, so that they cannot push out sessions. Loop only.
 type partials struct {
-	entries []partial
-	bySlot  map[uint32]int32
-	head    int32 // oldest, -1: none
-	tail    int32
-	free    int32
-	bytes   int
+	entries   []partial
+	bySlot    map[uint32]int32
+	strangers byAge
+	sessions  byAge
+	free      int32
+	bytes     int
 }
+
+// byAge is a list of entries, oldest first; -1: none.
+type byAge struct{ head, tail int32 }
 
 type partial struct {
 	early      *handshake // nil: the session in slot
@@ -27,7 +31,23 @@ type partial struct {
 
 func (p *partials) init() {
 	p.bySlot = map[uint32]int32{}
-	p.head, p.tail, p.free = -1, -1, -1
+	p.strangers, p.sessions, p.free = byAge{-1, -1}, byAge{-1, -1}, -1
+}
+
+// first returns the entry to end when the budget is spent, -1: none.
+func (p *partials) first() int32 {
+	if p.strangers.head >= 0 {
+		return p.strangers.head
+	}
+	return p.sessions.head
+}
+
+// list returns the list that e belongs to.
+func (p *partials) list(e *partial) *byAge {
+	if e.early != nil {
+		return &p.strangers
+	}
+	return &p.sessions
 }
 
 // note says that so many bytes of an unfinished frame of s are waiting; fresh: the frame began with what was just read.
@@ -44,8 +64,8 @@ func (l *loop) notePartial(s *session, bytes int, fresh bool) {
 		s.flags |= flagPartial
 		p.bySlot[s.slot()] = p.add(partial{slot: s.slot(), bytes: bytes, since: l.tick})
 	}
-	for p.bytes > l.g.partialBytes && p.head >= 0 {
-		l.endPartial()
+	for p.bytes > l.g.partialBytes && p.first() >= 0 {
+		l.endPartial(p.first())
 	}
 }
 
@@ -62,11 +82,11 @@ func (l *loop) noteEarly(h *handshake, bytes int) gnet.Action {
 	default:
 		h.partial = 1 + p.add(partial{early: h, bytes: bytes, since: l.tick})
 	}
-	for p.bytes > l.g.partialBytes && p.head >= 0 {
-		if p.entries[p.head].early == h {
+	for p.bytes > l.g.partialBytes && p.first() >= 0 {
+		if p.entries[p.first()].early == h {
 			return l.turnAway(h, stanza.ReasonPartialTimeout, 0)
 		}
-		l.endPartial()
+		l.endPartial(p.first())
 	}
 	return gnet.None
 }
@@ -79,14 +99,15 @@ func (p *partials) add(e partial) int32 {
 	} else {
 		p.free = p.entries[i].next
 	}
-	e.prev, e.next = p.tail, -1
+	list := p.list(&e)
+	e.prev, e.next = list.tail, -1
 	p.entries[i] = e
-	if p.tail >= 0 {
-		p.entries[p.tail].next = i
+	if list.tail >= 0 {
+		p.entries[list.tail].next = i
 	} else {
-		p.head = i
+		list.head = i
 	}
-	p.tail = i
+	list.tail = i
 	p.bytes += e.bytes
 	return i
 }
@@ -111,16 +132,17 @@ func (p *partials) dropEarly(h *handshake) {
 
 func (p *partials) remove(i int32) {
 	e := &p.entries[i]
+	list := p.list(e)
 	p.bytes -= e.bytes
 	if e.prev >= 0 {
 		p.entries[e.prev].next = e.next
 	} else {
-		p.head = e.next
+		list.head = e.next
 	}
 	if e.next >= 0 {
 		p.entries[e.next].prev = e.prev
 	} else {
-		p.tail = e.prev
+		list.tail = e.prev
 	}
 	*e = partial{next: p.free} // and the connection is garbage
 	p.free = i
@@ -128,14 +150,16 @@ func (p *partials) remove(i int32) {
 
 // expire closes those whose frame has been unfinished for too long.
 func (p *partials) expire(l *loop) {
-	for p.head >= 0 && l.tick-p.entries[p.head].since >= l.g.partialTicks {
-		l.endPartial()
+	for _, list := range [...]*byAge{&p.strangers, &p.sessions} {
+		for list.head >= 0 && l.tick-p.entries[list.head].since >= l.g.partialTicks {
+			l.endPartial(list.head)
+		}
 	}
 }
 
-// endPartial closes the session or the connection with the oldest unfinished frame, which frees its bytes once the connection ends.
-func (l *loop) endPartial() {
-	e := l.partials.entries[l.partials.head]
+// endPartial closes the session or the connection of an entry, which frees its bytes once the connection ends.
+func (l *loop) endPartial(i int32) {
+	e := l.partials.entries[i]
 	if e.early != nil {
 		l.refuseNow(e.early, stanza.ReasonPartialTimeout, 0)
 		return
