@@ -2,12 +2,10 @@ package testkit
 
 import (
 	"bytes"
-	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -44,21 +42,12 @@ func flip(t *testing.T, file string, at int64, bit uint) {
 // that names group and file, /readyz and a gauge say so, a message to it is neither acked nor refused for good; sessions of other
 // shards do not notice. With the file restored nothing is lost.
 func TestDamagedRecordStopsItsShard(t *testing.T) {
-	s := Start(t, Together, Settings{})
+	s := Start(t, Together, Settings{Gateway: crowd})
 	h := NewHistory()
 	ann := s.NewDevice("ann", h, DeviceOptions{Home: s.DiskHome("ann")})
 	dan := s.NewDevice("dan", h, DeviceOptions{Quiet: true})
 	group := stanza.QueueGroup(stanza.ShardOf(dan.Self().Account, 16)).String()
 	dan.Close()
-	devices := map[string][]string{"dan": {"dan/1"}}
-	var pairs []*Device
-	for i := 0; len(pairs) < 6; i++ {
-		d := s.NewDevice(fmt.Sprintf("other%d", i), h, DeviceOptions{Home: s.DiskHome(fmt.Sprintf("other%d", i))})
-		if stanza.QueueGroup(stanza.ShardOf(d.Self().Account, 16)).String() != group {
-			pairs = append(pairs, d)
-			devices[d.Name] = []string{d.Label()}
-		}
-	}
 	texts := []string{gibberishOnce(), gibberishOnce(), gibberishOnce()} // the first may share a block with what every start reads
 	for _, text := range texts {
 		sent, err := ann.Say("dan", text)
@@ -70,20 +59,7 @@ func TestDamagedRecordStopsItsShard(t *testing.T) {
 	flip(t, file, at+1000, 3)
 	s.StartAll()
 
-	var quit atomic.Bool
-	var load sync.WaitGroup
-	for i, d := range pairs {
-		load.Go(func() {
-			for !quit.Load() {
-				soon(t, d.SayAll(pairs[i^1].Name, 20, 4))
-			}
-		})
-	}
-	connects := make([]int64, len(pairs))
-	for i, d := range pairs {
-		must(t, d.SayAll(pairs[i^1].Name, 1, 1))
-		connects[i] = d.Connects()
-	}
+	crowd := s.NewCrowd(CrowdOptions{Skip: func(handle string) bool { return stanza.QueueGroup(stanza.HandleShard(handle, 16)).String() == group }})
 	back := s.NewDevice("dan", h, DeviceOptions{Home: dan.Home})
 	readiness(t, s, "up", http.StatusServiceUnavailable, group+" stopped", filepath.Base(file))
 	if n := s.Metrics("up").Sum("linecard_offline_shard_stopped"); n != 1 {
@@ -95,16 +71,8 @@ func TestDamagedRecordStopsItsShard(t *testing.T) {
 		m := s.Metrics("up")
 		return m.Sum(`linecard_router_refusals_total{reason="unavailable"}`)+m.Sum(`linecard_gateway_refusals_total{reason="unavailable"}`) > 0
 	})
-	for i, d := range pairs {
-		must(t, d.SayAll(pairs[i^1].Name, 50, 8))
-	}
-	quit.Store(true)
-	load.Wait()
-	for i, d := range pairs {
-		if n := d.Connects(); n != connects[i] {
-			t.Errorf("%s connected %d times, %d before the damage was met", d.Name, n, connects[i])
-		}
-	}
+	crowd.Turn()
+	crowd.Finish()
 	var said []string
 	for line := range strings.Lines(s.Process("up").Output()) {
 		if strings.Contains(line, "level=ERROR") {
@@ -121,11 +89,10 @@ func TestDamagedRecordStopsItsShard(t *testing.T) {
 	stop(t, s, "up")
 	flip(t, file, at+1000, 3)
 	s.StartAll()
-	for _, d := range append(pairs, ann, back) {
-		d.Hurry()
-	}
+	ann.Hurry()
+	back.Hurry()
 	must(t, ann.Acked("dan", late))
-	h.Judge(t, devices)
+	h.Judge(t, map[string][]string{"dan": {"dan/1"}})
 }
 
 var onces atomic.Int64

@@ -91,6 +91,7 @@ const (
 
 func newHoard(t *testing.T) *hoard {
 	set := Settings{
+		Gateway: crowd,
 		Offline: "full_retry_after = \"200ms\"\n", Router: "full_retry_after = \"200ms\"\nstranger_rate = 1e6\nstranger_burst = 1000000\n",
 		Disk: "check = \"50ms\"\n",
 	}
@@ -169,12 +170,14 @@ func (x *hoard) metric(name string) float64 { return x.Metrics("up").Sum(name) }
 const fullRefusals = `linecard_offline_refusals_total{reason="storage_full"}`
 
 // TestSmallDisk fills a small disk with queued messages through the protocol: at the floor new messages, registrations and devices are
-// refused storage_full, what was acked is kept; every queue is drained, the space comes back, and what was refused is taken.
+// refused storage_full, what was acked is kept; every queue is drained, the space comes back, and what was refused is taken. Sessions that
+// exchange messages meanwhile are held up and not closed, and lose nothing.
 func TestSmallDisk(t *testing.T) {
 	if !inSmallDisk(t) {
 		return
 	}
 	x := newHoard(t)
+	crowd := x.NewCrowd(CrowdOptions{})
 	x.fill()
 	Eventually(t, "the disk is full to its floor", func() bool { return x.metric(fullRefusals) > 0 })
 	_, acked, _ := x.h.Totals()
@@ -198,7 +201,9 @@ func TestSmallDisk(t *testing.T) {
 	x.NewDevice("newcomer", x.h, DeviceOptions{})
 	_, again, _ := x.h.Totals()
 	Eventually(t, "messages are taken again", func() bool { _, n, _ := x.h.Totals(); return n > again+20 })
+	crowd.Turn()
 	x.settle()
+	crowd.Finish()
 	x.stopInOrder("below the free-space floor", "above the free-space floor")
 }
 
