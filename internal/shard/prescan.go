@@ -1,11 +1,12 @@
 package shard
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"path"
 	"slices"
 	"strconv"
@@ -44,7 +45,8 @@ func chunkSum(b []byte) uint32 {
 }
 
 // chunks calls each for every chunk that checks, in order: kind is 0 full, 1 first, 2 middle, 3 last; gaps counts what before it did not
-// check. log is the number that chunks of a WAL carry; those of another, which the file held before it was reused, are skipped.
+// check. log is the number that chunks of a WAL carry; those of another, which the file held before it was reused, are skipped as a
+// whole: what looks like a chunk within them is what somebody sent. 0: a manifest, whose chunks carry none.
 // whole reports whether the first chunk that did not check lies wholly within the file, so that it was not cut off.
 func chunks(b []byte, log uint32, each func(offset int, kind byte, payload []byte, gaps int)) (whole bool) {
 	gaps, lost := 0, false
@@ -52,6 +54,7 @@ func chunks(b []byte, log uint32, each func(offset int, kind byte, payload []byt
 		block := b[start:min(start+walBlock, len(b))]
 		for at := 0; at+chunkHeader <= len(block); {
 			payload, kind, ok := chunkAt(block, at, log)
+			step := 1 // the length may be what is damaged: look for the next that checks
 			switch {
 			case ok:
 				each(start+at, kind, payload, gaps)
@@ -60,31 +63,39 @@ func chunks(b []byte, log uint32, each func(offset int, kind byte, payload []byt
 			case kind == padding && at+chunkRecycle > len(block):
 				at = len(block)
 				continue
-			case !lost:
-				gaps, lost = gaps+1, true
-				whole = whole || gaps == 1 && kind != padding && at+chunkSize(block, at) <= len(block)
+			case kind == stale:
+				step = chunkSize(block, at)
 			}
-			at++ // the length may be what is damaged: look for the next that checks
+			if !lost {
+				gaps, lost = gaps+1, true
+				whole = whole || gaps == 1 && kind == broken && at+chunkSize(block, at) <= len(block)
+			}
+			at += step
 		}
 	}
 	return whole
 }
 
-const padding = 0xff // the kind of a chunk of zeros
+// What chunkAt returns as the kind of what is no chunk of this file.
+const (
+	padding = 0xff // zeros
+	stale   = 0xfe // a chunk that checks, of an earlier life of the file
+	broken  = 0xfd // anything else
+)
 
-// chunkAt returns the chunk that begins at an offset of a block, if it checks.
+// chunkAt returns the chunk that begins at an offset of a block, if it checks and is of the log.
 func chunkAt(block []byte, at int, log uint32) (payload []byte, kind byte, ok bool) {
 	size, kind := chunkSize(block, at), block[at+6]
 	switch {
 	case kind == 0 && size == chunkHeader:
 		return nil, padding, false
-	case at+size > len(block) || kind < chunkFull || kind > recycleLast:
-		return nil, kind, false
-	case kind >= recycleFull && binary.LittleEndian.Uint32(block[at+chunkHeader:]) != log:
-		return nil, padding, false // an earlier life of the file
+	case at+size > len(block) || kind < chunkFull || kind > recycleLast || (kind >= recycleFull) != (log != 0):
+		return nil, broken, false
 	case chunkSum(block[at+6:at+size]) != binary.LittleEndian.Uint32(block[at:]):
-		return nil, kind, false
-	case kind >= recycleFull:
+		return nil, broken, false
+	case log != 0 && binary.LittleEndian.Uint32(block[at+chunkHeader:]) != log:
+		return nil, stale, false
+	case log != 0:
 		return block[at+chunkRecycle : at+size], kind - recycleFull, true
 	}
 	return block[at+chunkHeader : at+size], kind - chunkFull, true
@@ -133,31 +144,39 @@ func (h *Host) checkWALs(dir string) error {
 	if err != nil {
 		return nil //nolint:nilerr // Open reports it
 	}
-	slices.Sort(names)
-	have := map[stanza.Group]uint64{} // the last index before any damage
-	var orphans []orphan
+	numbers := map[string]uint64{}
+	names = slices.DeleteFunc(names, func(name string) bool {
+		n, err := strconv.ParseUint(strings.TrimSuffix(name, ".log"), 10, 64)
+		numbers[name] = n
+		return err != nil
+	})
+	slices.SortFunc(names, func(a, b string) int { return cmp.Compare(numbers[a], numbers[b]) }) // their width grows
+	scan := walScan{have: map[stanza.Group]uint64{}}
 	for _, name := range names {
-		number, err := strconv.ParseUint(strings.TrimSuffix(name, ".log"), 10, 64)
-		if err != nil {
-			continue
-		}
 		file := path.Join(dir, name)
 		b, err := readAll(h.cfg.FS, file)
 		if err != nil {
 			return fmt.Errorf("shard: reading %s: %w", file, err)
 		}
-		orphans = append(orphans, scanWAL(b, uint32(number), file, have)...)
+		scan.file(b, uint32(numbers[name]), file)
 	}
-	if len(orphans) == 0 {
+	if len(scan.orphans) == 0 {
 		return nil
 	}
-	return h.checkOrphans(dir, have, orphans)
+	return h.checkOrphans(dir, scan.have, scan.orphans)
 }
 
-// scanWAL notes in have what stands before any damage, and returns what stands behind it.
-func scanWAL(b []byte, number uint32, file string, have map[stanza.Group]uint64) (orphans []orphan) {
+// walScan goes through the WALs in order.
+type walScan struct {
+	have    map[stanza.Group]uint64 // the last index before any damage
+	next    uint64                  // the sequence number of Pebble's that follows what stands before any damage; 0: unknown
+	orphans []orphan
+}
+
+// file notes what stands in a WAL before any damage, and what stands behind it.
+func (w *walScan) file(b []byte, number uint32, file string) {
 	var record []byte
-	open, before := false, 0
+	open, before, end := false, 0, 0
 	chunks(b, number, func(offset int, kind byte, payload []byte, gaps int) {
 		open = open && gaps == before
 		before = gaps
@@ -171,24 +190,40 @@ func scanWAL(b []byte, number uint32, file string, have map[stanza.Group]uint64)
 			return
 		}
 		open = false
-		seen := map[stanza.Group]bool{}
-		entriesOf(record, func(g stanza.Group, index uint64) {
-			if gaps == 0 {
-				have[g] = index
-			} else if !seen[g] {
-				orphans = append(orphans, orphan{g, index, file, offset})
-			}
-			seen[g] = true
-		})
+		if gaps == 0 {
+			end = offset + chunkRecycle + len(payload)
+		}
+		w.record(record, gaps > 0, orphan{file: file, offset: offset}, end)
 	})
-	return orphans
+}
+
+// record takes a record of a file, of which what is before end is whole. One that was found behind damage counts only if Pebble can
+// have written it there: the remains of what the file held before are full of what clients sent, and a client may send something that
+// looks like a record. Sequence numbers, one for each change, it does not know.
+func (w *walScan) record(record []byte, behind bool, o orphan, end int) {
+	if len(record) <= batchHeader {
+		return
+	}
+	seq, count := binary.LittleEndian.Uint64(record), uint64(binary.LittleEndian.Uint32(record[8:]))
+	if !behind {
+		w.next = seq + count
+	} else if w.next != 0 && (seq < w.next || end > 0 && seq-w.next > uint64(o.offset-end)) {
+		return
+	}
+	seen := map[stanza.Group]bool{}
+	entriesOf(record, func(g stanza.Group, index uint64) {
+		if !behind {
+			w.have[g] = index
+		} else if !seen[g] {
+			o.g, o.index = g, index
+			w.orphans = append(w.orphans, o)
+		}
+		seen[g] = true
+	})
 }
 
 // entriesOf calls each for every log entry that a batch sets.
 func entriesOf(batch []byte, each func(stanza.Group, uint64)) {
-	if len(batch) <= batchHeader {
-		return
-	}
 	r, _ := pebble.ReadBatch(batch)
 	for {
 		kind, key, _, ok, err := r.Next()
@@ -262,6 +297,10 @@ func readAll(fs vfs.FS, name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := io.ReadAll(f)
-	return b, errors.Join(err, f.Close())
+	var b bytes.Buffer
+	if info, err := f.Stat(); err == nil {
+		b.Grow(int(info.Size()) + bytes.MinRead) // else it is copied again and again
+	}
+	_, err = b.ReadFrom(f)
+	return b.Bytes(), errors.Join(err, f.Close())
 }
