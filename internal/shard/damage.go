@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,10 +35,14 @@ func (h *Host) report(name string, err error) error {
 	return fmt.Errorf("%w (in %s); %s", err, dir, remedy)
 }
 
-// openError says why a database does not open. Another process may have it open, which is no damage.
+// circumstances are errors of opening that say nothing about the data: another process has it open, its owner is another, the file
+// system is mounted read-only, descriptors are used up. To restore a copy then would lose what is there.
+var circumstances = []error{syscall.EAGAIN, syscall.EACCES, syscall.EPERM, syscall.EROFS, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM}
+
+// openError says why a database does not open.
 func (h *Host) openError(name string, err error) error {
 	dir := path.Join(h.cfg.Dir, name)
-	if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EACCES) {
+	if slices.ContainsFunc(circumstances, func(c error) bool { return errors.Is(err, c) }) {
 		return fmt.Errorf("shard: opening %s: %w", dir, err)
 	}
 	if errors.Is(err, syscall.ENOSPC) {

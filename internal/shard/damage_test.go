@@ -2,7 +2,9 @@ package shard
 
 import (
 	"errors"
+	"io/fs"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -125,5 +127,18 @@ func TestMalformedEntryStopsTheGroup(t *testing.T) {
 	}
 	if err := h.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestCircumstances: an operator is told to restore a copy only where that is the remedy.
+func TestCircumstances(t *testing.T) {
+	h := &Host{cfg: HostConfig{Dir: "d"}}
+	for err, damage := range map[error]bool{
+		syscall.EROFS: false, syscall.EMFILE: false, syscall.EACCES: false, syscall.ENOSPC: false, syscall.EIO: true, errLogRecord: true,
+	} {
+		got := h.openError("log", &fs.PathError{Op: "open", Path: "d/log/LOCK", Err: err})
+		if strings.Contains(got.Error(), remedy) != damage || !errors.Is(got, err) {
+			t.Errorf("%v: %v", err, got)
+		}
 	}
 }

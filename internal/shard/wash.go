@@ -117,6 +117,8 @@ func (h *Host) awaitGone(dir string, names []string) (err error) {
 		case <-time.After(pause):
 		case <-limit.C:
 			return fmt.Errorf("%d tables, such as %s, are still there after %v", len(names), names[0], goneLimit)
+		case <-h.closing:
+			return errClosed // Close waits for this
 		case <-h.failing:
 			return errClosed
 		}
