@@ -23,6 +23,9 @@ import (
 const remedy = "stopped before anything is lost silently: check the disk, then restore this node's data directory from a copy; " +
 	"docs/operations.md, section Disks"
 
+// makeRoom is what the operator is told to do when the disk is full.
+const makeRoom = "nothing is lost: free some space and start again"
+
 // tableName is how Pebble names a table in an error.
 var tableName = regexp.MustCompile(`\btable (\d{6})\b`)
 
@@ -46,7 +49,7 @@ func (h *Host) openError(name string, err error) error {
 		return fmt.Errorf("shard: opening %s: %w", dir, err)
 	}
 	if errors.Is(err, syscall.ENOSPC) {
-		return fmt.Errorf("shard: opening %s: %w; nothing is lost: free some space and start again", dir, err)
+		return fmt.Errorf("shard: opening %s: %w; %s", dir, err, makeRoom)
 	}
 	return h.report(name, fmt.Errorf("shard: opening %s: %w", dir, err))
 }

@@ -51,7 +51,11 @@ func Open[C, R any](h *Host, g stanza.Group, m Machine[C, R]) (*Group[C, R], err
 	if err := h.reserve(g); err != nil {
 		return nil, err
 	}
-	x, err := open(h, g, m)
+	var x *Group[C, R]
+	err := h.unlessFailing(func() (err error) {
+		x, err = open(h, g, m)
+		return err
+	})
 	if err != nil {
 		h.leave(g)
 		h.opened(g, nil)

@@ -32,6 +32,7 @@ type Host struct {
 	failOnce sync.Once
 	failed   chan error    // gets the first fatal error
 	failing  chan struct{} // closed with it
+	why      error         // set before it is closed
 	down     atomic.Bool   // set before it is closed
 
 	mu      sync.Mutex
@@ -68,15 +69,31 @@ func OpenHost(cfg HostConfig) (*Host, error) {
 	if h.metrics, err = newMetricVecs(cfg.Registerer); err != nil {
 		return nil, err
 	}
-	if err := h.openDatabases(); err != nil {
+	if err := h.unlessFailing(h.openDatabases); err != nil {
 		return nil, err
 	}
-	if err := h.checkNode(); err != nil {
-		return nil, errors.Join(err, h.log.Close(), h.state.Close())
+	if err := h.unlessFailing(h.checkNode); err != nil {
+		if !h.down.Load() {
+			err = errors.Join(err, h.log.Close(), h.state.Close())
+		}
+		return nil, err
 	}
 	h.flushes.flush = h.state.Flush
 	go h.scrubLoop()
 	return h, nil
+}
+
+// unlessFailing runs f. What Pebble calls fatal stops the goroutine that meets it for ever, so that f is left behind then: a start on a
+// full disk is to end with the reason.
+func (h *Host) unlessFailing(f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		return err
+	case <-h.failing:
+		return h.why
+	}
 }
 
 func (h *Host) openDatabases() (err error) {
@@ -140,6 +157,7 @@ func (h *Host) Failed() <-chan error { return h.failed }
 func (h *Host) Fail(err error) {
 	h.failOnce.Do(func() {
 		h.down.Store(true)
+		h.why = err
 		h.cfg.Logger.Error("raft storage failed", "dir", h.cfg.Dir, "error", err)
 		h.failed <- err
 		close(h.failing)

@@ -88,7 +88,7 @@ func (h *Host) flushEnded(info pebble.FlushInfo) {
 		h.noSpace.Store(0)
 	case !errors.Is(info.Err, syscall.ENOSPC) || h.noSpace.CompareAndSwap(0, now):
 	case time.Duration(now-h.noSpace.Load()) > noSpaceLimit:
-		h.Fail(fmt.Errorf("shard: storage below %s: %w; nothing is lost: free some space and start again", h.cfg.Dir, info.Err))
+		h.Fail(fmt.Errorf("shard: storage below %s: %w; %s", h.cfg.Dir, info.Err, makeRoom))
 	}
 }
 
@@ -108,9 +108,24 @@ func (l pebbleLogger) Infof(format string, args ...any) {
 // Fatalf implements pebble.Logger. Pebble must not go on behind it, for its caller would take a failed write for a durable one;
 // so the goroutine ends its life here and the process is told to exit.
 func (l pebbleLogger) Fatalf(format string, args ...any) {
-	l.h.Fail(fmt.Errorf("shard: storage below %s: %w", l.h.cfg.Dir, fmt.Errorf(format, args...)))
+	err := fmt.Errorf("shard: storage below %s: %s", l.h.cfg.Dir, fmt.Sprintf(format, args...))
+	for _, a := range args {
+		if cause, ok := a.(error); ok && errors.Is(cause, syscall.ENOSPC) {
+			err = noSpaceError{err}
+		}
+	}
+	l.h.Fail(err)
 	select {}
 }
+
+// noSpaceError is what Pebble called fatal when it found no space.
+type noSpaceError struct{ error }
+
+// Error implements error.
+func (e noSpaceError) Error() string { return e.error.Error() + "; " + makeRoom }
+
+// Unwrap lets errors.Is find the cause.
+func (e noSpaceError) Unwrap() []error { return []error{e.error, syscall.ENOSPC} }
 
 // makeDir creates dir and its missing parents so that they survive a power loss.
 func makeDir(fs vfs.FS, dir string) error {
