@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/cockroachdb/pebble/vfs"
+	"golang.org/x/sys/unix"
 )
 
 // The ballast is a file of noise, or of blocks that the file system has allocated, but not a sparse one: what its removal gives back
@@ -73,7 +74,12 @@ func (d *Disk) makeBallast(size int64) error {
 	if err != nil {
 		return err
 	}
-	err = reserve(f, size)
+	if f.Fd() != vfs.InvalidFd { // what the blocks held before is nobody's business, as with every file of a data directory
+		err = unix.Fchmod(int(f.Fd()), 0o600)
+	}
+	if err == nil {
+		err = reserve(f, size)
+	}
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}

@@ -76,7 +76,7 @@ func TestFailureExitsOne(t *testing.T) {
 		{`unknown key "clustr"; line 2: unknown key "shard"`, []string{"router", "-config", "bad.toml"}},
 		{"not a directory", []string{"up", "--data", "file/data", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"}},
 		{"connection refused", []string{"admin", "invite", "--admin", "127.0.0.1:1"}},
-		{"root.key", []string{"keys", "issue", "gateway", "--dir", "nowhere"}},
+		{"root.pub", []string{"keys", "issue", "gateway", "--dir", "nowhere"}},
 		{"UPPER", []string{"keys", "issue", "UPPER"}},
 		{"cluster name", []string{"keys", "init", "--cluster", "a b"}},
 		{"connection refused", []string{"recv", "--home", "h", "--server", "127.0.0.1:1", "--as", "ann", "--trust-first-use", "--timeout", "300ms"}},

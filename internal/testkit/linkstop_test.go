@@ -248,6 +248,9 @@ func (w *writers) finish() {
 	close(w.stop)
 	w.work.Wait()
 	w.h.Judge(w.t, w.labels)
+	if n := w.sum(`linecard_offline_drops_total{reason="queue_full"}`); n != 0 {
+		w.t.Fatalf("%v receipts came to full queues: the case is not what it is meant to be", n)
+	}
 	for _, d := range w.devices {
 		Eventually(w.t, d.Name+" has its delivered receipts", func() bool { return d.Delivered() >= w.h.SentBy(d.Label()) })
 	}
