@@ -108,7 +108,7 @@ func (s *spread) config(name string) node.Config {
 	cfg.Shards, cfg.Data = spreadShards, filepath.Join(s.dir, name)
 	cfg.Admin.Listen, cfg.Gateway.Listen = "127.0.0.1:0", "127.0.0.1:0"
 	cfg.Offline.QueueEntries, cfg.Offline.QueueBytes = 1<<20, 1<<30 // what waits for a stopped link: a full queue drops receipts, as it should
-	cfg.Admin.TurnLimit = config.Duration(stopTime / 2) // less than a link stands still, more than a busy machine takes
+	cfg.Admin.TurnLimit = config.Duration(stopTime / 2)             // less than a link stands still, more than a busy machine takes
 	cfg.Links.Credit = spreadCredit
 	cfg.Gateway.SourceEntries = 256 // gnet remembers every engine of a process, and with it the gateway, for good
 	cfg.Gateway.HandshakeRate, cfg.Gateway.HandshakeBurst = 1e5, 1e5
