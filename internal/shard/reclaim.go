@@ -32,20 +32,24 @@ func (h *Host) reclaimIfLow() {
 	if applied == h.reclaims.applied {
 		return
 	}
-	if err := h.reclaim(); err != nil {
+	err := h.reclaim()
+	h.reclaims.at = h.cfg.Monotonic()
+	if err != nil { // the next pass tries again, whether something is applied or not
 		h.cfg.Logger.Warn("giving space back failed", "dir", h.cfg.Dir, "error", err)
+		return
 	}
-	h.reclaims = reclaimer{at: h.cfg.Monotonic(), applied: applied}
+	h.reclaims.applied = applied
 }
 
 // reclaim cuts the log of every group up to a fresh snapshot, and compacts what is deleted then where that is little.
 func (h *Host) reclaim() error {
+	var errs []error
 	for _, g := range h.open() {
-		if err := g.reclaim(); err != nil && !errors.Is(err, errClosed) && !errors.Is(err, errBehind) {
-			return err
+		if err := g.reclaim(); !errors.Is(err, errClosed) && !errors.Is(err, errBehind) {
+			errs = append(errs, err) // what the others give back counts all the same
 		}
 	}
-	errs := []error{h.compactSmall(h.log, []byte{0}, []byte{0xff})}
+	errs = append(errs, h.compactSmall(h.log, []byte{0}, []byte{0xff}))
 	for _, s := range h.Status() {
 		errs = append(errs, h.compactSmall(h.state, groupStart(keyTable, s.Group), groupEnd(keyTable, s.Group)))
 	}
