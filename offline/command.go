@@ -110,6 +110,7 @@ func (w *codec) fields(c *command) {
 		w.account(&c.from)
 		w.device(&c.fromDevice)
 		w.uint(&c.id, stanza.MaxID)
+		w.bad = w.bad || c.id == 0 // receipts are packed, and those begin at 1
 		w.uint(&c.after, stanza.MaxID)
 		w.account(&c.account)
 		if c.op == opRead {
