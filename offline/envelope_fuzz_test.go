@@ -26,8 +26,10 @@ func gatewayStream(f *testing.F, id link.GatewayID) *link.Stream {
 	info := link.Info{Role: link.RoleGateway, Node: id.Node, Incarnation: id.Incarnation, Shards: 1, Cluster: "c"}
 	f.Cleanup(link.Connect(link.NewEndpoint(info, d, link.Options{}), h.o.ep))
 	<-d.up
-	for h.o.peers.gateway(id).stream.Load() == nil { // its own end comes up on another goroutine
-		time.Sleep(time.Millisecond)
+	for end := time.Now().Add(20 * time.Second); h.o.peers.gateway(id).stream.Load() == nil; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) { // its own end comes up on another goroutine, which tells nobody
+			f.Fatal("the stream does not come up")
+		}
 	}
 	return h.o.peers.gateway(id).stream.Load()
 }

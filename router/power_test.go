@@ -94,7 +94,7 @@ func (p *powered) await(what string, so func(shard.GroupStatus) bool) error {
 		if time.Now().After(limit) {
 			return errors.New("in vain: " + what)
 		}
-		time.Sleep(time.Millisecond)
+		time.Sleep(time.Millisecond) // yields the processor between two looks
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package link
 
 import (
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"syscall"
@@ -79,8 +80,11 @@ func flow(b *testing.B, s *Stream, to *counter, n int) {
 		k := min(n, left)
 		to.target.Add(int64(k))
 		for range k {
-			for s.Send(e) != nil { // the grant is on its way
-				time.Sleep(100 * time.Microsecond)
+			for err := s.Send(e); err != nil; err = s.Send(e) {
+				if !errors.Is(err, ErrNoCredit) {
+					b.Fatal(err)
+				}
+				time.Sleep(100 * time.Microsecond) // the grant is on its way, and wakes nobody who has not sent
 			}
 		}
 		<-to.reached

@@ -237,8 +237,11 @@ func TestGRPCRefusals(t *testing.T) {
 			}
 			told.await(t, c.log)
 			if c.label != "" { // refused again and again, logged once
-				for promtest.ToFloat64(ea.metrics.refusals.WithLabelValues(c.label)) < 3 {
-					time.Sleep(5 * time.Millisecond)
+				refusals := ea.metrics.refusals.WithLabelValues(c.label)
+				for end := time.Now().Add(20 * time.Second); promtest.ToFloat64(refusals) < 3; time.Sleep(5 * time.Millisecond) {
+					if time.Now().After(end) { // counted by the dialler's goroutine, which tells nobody
+						t.Fatalf("refused %v times, want 3", promtest.ToFloat64(refusals))
+					}
 				}
 				if text := told.String(); strings.Count(text, c.log) != 1 || strings.Count(text, "\n") > maxReasons {
 					t.Errorf("logged more than once:\n%s", text)

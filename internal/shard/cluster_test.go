@@ -83,7 +83,7 @@ func leader(t *testing.T, ms []*member, which ...int) *member {
 				return ms[i]
 			}
 		}
-		time.Sleep(time.Millisecond)
+		time.Sleep(time.Millisecond) // raft elects on goroutines of its own, and tells nobody outside
 	}
 	t.Fatal("no leader")
 	return nil

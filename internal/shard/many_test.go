@@ -78,7 +78,7 @@ func (f *countingFS) ReuseForWrite(a, b string) (vfs.File, error) {
 
 func (f *countingFile) Sync() error {
 	f.fs.syncs.Add(1)
-	time.Sleep(200 * time.Microsecond)
+	time.Sleep(200 * time.Microsecond) // what a sync of a disk takes: this file system has to be as slow as one
 	return f.File.Sync()
 }
 

@@ -137,7 +137,7 @@ func waitFor(t testing.TB, g *toyGroup, cond func() bool) {
 		if time.Now().After(limit) {
 			t.Fatal("condition not reached")
 		}
-		time.Sleep(100 * time.Microsecond)
+		time.Sleep(100 * time.Microsecond) // the condition is looked at, nothing announces it
 	}
 }
 

@@ -123,7 +123,7 @@ func (x *hoard) fill() {
 			var waiting []*client.Sent
 			for !x.stop.Load() || len(waiting) > 0 {
 				for x.pause.Load() {
-					time.Sleep(time.Millisecond)
+					time.Sleep(time.Millisecond) // until the test lets it go on
 				}
 				if !x.stop.Load() {
 					sent, err := d.Say(to, gibberish(hoardBody))
