@@ -135,11 +135,18 @@ func (d *Disk) Check() {
 
 // full is called by a write that found no space; all writes wait for it.
 func (d *Disk) full() {
+	if d.foundFull() == 0 {
+		time.Sleep(fullPause) // without the lock: whoever looks at the disk must see space come back
+	}
+}
+
+// foundFull gives up the ballast and returns how many bytes it had.
+func (d *Disk) foundFull() (had int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.metrics.full.Inc()
 	d.low.Store(true)
-	had := d.ballast
+	had = d.ballast
 	d.releaseBallast()
 	if usage, err := d.cfg.FS.GetDiskUsage(d.cfg.Dir); err == nil {
 		d.usage = usage
@@ -152,9 +159,7 @@ func (d *Disk) full() {
 		d.logSpace(slog.LevelError, "the disk is full and has no ballast: free space now, or this process ends")
 	}
 	d.publish()
-	if had == 0 {
-		time.Sleep(fullPause)
-	}
+	return had
 }
 
 // fullPause holds up writes on a disk that is full and has no ballast: Pebble repeats what failed at once, without end.

@@ -249,7 +249,7 @@ func (h *Host) checkOrphans(dir string, have map[stanza.Group]uint64, orphans []
 		if !known {
 			if db == nil {
 				var err error
-				if db, err = pebble.Open(dir, &pebble.Options{FS: h.cfg.FS, ReadOnly: true, FormatMajorVersion: formatVersion, Logger: quietLogger{}}); err != nil {
+				if db, err = openPebble(dir, &pebble.Options{FS: h.cfg.FS, ReadOnly: true, FormatMajorVersion: formatVersion, Logger: quietLogger{}}); err != nil {
 					return fmt.Errorf("shard: opening %s: %w", dir, err)
 				}
 			}
