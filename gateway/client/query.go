@@ -14,11 +14,12 @@ const (
 
 // query is an open query. It lasts over reconnects until it is answered or its caller gives up.
 type query struct {
-	q     stanza.Query
-	sent  bool
-	due   time.Time // resend when sent; not before, when not
-	tries int
-	done  func(*answer, error) // under Client.mu
+	q       stanza.Query
+	sent    bool
+	due     time.Time            // resend when sent; not before, when not
+	silent  int                  // transmissions since the last answer
+	refused int                  // answers that were refusals which pass
+	done    func(*answer, error) // under Client.mu
 }
 
 // answer is a result, copied out of its frame.
@@ -86,8 +87,8 @@ func (b *queryBook) gather(dst []byte, now time.Time) []byte {
 			kept = append(kept, id)
 		default:
 			dst = q.q.Append(dst)
-			q.sent, q.due = true, now.Add(resendFirst<<min(q.tries, queryTries))
-			q.tries++
+			q.sent, q.due = true, now.Add(resendFirst<<min(q.silent, queryTries))
+			q.silent++
 			b.asking++
 		}
 	}
@@ -110,7 +111,7 @@ func (b *queryBook) restart() {
 	b.asking, b.unsent = 0, b.unsent[:0]
 	for id := range b.open {
 		q := b.open[id]
-		q.sent, q.due, q.tries = false, time.Time{}, 0
+		q.sent, q.due, q.silent, q.refused = false, time.Time{}, 0, 0
 		b.unsent = append(b.unsent, id)
 	}
 }
@@ -149,7 +150,9 @@ func (c *Client) onQueryError(v stanza.View) error {
 		q.done(nil, &RefusedError{Reason: e.Reason})
 		return nil
 	}
-	wait := spread(min(time.Second<<min(q.tries, queryTries), time.Minute), c.opt.jitter())
+	q.silent = 0 // a server that answers is not one that lost the query
+	q.refused++
+	wait := spread(min(time.Second<<min(q.refused, queryTries), time.Minute), c.opt.jitter())
 	if e.RetryAfter > 0 {
 		wait = spread(min(time.Duration(e.RetryAfter)*time.Millisecond, maxHold), c.opt.jitter())
 	}

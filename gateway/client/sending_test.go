@@ -457,6 +457,35 @@ func TestUnknownName(t *testing.T) {
 	})
 }
 
+// TestRefusedQueryIsNotASilentOne: after refusals that pass, a lost query is asked again as soon as a first one, not after the doublings
+// of the refusals.
+func TestRefusedQueryIsNotASilentOne(t *testing.T) {
+	bubble(t, func(t *testing.T, f *fake) {
+		c := f.start()
+		defer c.Close()
+		conn := f.bind()
+		asked := make(chan error)
+		go func() {
+			_, err := c.Lookup(context.Background(), "bob")
+			asked <- err
+		}()
+		for range 4 {
+			q, _ := stanza.ParseQuery(conn.want(stanza.TagQuery))
+			conn.say(&stanza.QueryError{ID: q.ID, Reason: stanza.ReasonBusy, RetryAfter: 50})
+		}
+		conn.want(stanza.TagQuery) // lost
+		lost := time.Now()
+		q, _ := stanza.ParseQuery(conn.want(stanza.TagQuery))
+		if wait := time.Since(lost); wait != resendFirst {
+			t.Errorf("asked again after %v", wait)
+		}
+		conn.say(&stanza.Result{ID: q.ID, Account: bobAccount, Version: 1, Devices: list(1)})
+		if err := <-asked; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestOutboxIsBounded(t *testing.T) {
 	bubble(t, func(t *testing.T, f *fake) {
 		c, conn := f.established(func(o *Options) { o.OutboxBytes = 1000 })
