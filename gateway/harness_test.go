@@ -279,8 +279,12 @@ func (h *harness) dialOnly() *raw {
 		h.t.Fatal(err)
 	}
 	_ = conn.SetReadDeadline(time.Now().Add(patience))
+	return newRaw(h.t, conn)
+}
+
+func newRaw(t testing.TB, conn net.Conn) *raw {
 	identity, _ := wire.GenerateKeypair(nil)
-	return &raw{t: h.t, conn: conn, sealer: wire.NewSealer(), identity: identity}
+	return &raw{t: t, conn: conn, sealer: wire.NewSealer(), identity: identity}
 }
 
 func (c *raw) write(b []byte) {
