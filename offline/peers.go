@@ -68,10 +68,10 @@ func (p *peers) up(s *link.Stream) {
 	defer p.mu.Unlock()
 	p.streams = append(p.streams, s)
 	if info := s.Peer(); info.Role == link.RoleGateway {
-		id := link.GatewayID{Node: info.Node, Incarnation: info.Incarnation}
+		id := info.Gateway()
 		p.gatewayLocked(id).stream.Store(s)
 		left := maps.Clone(*p.gateways.Load())
-		maps.DeleteFunc(left, func(o link.GatewayID, _ *gateway) bool { return o.Node == id.Node && o != id })
+		maps.DeleteFunc(left, func(o link.GatewayID, _ *gateway) bool { return id.Replaces(o) })
 		p.gateways.Store(&left)
 	}
 }
@@ -81,7 +81,7 @@ func (p *peers) down(s *link.Stream) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.streams = slices.DeleteFunc(p.streams, func(o *link.Stream) bool { return o == s })
-	if g := (*p.gateways.Load())[link.GatewayID{Node: s.Peer().Node, Incarnation: s.Peer().Incarnation}]; g != nil {
+	if g := (*p.gateways.Load())[s.Peer().Gateway()]; g != nil {
 		g.stream.CompareAndSwap(s, nil)
 	}
 	left := maps.Clone(*p.leaders.Load())

@@ -132,7 +132,7 @@ func (m *group) gatewayUp(s *link.Stream) {
 		switch {
 		case a == nil:
 			continue
-		case a.gw.id.Node == s.Peer().Node && a.gw.id.Incarnation != s.Peer().Incarnation:
+		case s.Peer().Gateway().Replaces(a.gw.id):
 			m.detach(q)
 			continue
 		case a.gw.stream.Load() != s:

@@ -290,6 +290,31 @@ func TestGatewayStartsAnew(t *testing.T) {
 	}
 }
 
+// TestWorkersStandBesideEachOther: what comes up on the same node under another worker number ends nothing.
+func TestWorkersStandBesideEachOther(t *testing.T) {
+	h := newHarness(t, 1, nil)
+	worker := func(n uint16, random uint64) *peer {
+		p := &peer{h: h, id: link.GatewayID{Node: 1, Incarnation: link.NewIncarnation(n, random)}}
+		p.ep = link.NewEndpoint(link.Info{Role: link.RoleGateway, Node: 1, Incarnation: p.id.Incarnation, Shards: 1, Cluster: "c"}, p, link.Options{})
+		p.connect()
+		return p
+	}
+	first, second := worker(1, 9), worker(2, 9)
+	first.attach(link.KindAttach, 9, 1, 7, 1)
+	second.attach(link.KindAttach, 10, 1, 8, 1)
+	first.fence()
+	second.fence()
+	worker(3, 9).fence()
+	if h.m().attached != 2 || len(*h.o.peers.gateways.Load()) != 3 {
+		t.Fatalf("%d attached, %d gateways", h.m().attached, len(*h.o.peers.gateways.Load()))
+	}
+	second.stop()
+	worker(2, 10).fence()
+	if h.m().attached != 1 || len(*h.o.peers.gateways.Load()) != 3 {
+		t.Errorf("%d attached, %d gateways", h.m().attached, len(*h.o.peers.gateways.Load()))
+	}
+}
+
 // TestDownOverhead checks the budget of a downward message against its encoding with every number at its largest.
 func TestDownOverhead(t *testing.T) {
 	s := stanza.MessageDown{ID: stanza.MaxID, From: stanza.MaxAccount, FromDevice: stanza.MaxDevice, SentAt: stanza.MaxID}

@@ -358,6 +358,28 @@ func TestNewIncarnation(t *testing.T) {
 	}
 }
 
+// TestWorkers: workers of one node stand beside each other, and a new run replaces only its own earlier one.
+func TestWorkers(t *testing.T) {
+	h := newHarness(t, nil)
+	q := h.offline(1)
+	first := h.gateway(1, link.NewIncarnation(1, 5))
+	second := h.gateway(1, link.NewIncarnation(2, 5))
+	h.register(first, handleIn("ann"), 1, 5)
+	h.register(second, handleIn("bob"), 2, 5)
+	if len(h.m.bindings.byDevice) != 2 || len(h.m.gateways.byID) != 2 {
+		t.Fatalf("%d bindings, %d gateways", len(h.m.bindings.byDevice), len(h.m.gateways.byID))
+	}
+	q.got = nil
+	h.gateway(1, link.NewIncarnation(2, 6))
+	h.settle()
+	if e := q.take(t, link.KindDetach); e.Gateway.Incarnation != link.NewIncarnation(2, 5) || len(q.got) != 0 {
+		t.Errorf("detach %+v, %d more", e, len(q.got))
+	}
+	if len(h.m.bindings.byDevice) != 1 || len(h.m.gateways.byID) != 2 {
+		t.Errorf("%d bindings, %d gateways", len(h.m.bindings.byDevice), len(h.m.gateways.byID))
+	}
+}
+
 func TestFollow(t *testing.T) {
 	h := newHarness(t, nil)
 	s := h.gateway(1, 1)

@@ -50,7 +50,8 @@ func newWorld(t *testing.T, seed uint64) *world {
 	w.m.down(s)
 	w.tick(time.Minute)
 	for n := range uint64(3) {
-		w.gws = append(w.gws, &simGateway{node: n + 1, incarnation: 1, sessions: map[uint32]*simSession{}})
+		// Two of the three are workers of one node.
+		w.gws = append(w.gws, &simGateway{node: n/2 + 1, incarnation: link.NewIncarnation(uint16(n), 1), sessions: map[uint32]*simSession{}})
 	}
 	w.newQueue()
 	for _, g := range w.gws {

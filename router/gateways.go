@@ -71,7 +71,7 @@ func (m *dirShard) up(s sender, info link.Info) {
 	p := &peer{to: s, role: info.Role}
 	m.peers[s] = p
 	if info.Role == link.RoleGateway {
-		id := link.GatewayID{Node: info.Node, Incarnation: info.Incarnation}
+		id := info.Gateway()
 		m.replaceWorker(id)
 		p.gw = m.gateways.intern(id)
 		p.gw.to, p.gw.done = s, false
@@ -83,10 +83,11 @@ func (m *dirShard) up(s sender, info link.Info) {
 	}
 }
 
-// replaceWorker drops what earlier runs of the same worker had: a new incarnation means that the process was started anew.
+// replaceWorker drops what earlier runs of the same worker had: a new incarnation means that the process was started anew. Other
+// workers of the node are none of its business.
 func (m *dirShard) replaceWorker(id link.GatewayID) {
 	for old, gw := range m.gateways.byID {
-		if old.Node == id.Node && old.Incarnation != id.Incarnation {
+		if id.Replaces(old) {
 			m.dropGateway(gw)
 			m.disown(gw)
 		}
@@ -134,7 +135,7 @@ func (m *dirShard) dropBindings(gw *gateway, drop func(binding) bool) {
 	m.bindings.removeOf(gw, drop, m.detach)
 	m.countBindings()
 	if n := before - gw.bindings; n > 0 {
-		m.log.Info("bindings dropped", "group", m.name, "node", gw.id.Node, "incarnation", gw.id.Incarnation, "bindings", n)
+		m.log.Info("bindings dropped", "group", m.name, "node", gw.id.Node, "worker", gw.id.Worker(), "incarnation", gw.id.Incarnation, "bindings", n)
 	}
 }
 

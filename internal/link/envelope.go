@@ -18,8 +18,27 @@ func MakeFence(term, counter uint64) Fence { return Fence(term<<40 | counter&(1<
 // Term returns the term part of f.
 func (f Fence) Term() uint64 { return uint64(f >> 40) }
 
-// GatewayID names one run of one gateway worker: the node it runs on and a random number drawn at its start.
+// GatewayID names one run of one gateway worker: the node it runs on and a number drawn at its start, see NewIncarnation.
 type GatewayID struct{ Node, Incarnation uint64 }
+
+// workerShift is where a gateway's worker number stands in its incarnation: above 48 random bits.
+const workerShift = 48
+
+// NewIncarnation returns the incarnation of one run of a worker: its number and the lower 48 bits of random. The number is part of
+// it, and not a field beside it, so that whoever knows an id only from an envelope (offline does, when a router attaches a session
+// before its gateway's stream is up) knows whom a new run replaces, and no envelope grows.
+func NewIncarnation(worker uint16, random uint64) uint64 {
+	return uint64(worker)<<workerShift | random&(1<<workerShift-1)
+}
+
+// Worker returns the number of the worker on its node, 0 for a gateway without a supervisor.
+func (id GatewayID) Worker() uint16 { return uint16(id.Incarnation >> workerShift) }
+
+// Replaces reports whether id is another run of the same worker as old: the later one to come up ends the earlier one. Other
+// workers of the node stand beside it.
+func (id GatewayID) Replaces(old GatewayID) bool {
+	return id.Node == old.Node && id.Worker() == old.Worker() && id != old
+}
 
 // Envelope is a routing header and the bytes behind it. Which fields a kind uses stands at the kind; the others are zero, and a
 // zero field takes no room on the wire. Payload of a received envelope is immutable and may be kept, but keeps its whole batch

@@ -12,6 +12,24 @@ import (
 	"linecard.example/internal/stanza"
 )
 
+// TestWorkerOfAGateway: the number survives the random part beside it, and only another run of the same worker is a replacement.
+func TestWorkerOfAGateway(t *testing.T) {
+	id := func(node uint64, worker uint16, random uint64) GatewayID {
+		return Info{Node: node, Incarnation: NewIncarnation(worker, random)}.Gateway()
+	}
+	for _, n := range []uint16{0, 1, 1<<15 + 7, 1<<16 - 1} {
+		if got := id(1, n, 1<<64-1).Worker(); got != n {
+			t.Errorf("worker %d became %d", n, got)
+		}
+	}
+	old := id(1, 3, 5)
+	for other, want := range map[GatewayID]bool{id(1, 3, 6): true, old: false, id(1, 4, 6): false, id(2, 3, 6): false, id(1, 0, 5): false} {
+		if other.Replaces(old) != want {
+			t.Errorf("%+v replaces %+v: %v", other, old, !want)
+		}
+	}
+}
+
 func full() *Envelope {
 	return &Envelope{
 		Kind: KindStore, Flags: 0xff, Group: 0xffff, Reason: math.MaxUint16, Term: math.MaxUint64,

@@ -31,10 +31,13 @@ func (r Role) valid() bool { return r > 0 && r < roleEnd }
 type Info struct {
 	Role        Role
 	Node        uint64 // the machine's or process's durable id
-	Incarnation uint64 // random per start
+	Incarnation uint64 // drawn at each start; of a gateway by NewIncarnation
 	Shards      int    // 1..32768
 	Cluster     string // 1..64 bytes
 }
+
+// Gateway returns the id of a gateway's run.
+func (i Info) Gateway() GatewayID { return GatewayID{Node: i.Node, Incarnation: i.Incarnation} }
 
 // protocolVersion changes whenever an old peer could misread an envelope, new kinds included.
 const protocolVersion = 1

@@ -40,6 +40,9 @@ type Config struct {
 	// Bootstrap lets a router or offline process with a fresh data directory start its groups as their only replica. Set by the
 	// flag --bootstrap and by `up`; a data directory that was in use ignores it.
 	Bootstrap bool `toml:"-"`
+	// Worker is the number of a gateway's worker process under a supervisor, unique among those that run at a time on the node; 0
+	// without one.
+	Worker uint16 `toml:"-"`
 	// Clock is the wall clock of the whole process; nil: time.Now. For tests.
 	Clock func() time.Time `toml:"-"`
 

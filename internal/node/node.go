@@ -59,7 +59,7 @@ func New(cfg Config, roles []Role, log *slog.Logger) (*Node, error) {
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
 	}
-	n := &Node{cfg: cfg, roles: roles, log: log, clock: cfg.Clock, reg: metrics.NewRegistry(), shards: shards, incarnation: randomID()}
+	n := &Node{cfg: cfg, roles: roles, log: log, clock: cfg.Clock, reg: metrics.NewRegistry(), shards: shards, incarnation: link.NewIncarnation(cfg.Worker, randomID())}
 	if err := n.open(); err != nil {
 		n.close()
 		return nil, err
