@@ -165,6 +165,10 @@ func (l *loop) redeemed(s *session, e *link.Envelope) {
 
 // bound establishes the session: from here on the client may send.
 func (l *loop) bound(s *session, e *link.Envelope) {
+	if len(e.Payload) < wire.HashSize {
+		l.g.metrics.drops.Inc(stanza.ReasonInternal)
+		return
+	}
 	if s.state != stateBinding {
 		s.serial = max(s.serial, e.Serial) // asked twice: the newer claim is the one that counts
 		return
@@ -177,7 +181,7 @@ func (l *loop) bound(s *session, e *link.Envelope) {
 	s.lastSeen = l.sec16()
 	l.g.metrics.sessions.Inc()
 	l.g.metrics.handshakesOK.Inc()
-	l.relay(s, e.Payload, stanza.TagBound)
+	l.relay(s, e.Payload[wire.HashSize:], stanza.TagBound)
 	l.armIdle(s, e.Gen)
 	if s.epoch != 0 { // a delivery overtook this
 		l.sendExpect(s, 1)

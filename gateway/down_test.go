@@ -136,7 +136,7 @@ func TestDeliveryOvertakesBound(t *testing.T) {
 	d.deliver(10, 1, "a")
 	b := stanza.Bound{Account: 5, Device: 1, Version: 1, Time: 1, WindowIDs: 32, WindowBytes: 1 << 18}
 	h.until("the delivery to be looked at", func() bool { return h.count("linecard_gateway_drops_total", "out_of_turn") == 1 })
-	h.router.send(link.Envelope{Kind: link.KindBound, Group: e.Group, Slot: e.Slot, Gen: e.Gen, Account: 5, Device: 1, Serial: 1, Payload: b.Append(nil)})
+	h.router.send(link.Envelope{Kind: link.KindBound, Group: e.Group, Slot: e.Slot, Gen: e.Gen, Account: 5, Device: 1, Serial: 1, Payload: boundPayload(&b)})
 	c.wantTag(stanza.TagBound)
 	d.wantUp(link.KindExpect, 10, 1)
 	d.deliver(10, 1, "a")

@@ -46,7 +46,7 @@ func (b *bench) again() {
 	var fin wire.Finish
 	b.s, b.gen = b.l.newSession(&handshake{conn: b.conn}, &fin, &request{account: 5, device: 1})
 	bound := stanza.Bound{Account: 5, Device: 1, Version: 1, Time: 1, WindowIDs: 32, WindowBytes: 1 << 18}
-	b.l.bound(b.s, &link.Envelope{Account: 5, Device: 1, Serial: 1, Gen: b.gen, Payload: bound.Append(nil)})
+	b.l.bound(b.s, &link.Envelope{Account: 5, Device: 1, Serial: 1, Gen: b.gen, Payload: boundPayload(&bound)})
 	b.l.flush()
 }
 

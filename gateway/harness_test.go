@@ -244,11 +244,14 @@ func bindAll() func(*link.Stream, *link.Envelope) bool {
 		b := stanza.Bound{Account: e.Account, Device: e.Device, Version: 1, Time: 1, WindowIDs: 32, WindowBytes: 256 << 10}
 		_ = s.Send(&link.Envelope{
 			Kind: link.KindBound, Group: stanza.DirGroup(int(e.Account) % testShards), Slot: e.Slot, Gen: e.Gen, Account: e.Account,
-			Device: e.Device, Serial: link.MakeFence(1, serial), Payload: b.Append(nil),
+			Device: e.Device, Serial: link.MakeFence(1, serial), Payload: boundPayload(&b),
 		})
 		return true
 	}
 }
+
+// boundPayload is what a router sends with bound: the hash of the device's key and the stanza.
+func boundPayload(b *stanza.Bound) []byte { return b.Append(make([]byte, wire.HashSize)) }
 
 // raw is a client without any policy.
 type raw struct {

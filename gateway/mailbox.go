@@ -53,14 +53,17 @@ func (l *loop) drainInbox() {
 func (g *Gateway) Receive(s *link.Stream, batch []link.Envelope) {
 	for i := 0; i < len(batch); {
 		e := &batch[i]
-		if e.Kind == link.KindHello {
-			g.hello(s, e)
-			s.Done(e.Group, e.Size())
+		if ofAll(e.Kind) {
+			size := e.Size()
+			if e.Kind == link.KindHello {
+				g.hello(s, e)
+			}
+			s.Done(e.Group, size)
 			i++
 			continue
 		}
 		at, end := e.Slot>>slotBits, i
-		for end < len(batch) && batch[end].Kind != link.KindHello && batch[end].Slot>>slotBits == at {
+		for end < len(batch) && !ofAll(batch[end].Kind) && batch[end].Slot>>slotBits == at {
 			if batch[end].Kind == link.KindNotLeader {
 				g.disown(batch[end].Group, s) // here and not on the loop: a hello behind it must win
 			}
@@ -74,6 +77,9 @@ func (g *Gateway) Receive(s *link.Stream, batch []link.Envelope) {
 		i = end
 	}
 }
+
+// ofAll reports whether an envelope concerns the whole gateway and not one session.
+func ofAll(k link.Kind) bool { return k == link.KindHello || k == link.KindTicketKeys }
 
 // strays answers envelopes for loops that this gateway does not have.
 func (g *Gateway) strays(s *link.Stream, batch []link.Envelope) {

@@ -134,7 +134,7 @@ func (p *play) envelope() {
 	payload := delivery(id, string(make([]byte, int(which)<<8)))
 	switch kind {
 	case link.KindBound:
-		payload = (&stanza.Bound{Account: 5, Device: 1, Version: 1, Time: 1, WindowIDs: 32, WindowBytes: 1 << 18}).Append(nil)
+		payload = boundPayload(&stanza.Bound{Account: 5, Device: 1, Version: 1, Time: 1, WindowIDs: 32, WindowBytes: 1 << 18})
 	case link.KindRefused:
 		payload = (&stanza.Refused{ID: id, Reason: stanza.ReasonBusy}).Append(nil)
 	case link.KindResult:

@@ -3,6 +3,7 @@ package router
 import (
 	"linecard.example/internal/link"
 	"linecard.example/internal/stanza"
+	"linecard.example/internal/wire"
 )
 
 // noteUnchanged in place of the id noted before: this bind raised nothing, the record has it.
@@ -14,17 +15,32 @@ const noteUnchanged = ^uint64(0)
 func (m *dirShard) bind(gw *gateway, e *link.Envelope) {
 	p := asked(wantBind, gw, e)
 	p.serial = m.nextSerial()
-	if len(e.Payload) != keySize {
+	if !p.identity(e) {
 		m.closeAsked(p, stanza.ReasonInternal)
 		return
 	}
-	copy(p.key[:], e.Payload)
 	_, own, reason := m.checkBind(p)
 	if reason == 0 && own.noted < p.id {
 		m.propose(&command{op: opNote, account: p.account, device: p.device, id: p.id}, p)
 		return
 	}
 	m.verify(p)
+}
+
+// identity takes the static key off a bind, or its hash when the session was resumed; false when it is not all there.
+func (p *pending) identity(e *link.Envelope) bool {
+	if p.resumed = e.Flags&link.FlagResumed != 0; p.resumed {
+		return copy(p.hash[:], e.Payload) == len(p.hash)
+	}
+	return copy(p.key[:], e.Payload) == len(p.key)
+}
+
+// owns reports whether p comes from the device with this key.
+func (p *pending) owns(key *[keySize]byte) bool {
+	if p.resumed {
+		return p.hash == wire.StaticHash(*key)
+	}
+	return p.key == *key
 }
 
 // nextSerial issues a serial, of a bind or an attachment: bigger than all of earlier terms, and than those of this term before it.
@@ -48,7 +64,7 @@ func (m *dirShard) checkBind(p *pending) (a *accountRecord, own *deviceRecord, r
 	if own = a.device(p.device); own == nil {
 		return nil, nil, stanza.ReasonUnlinked
 	}
-	if own.key != p.key {
+	if !p.owns(&own.key) {
 		return nil, nil, stanza.ReasonBadKey
 	}
 	return a, own, 0
@@ -75,7 +91,7 @@ func (m *dirShard) finishBind(p *pending, noted uint64) {
 		m.closeAsked(p, stanza.ReasonDisplaced)
 		return
 	}
-	if p.gw.to == nil || !m.sendBound(p, a, noted) {
+	if p.gw.to == nil || !m.sendBound(p, a, own, noted) {
 		return // the client's next try finds everything as before
 	}
 	if bound && !old.same(p.gw.index, p.slot, p.gen) {
@@ -87,12 +103,13 @@ func (m *dirShard) finishBind(p *pending, noted uint64) {
 	m.attach(k)
 }
 
-// sendBound sends the envelope with the ready stanza. It goes before the attachment, so that it reaches the gateway before
-// deliveries do.
-func (m *dirShard) sendBound(p *pending, a *accountRecord, noted uint64) bool {
+// sendBound sends the envelope with the key's hash, which the gateway seals into the session's ticket, and the ready stanza. It goes
+// before the attachment, so that it reaches the gateway before deliveries do.
+func (m *dirShard) sendBound(p *pending, a *accountRecord, own *deviceRecord, noted uint64) bool {
 	bound := stanza.Bound{Account: p.account, Device: p.device, Version: a.version, Time: m.group.Stamp(),
 		WindowIDs: uint32(m.cfg.WindowIDs), WindowBytes: uint32(m.cfg.WindowBytes), ID: noted}
-	m.stanza = bound.Append(m.stanza[:0])
+	hash := wire.StaticHash(own.key)
+	m.stanza = bound.Append(append(m.stanza[:0], hash[:]...))
 	return m.send(p.gw.to, link.Envelope{Kind: link.KindBound, Group: m.id, Slot: p.slot, Gen: p.gen, Account: p.account,
 		Device: p.device, Serial: p.serial, ID: noted, Payload: m.stanza})
 }

@@ -1,12 +1,14 @@
 package router
 
 import (
+	"bytes"
 	"testing"
 	"time"
 
 	"linecard.example/internal/link"
 	"linecard.example/internal/shard"
 	"linecard.example/internal/stanza"
+	"linecard.example/internal/wire"
 )
 
 func TestRegisterAndBind(t *testing.T) {
@@ -15,7 +17,11 @@ func TestRegisterAndBind(t *testing.T) {
 	handle := handleIn("ann")
 	h.send(s, h.registerEnv(handle, key(1), 5))
 	e := s.take(t, link.KindBound)
-	v, _, _ := stanza.Decode(e.Payload)
+	hash := wire.StaticHash(key(1))
+	if !bytes.HasPrefix(e.Payload, hash[:]) {
+		t.Errorf("bound carries % x, want the key's hash % x first", e.Payload, hash)
+	}
+	v, _, _ := stanza.Decode(e.Payload[wire.HashSize:])
 	b, err := stanza.ParseBound(v)
 	if err != nil {
 		t.Fatal(err)
@@ -74,6 +80,8 @@ func TestBindRefusals(t *testing.T) {
 	wrongAccount.account += testShards
 	elsewhere.account++
 	upper := h.registerEnv(handle, key(2), 9)
+	half := resumed(h.bindEnv(c, 9, 1<<40))
+	half.Payload = half.Payload[:wire.HashSize-1]
 	for _, test := range []struct {
 		name   string
 		e      link.Envelope
@@ -86,6 +94,11 @@ func TestBindRefusals(t *testing.T) {
 		{"handle taken", upper, stanza.ReasonHandleTaken},
 		{"bad handle", h.registerEnv("no spaces", key(2), 9), stanza.ReasonBadHandle},
 		{"no key", link.Envelope{Kind: link.KindBind, Slot: 9, Gen: 1, Account: c.account, Device: 1}, stanza.ReasonInternal},
+		{"key, resumed", resumed(h.bindEnv(wrongKey, 9, 1<<40)), stanza.ReasonBadKey},
+		{"device, resumed", resumed(h.bindEnv(wrongDevice, 9, 1<<40)), stanza.ReasonUnlinked},
+		{"account, resumed", resumed(h.bindEnv(wrongAccount, 9, 1<<40)), stanza.ReasonUnknownAccount},
+		{"half a hash", half, stanza.ReasonInternal},
+		{"the hash as a key", link.Envelope{Kind: link.KindBind, Slot: 9, Gen: 1, Account: c.account, Device: 1, Payload: resumed(h.bindEnv(c, 9, 0)).Payload}, stanza.ReasonInternal},
 		{"no stanza", link.Envelope{Kind: link.KindRegister, Slot: 9, Gen: 1, Payload: make([]byte, 40)}, stanza.ReasonBadStanza},
 	} {
 		h.send(s, test.e)
@@ -102,6 +115,36 @@ func TestBindRefusals(t *testing.T) {
 	again := h.register(s, "A"+handle[1:], 1, 6)
 	if again.account != c.account || again.device != c.device {
 		t.Errorf("registered again as %d.%d", again.account, again.device)
+	}
+}
+
+// resumed makes of a bind by key what a gateway sends for a session that showed a ticket.
+func resumed(e link.Envelope) link.Envelope {
+	hash := wire.StaticHash([32]byte(e.Payload))
+	e.Flags |= link.FlagResumed
+	e.Payload = (&stanza.Bind{Account: e.Account, Device: e.Device, ID: e.ID}).Append(hash[:])
+	return e
+}
+
+// TestBindResumed: a ticket's session binds like any other, whether its id is to be noted or not, until the device is unlinked.
+func TestBindResumed(t *testing.T) {
+	h := newHarness(t, nil)
+	s := h.gateway(1, 1)
+	c := h.register(s, handleIn("ann"), 1, 5)
+	second := h.link(s, c, 2)
+	hash := wire.StaticHash(second.key)
+	for slot, id := range map[uint32]uint64{7: 5000, 8: 0} {
+		h.send(s, resumed(h.bindEnv(second, slot, id)))
+		if e := s.take(t, link.KindBound); e.Slot != slot || e.Device != second.device || !bytes.HasPrefix(e.Payload, hash[:]) {
+			t.Errorf("bound %+v", e)
+		}
+		s.got = nil // the one before is displaced
+	}
+	h.result(h.query(s, c, stanza.Query{ID: 3, Op: stanza.OpUnlink, Device: second.device}))
+	s.got = nil
+	h.send(s, resumed(h.bindEnv(second, 9, 0)))
+	if e := s.take(t, link.KindClose); e.Reason != stanza.ReasonUnlinked {
+		t.Errorf("close %v: an unlinked device's ticket must be worth nothing", e.Reason)
 	}
 }
 

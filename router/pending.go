@@ -6,6 +6,7 @@ import (
 	"linecard.example/internal/link"
 	"linecard.example/internal/shard"
 	"linecard.example/internal/stanza"
+	"linecard.example/internal/wire"
 )
 
 // want says what a pending request asked for.
@@ -35,7 +36,9 @@ type pending struct {
 	id        uint64         // highest id used, number of the query, id of the message
 	charge    uint32
 	serial    link.Fence
+	resumed   bool // bind: hash is what the session was asked for, not key
 	key       [keySize]byte
+	hash      [wire.HashSize]byte
 	about     stanza.Account // the account that a message is for, or that is looked up; 0: by handle
 	handle    string         // looked up
 	reply     chan<- error   // invite only; has room for one

@@ -12,7 +12,8 @@ const (
 	KindRebind Kind = 2
 	// KindRebindDone: gateway -> router, dir/N: all sessions were re-sent; Term of the hello answered.
 	KindRebindDone Kind = 3
-	// KindBind: gateway -> router, dir/N: Account, Device, Slot, Gen, ID (highest id the client says it used); 32-byte static key.
+	// KindBind: gateway -> router, dir/N: Account, Device, Slot, Gen, ID (highest id the client says it used), Flags; 32-byte static key, or with
+	// FlagResumed its 16-byte wire.StaticHash. What follows, the stanza as the client sent it, is of no interest.
 	KindBind Kind = 4
 	// KindRegister: gateway -> router, dir/hash(handle): Slot, Gen, ID, Flags; 32-byte static key and the register stanza.
 	KindRegister Kind = 5
@@ -20,7 +21,8 @@ const (
 	KindRedeem Kind = 6
 	// KindRedeemed: router -> gateway: Slot, Gen, Reason (0: the invite is good).
 	KindRedeemed Kind = 7
-	// KindBound: router -> gateway, dir/N: Slot, Gen, Account, Device, Serial, ID (highest id noted before); bound stanza.
+	// KindBound: router -> gateway, dir/N: Slot, Gen, Account, Device, Serial, ID (highest id noted before); 16-byte wire.StaticHash of the
+	// device's key, bound stanza.
 	KindBound Kind = 8
 	// KindClose: router or offline -> gateway: close that session; Slot, Gen, Reason, RetryAfter.
 	KindClose Kind = 9
@@ -72,19 +74,27 @@ const (
 
 	// kindGrant gives back ID bytes of credit for Group. The package's own; never reaches a Handler. Not charged.
 	kindGrant Kind = 32
-	kindEnd   Kind = 33
+
+	// KindTicketKeys: leader of dir/0 -> every gateway; Term: the keys of resumption tickets, wire.AppendTicketKeys; they replace those of
+	// a lower term and those that came before.
+	KindTicketKeys Kind = 33
+
+	kindEnd Kind = 34
 )
 
 // Bits of Envelope.Flags.
 const (
 	// FlagInvited on a register: the gateway has redeemed an invite for it.
 	FlagInvited uint8 = 1 << 0
+	// FlagResumed on a bind: the session showed a ticket and not its static key, of which the gateway knows the hash.
+	FlagResumed uint8 = 1 << 1
 )
 
 var kindNames = [kindEnd]string{
 	"none", "hello", "rebind", "rebind_done", "bind", "register", "redeem", "redeemed", "bound", "close", "unbind", "message",
 	"store", "ack", "refused", "attach", "detach", "attach_done", "deliver", "delivery_ack", "expect", "gone", "query", "result",
 	"note", "contact", "receipt", "receipt_stored", "drop_queue", "queue_dropped", "unlink_idle", "not_leader", "grant",
+	"ticket_keys",
 }
 
 // String returns the kind's name, as logs and metric labels show it; "unknown" outside of the list.

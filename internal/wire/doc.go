@@ -19,5 +19,5 @@
 //
 // Files: proxy.go (PROXY header), frame.go (preamble, frames), kind.go (handshake frames other than XX), handshake.go (what both sides
 // share), responder.go, initiator.go, dh.go with dh_*.go (X25519), certificate.go, root.go (root keys as text), seal.go (sealed frames),
-// aead.go (its cipher).
+// aead.go (its cipher), ticketkey.go (keys of resumption tickets).
 package wire
