@@ -42,7 +42,7 @@ var layers = []struct {
 			"gateway", "router", "offline", "mediad", "turnd"}},
 	{"testkit", []string{"internal/testkit"},
 		[]string{"internal/stanza", "internal/wire", "internal/config", "internal/planted", "internal/link", "internal/shard", "internal/node", "gateway", "gateway/client", "router", "offline"}},
-	{"cmd", []string{"cmd/linecard"}, []string{"internal/node", "internal/config", "internal/metrics", "internal/admin", "internal/wire", "internal/stanza", "gateway/client", "bench"}},
+	{"cmd", []string{"cmd/linecard"}, []string{"internal/node", "internal/config", "internal/metrics", "internal/admin", "internal/wire", "internal/stanza", "gateway/client", "bench", "bench/swarm"}},
 	{"tests only", []string{"internal/archtest", "internal/disktest"}, nil},
 	{"generators", []string{"internal/stanza/gen"}, nil},
 }
