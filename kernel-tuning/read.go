@@ -1,0 +1,191 @@
+package tuning
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+)
+
+// host reads one system: the live one, or files below a root directory.
+type host struct {
+	os, root string
+	live     bool
+	listed   map[string]string // freebsd: what sysctl said
+}
+
+// errAbsent says that this system, or this network namespace, has no such setting.
+var errAbsent = errors.New("not here")
+
+// open prepares to read the system that t names.
+func open(t Target) (*host, error) {
+	h := &host{os: t.system(), root: t.Root, live: t.Root == ""}
+	if h.live && h.os != runtime.GOOS {
+		return nil, fmt.Errorf("tuning: this system is %s, not %s: only a copy of its files can be looked at", runtime.GOOS, h.os)
+	}
+	if h.os == "freebsd" {
+		return h, h.list()
+	}
+	if _, err := os.Stat(h.path("/proc/sys")); err != nil {
+		return nil, fmt.Errorf("tuning: no sysctls to read: %w", err)
+	}
+	return h, nil
+}
+
+// path is where a file of the system is.
+func (h *host) path(name string) string { return filepath.Join("/", h.root, name) }
+
+// sysctl returns a setting's value with single spaces.
+func (h *host) sysctl(name string) (string, error) {
+	if h.os == "freebsd" {
+		v, ok := h.listed[name]
+		if !ok {
+			return "", errAbsent
+		}
+		return v, nil
+	}
+	return h.file(sysctlPath(name))
+}
+
+// sysctlPath is the file of a linux sysctl.
+func sysctlPath(name string) string { return "/proc/sys/" + strings.ReplaceAll(name, ".", "/") }
+
+// file returns a small file's content with single spaces.
+func (h *host) file(name string) (string, error) {
+	text, err := os.ReadFile(h.path(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", errAbsent
+	}
+	if err != nil {
+		return "", err
+	}
+	return strings.Join(strings.Fields(string(text)), " "), nil
+}
+
+// read returns what the system has for a knob.
+func (h *host) read(k Knob) (string, error) {
+	switch k.where {
+	case sysFile:
+		text, err := h.file(k.Name)
+		return selected(text), err
+	case bootSetting:
+		if k.reads == "" {
+			return "", errAbsent
+		}
+		return h.sysctl(k.reads)
+	default:
+		return h.sysctl(k.Name)
+	}
+}
+
+// selected is the choice in brackets of a file like "always [madvise] never", or all of it.
+func selected(text string) string {
+	if _, rest, ok := strings.Cut(text, "["); ok {
+		if choice, _, ok := strings.Cut(rest, "]"); ok {
+			return choice
+		}
+	}
+	return text
+}
+
+// list reads all of freebsd's sysctls at once: what sysctl -a prints.
+func (h *host) list() error {
+	var text []byte
+	var err error
+	if h.live {
+		text, err = exec.Command("/sbin/sysctl", "-a").Output()
+	} else {
+		text, err = os.ReadFile(h.path("sysctl.txt"))
+	}
+	if err != nil {
+		return fmt.Errorf("tuning: no sysctls to read: %w", err)
+	}
+	h.listed = parseSysctls(text)
+	if len(h.listed) == 0 {
+		return errors.New("tuning: sysctl -a told nothing")
+	}
+	return nil
+}
+
+// parseSysctls reads "name: value" lines; lines of values with several lines are left out.
+func parseSysctls(text []byte) map[string]string {
+	all := map[string]string{}
+	for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
+		name, value, ok := strings.Cut(lines.Text(), ":")
+		if ok && name != "" && !strings.ContainsAny(name, " \t") {
+			all[name] = strings.Join(strings.Fields(value), " ")
+		}
+	}
+	return all
+}
+
+// fill completes a target by what the system says.
+func (h *host) fill(t Target) (plan, error) {
+	p := plan{Target: t, Page: int64(os.Getpagesize())}
+	p.OS = h.os
+	if p.Memory == 0 {
+		n, err := h.memory()
+		if err != nil {
+			return p, err
+		}
+		p.Memory = n
+	}
+	if p.Cores == 0 {
+		p.Cores = h.cores()
+	}
+	return p, nil
+}
+
+func (h *host) memory() (int64, error) {
+	if h.os == "freebsd" {
+		text, err := h.sysctl("hw.physmem")
+		if err != nil {
+			return 0, fmt.Errorf("tuning: hw.physmem: %w", err)
+		}
+		return strconv.ParseInt(text, 10, 64)
+	}
+	return h.meminfo("MemTotal")
+}
+
+// meminfo returns a line of /proc/meminfo in bytes.
+func (h *host) meminfo(name string) (int64, error) {
+	text, err := os.ReadFile(h.path("/proc/meminfo"))
+	if err != nil {
+		return 0, fmt.Errorf("tuning: %w", err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, name+":"); ok {
+			kb, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
+			return kb << 10, err
+		}
+	}
+	return 0, fmt.Errorf("tuning: /proc/meminfo has no %s", name)
+}
+
+// cores is the number of processors, that of this process where the system does not say it.
+func (h *host) cores() int {
+	text, err := "", errAbsent
+	if h.os == "freebsd" {
+		text, err = h.sysctl("hw.ncpu")
+	} else if !h.live {
+		text, err = h.file("/sys/devices/system/cpu/online")
+		_, text, _ = strings.Cut("-"+text, "-")
+		if _, last, ok := strings.Cut(text, "-"); ok {
+			text = last
+		}
+		if n, bad := strconv.Atoi(text); err == nil && bad == nil {
+			return n + 1
+		}
+	}
+	if n, bad := strconv.Atoi(text); err == nil && bad == nil {
+		return n
+	}
+	return runtime.NumCPU()
+}

@@ -1,0 +1,129 @@
+package tuning
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+)
+
+// Target says what a machine shall carry. The zero values of all but Sessions are filled in from the system that is looked at.
+type Target struct {
+	// OS is "linux" or "freebsd", default what this program runs on.
+	OS string
+	// Sessions is how many established sessions the machine shall hold, at least 1.
+	Sessions int
+	// Workers is how many gateway processes share them, default the fewest that the limit of open files allows.
+	Workers int
+	// Pair says that the clients run on the same machine: every socket counts twice.
+	Pair bool
+	// Memory is the machine's memory in bytes, default what the system says.
+	Memory int64
+	// Cores is the number of processors, default what the system says.
+	Cores int
+	// Root is a directory with a copy of the system's files instead of the live system: proc/sys, proc/meminfo, sys for linux,
+	// sysctl.txt (the output of sysctl -a) and etc/fstab for freebsd.
+	Root string
+}
+
+// What a session costs the kernel and a gateway at most, in bytes. The kernel's figures are measured, see linux/README.md; the
+// gateway's is its budget.
+const (
+	kernelBytes  = 3770
+	clientBytes  = 3640 + 300 // a client's socket, and the load generator's own
+	gatewayBytes = 800
+)
+
+const (
+	// spareFiles is how many descriptors a gateway keeps below its limit for what is no session: links, listeners, logs.
+	spareFiles = 256
+	// oneProcess is the most descriptors that a process may have with an unchanged fs.nr_open, and what printed units ask for at most.
+	oneProcess = 1 << 20
+	// systemFiles is what everything else on a machine has open at most.
+	systemFiles = 1 << 16
+)
+
+// plan is a target with everything filled in that follows from it.
+type plan struct {
+	Target
+	Page int64 // bytes of a page
+}
+
+func (t Target) check() error {
+	switch {
+	case t.Sessions < 1:
+		return errors.New("tuning: at least one session is wanted")
+	case t.Sessions > 1<<30:
+		return fmt.Errorf("tuning: %d sessions are more than any machine holds", t.Sessions)
+	case t.Workers < 0 || t.Memory < 0 || t.Cores < 0:
+		return errors.New("tuning: workers, memory and cores are not negative")
+	case t.system() != "linux" && t.system() != "freebsd":
+		return fmt.Errorf("tuning: nothing is known about %q; there is linux and freebsd", t.system())
+	}
+	return nil
+}
+
+func (t Target) system() string {
+	if t.OS == "" {
+		return runtime.GOOS
+	}
+	return t.OS
+}
+
+// sockets is how many sockets of sessions there are on the machine.
+func (p plan) sockets() int64 {
+	if p.Pair {
+		return 2 * int64(p.Sessions)
+	}
+	return int64(p.Sessions)
+}
+
+// spread is how many sessions one of n processes may come to have: listeners of one port share connections unevenly, and 1.05 times
+// the mean was measured to be enough for a hundred of them.
+func (p plan) spread(n int) int64 { return (int64(p.Sessions)*105/100 + int64(n) - 1) / int64(n) }
+
+// workersFor is how many processes are needed when each may have limit descriptors open.
+func (p plan) workersFor(limit int64) int {
+	room := limit - spareFiles
+	if room <= 0 {
+		return 0
+	}
+	return int((int64(p.Sessions)*105/100 + room - 1) / room)
+}
+
+// workers is how many gateway processes printed files assume.
+func (p plan) workers() int {
+	if p.Workers > 0 {
+		return p.Workers
+	}
+	return p.workersFor(oneProcess)
+}
+
+// nofile is the limit of open files for one gateway process: what its sessions need, in whole multiples of 65,536.
+func (p plan) nofile() int64 {
+	return roundUp(p.spread(p.workers())+spareFiles, 1<<16)
+}
+
+// files is how many open files the machine needs.
+func (p plan) files() int64 { return p.sockets()*105/100 + systemFiles }
+
+// bytes is the memory that the sessions take, kernel and gateways.
+func (p plan) bytes() int64 {
+	n := int64(p.Sessions) * (kernelBytes + gatewayBytes)
+	if p.Pair {
+		n += int64(p.Sessions) * clientBytes
+	}
+	return n
+}
+
+func roundUp(n, to int64) int64 { return (n + to - 1) / to * to }
+
+// powerOfTwo is the least power of two that is not below n.
+func powerOfTwo(n int64) int64 {
+	p := int64(1)
+	for p < n {
+		p <<= 1
+	}
+	return p
+}
+
+func clamp(n, low, high int64) int64 { return max(low, min(n, high)) }

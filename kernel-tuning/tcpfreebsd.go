@@ -1,0 +1,4 @@
+package tuning
+
+// freebsdTCP are the knobs of freebsd's network.
+var freebsdTCP = []Knob{}
