@@ -96,7 +96,7 @@ func (l *loop) deliver(s *session, e *link.Envelope) {
 	case e.Epoch > s.epoch:
 		s.epoch, s.base = e.Epoch, s.written
 	}
-	next := uint64(s.written-s.base) + 1
+	next := s.expects()
 	if planted.On(planted.OutOfTurn) {
 		next = e.ID
 	}

@@ -119,6 +119,7 @@ func (l *loop) sweepOne(s *sweep, gen uint32, t *session) bool {
 		}
 		l.env = link.Envelope{
 			Kind: link.KindRebind, Group: group, Account: t.account, Device: t.dev(), Slot: t.self, Gen: gen, Serial: t.serial,
+			Epoch: t.epoch, ID: t.expects(),
 		}
 		if err := s.stream.Send(&l.env); errors.Is(err, link.ErrNoCredit) {
 			return false

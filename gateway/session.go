@@ -73,6 +73,9 @@ const (
 func (s *session) slot() uint32       { return s.self & slotMask }
 func (s *session) dev() stanza.Device { return stanza.Device(s.device) }
 
+// expects is the number that the next delivery has in its attachment.
+func (s *session) expects() uint64 { return uint64(s.written-s.base) + 1 }
+
 // setInterval notes the client's announced ping interval: seconds as announced, 0 for none.
 func (s *session) setInterval(seconds uint64, fallback time.Duration) {
 	d := fallback

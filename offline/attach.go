@@ -39,8 +39,8 @@ type sent struct {
 
 func (a *attachment) is(env *link.Envelope) bool { return a.slot == env.Slot && a.gen == env.Gen }
 
-// handleAttach attaches a session to its queue. The same session again keeps its epoch, a newer serial replaces it, an older one is
-// late.
+// handleAttach attaches a session to its queue. The same session again keeps its epoch, also when it comes under another name because
+// it was handed over to another process; a newer serial replaces it, an older one is late.
 func (m *group) handleAttach(env *link.Envelope) {
 	if env.Account == 0 || env.Device == 0 || env.Account > stanza.MaxAccount || env.Device > stanza.MaxDevice {
 		return
@@ -59,6 +59,9 @@ func (m *group) handleAttach(env *link.Envelope) {
 		return
 	case a != nil && env.Serial < a.serial:
 		return
+	case a != nil && env.Epoch != 0 && env.Epoch == a.epoch:
+		m.move(a, gw, env)
+		return
 	}
 	if a == nil {
 		m.attached++
@@ -69,6 +72,19 @@ func (m *group) handleAttach(env *link.Envelope) {
 		epoch: link.MakeFence(m.term, m.epochs), cursor: q.head,
 	}
 	m.touch(q)
+}
+
+// move goes on with an attachment under the session's new name. What went to the old one and was not written there comes again from the
+// number that the session expects; what was written does not.
+func (m *group) move(a *attachment, gw *gateway, env *link.Envelope) {
+	a.gw, a.slot, a.gen, a.serial = gw, env.Slot, env.Gen, env.Serial
+	a.progress, a.step, a.expected = m.now, 0, 0
+	a.due = m.now + firstResend
+	if len(a.sent) > 0 {
+		m.arm(a)
+	}
+	m.expect(a, env.ID)
+	m.touch(a.q)
 }
 
 func (m *group) handleDetach(env *link.Envelope) {

@@ -14,11 +14,13 @@ const (
 // handleExpect resends from the number that the gateway wants to write next. A gateway asks once for each delivery that it dropped, so
 // only the first of a row of equal questions counts, until the resend timer has run.
 func (m *group) handleExpect(env *link.Envelope) {
-	a := m.of(env)
-	if a == nil {
-		return
+	if a := m.of(env); a != nil {
+		m.expect(a, env.ID)
 	}
-	n := max(env.ID, a.acked+1)
+}
+
+func (m *group) expect(a *attachment, next uint64) {
+	n := max(next, a.acked+1)
 	i := n - a.acked - 1
 	if i >= uint64(len(a.sent)) || a.expected == n {
 		return

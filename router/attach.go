@@ -36,12 +36,13 @@ type owedAttach struct {
 	id     link.GatewayID // of a detach: its gateway may be forgotten by now
 }
 
-// attach tells the queue's leader which session has the device now.
-func (m *dirShard) attach(k deviceKey) {
+// attach tells the queue's leader which session has the device now, and which attachment that is to go on, at which number. An attach
+// that has to wait loses the latter two: the session is then attached anew, and its device sees repeats.
+func (m *dirShard) attach(k deviceKey, epoch link.Fence, next uint64) {
 	if m.route.to == nil {
 		return // its hello will ask for everything
 	}
-	if len(m.attaches.owed) > 0 || !m.sendAttach(k) {
+	if len(m.attaches.owed) > 0 || !m.sendAttach(k, epoch, next) {
 		m.owe(owedAttach{device: k})
 	}
 }
@@ -68,13 +69,13 @@ func (m *dirShard) owe(o owedAttach) {
 // sendAttach sends the device's binding as it is now. Its serial is issued at this moment and not the binding's: what the leader of
 // the directory says last must win over an attachment that an earlier leader left behind, even when the session that is bound now
 // is the older one, because the newer one ended while nobody led.
-func (m *dirShard) sendAttach(k deviceKey) bool {
+func (m *dirShard) sendAttach(k deviceKey, epoch link.Fence, next uint64) bool {
 	b, ok := m.bindings.byDevice[k]
 	if !ok {
 		return true
 	}
 	return m.toQueue(link.Envelope{Kind: link.KindAttach, Group: m.queue, Gateway: m.gateways.at(b.gateway).id,
-		Account: k.account(), Device: k.device(), Slot: b.slot, Gen: b.gen, Serial: m.nextSerial()})
+		Account: k.account(), Device: k.device(), Slot: b.slot, Gen: b.gen, Serial: m.nextSerial(), Epoch: epoch, ID: next})
 }
 
 func (m *dirShard) sendDetach(o *owedAttach) bool {
@@ -123,7 +124,7 @@ func (m *dirShard) pushAttachments() {
 		a.again, a.resend, a.next = false, m.bindings.keys(), 0
 	}
 	for ; room > 0 && a.next < len(a.resend); room-- {
-		if !m.sendAttach(a.resend[a.next]) {
+		if !m.sendAttach(a.resend[a.next], 0, 0) {
 			return
 		}
 		a.next++
@@ -142,5 +143,5 @@ func (m *dirShard) sendOwed(o *owedAttach) bool {
 	if o.detach {
 		return m.sendDetach(o)
 	}
-	return m.sendAttach(o.device)
+	return m.sendAttach(o.device, 0, 0)
 }

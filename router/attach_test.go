@@ -96,7 +96,7 @@ func TestOwedOverflow(t *testing.T) {
 	q.err = link.ErrNoCredit
 	for range maxOwed/10 + 1 {
 		for k := range h.m.bindings.byDevice {
-			h.m.attach(k)
+			h.m.attach(k, 0, 0)
 		}
 	}
 	if len(h.m.attaches.owed) > maxOwed {

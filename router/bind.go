@@ -100,7 +100,7 @@ func (m *dirShard) finishBind(p *pending, noted uint64) {
 	m.bindings.set(k, binding{serial: p.serial, gateway: p.gw.index, slot: p.slot, gen: p.gen})
 	m.metrics.bindOK.Inc()
 	m.countBindings()
-	m.attach(k)
+	m.attach(k, 0, 0)
 }
 
 // sendBound sends the envelope with the key's hash, which the gateway seals into the session's ticket, and the ready stanza. It goes
@@ -118,7 +118,7 @@ func (m *dirShard) sendBound(p *pending, a *accountRecord, own *deviceRecord, no
 // keeps its serial, and of several claims the highest wins.
 func (m *dirShard) rebind(gw *gateway, e *link.Envelope) {
 	p := asked(wantRebind, gw, e)
-	p.serial = e.Serial
+	p.serial, p.epoch = e.Serial, e.Epoch
 	if a, err := m.directory.account(p.account); err == nil && a != nil && a.device(p.device) != nil && m.mine(p.account) {
 		m.claim(p)
 		return
@@ -148,23 +148,33 @@ func (m *dirShard) claim(p *pending) {
 	k := keyOf(p.account, p.device)
 	old, bound := m.bindings.byDevice[k]
 	same := bound && old.same(p.gw.index, p.slot, p.gen)
-	if p.gw.to == nil {
+	other := bound && !same
+	switch {
+	case p.gw.to == nil:
 		return
-	}
-	if bound && !same && old.serial >= p.serial {
+	case other && old.serial == p.serial && m.gateways.at(old.gateway).id.Succeeds(p.gw.id):
+		return // said before the hand-over, and overtaken by what the new process says
+	case other && m.movedFrom(&old, p):
+		m.metrics.moved.Inc()
+	case other && old.serial >= p.serial:
 		m.closeAsked(p, stanza.ReasonDisplaced)
 		return
-	}
-	if bound && !same {
+	case other:
 		m.closeSession(k, old, stanza.ReasonDisplaced)
-	}
-	if same {
+	case same:
 		p.serial = max(p.serial, old.serial)
 	}
 	m.bindings.set(k, binding{serial: p.serial, gateway: p.gw.index, slot: p.slot, gen: p.gen})
 	m.metrics.rebound.Inc()
 	m.countBindings()
-	m.attach(k)
+	m.attach(k, p.epoch, p.id)
+}
+
+// movedFrom reports whether p is the session of b under another name. A serial is given out once, so that two claims with the same one
+// are of one session: it was handed over to the next process of its gateway's line, or taken back in by the same one.
+func (m *dirShard) movedFrom(b *binding, p *pending) bool {
+	was := m.gateways.at(b.gateway)
+	return b.serial == p.serial && (p.gw == was || p.gw.id.Succeeds(was.id))
 }
 
 // unbind forgets a session that ended, if the device is bound to exactly this one.

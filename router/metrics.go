@@ -14,7 +14,8 @@ import (
 type routerMetrics struct {
 	queries, refusals, drops             *metrics.Reasons
 	lines                                *metrics.Lines
-	bindOK, rebound, redeemOK, forwarded prometheus.Counter
+	bindOK, rebound, moved               prometheus.Counter
+	redeemOK, forwarded                  prometheus.Counter
 	lookups, deviceLists, links, unlinks prometheus.Counter
 	bindings, accounts, pendingDrops     *prometheus.GaugeVec
 }
@@ -43,6 +44,7 @@ func newMetrics(reg prometheus.Registerer) *routerMetrics {
 		lines:     metrics.NewLines(slog.New(slog.DiscardHandler), metrics.Budget{}),
 		bindOK:    counter("linecard_router_binds_total", "Sessions bound, registrations included."),
 		rebound:   counter("linecard_router_rebinds_total", "Sessions taken over from an earlier leader or after a cut."),
+		moved:     counter("linecard_router_moves_total", "Of these, sessions that another process of their gateway has handed over."),
 		queries:   metrics.NewReasons(reg, "linecard_router_query_errors_total", "Queries answered with an error, by reason."),
 		redeemOK:  counter("linecard_router_invites_redeemed_total", "Invites redeemed, repeats by the same key included."),
 		refusals:  metrics.NewReasons(reg, "linecard_router_refusals_total", "Messages and read receipts refused by the router, by reason."),

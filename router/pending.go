@@ -36,7 +36,8 @@ type pending struct {
 	id        uint64         // highest id used, number of the query, id of the message
 	charge    uint32
 	serial    link.Fence
-	resumed   bool // bind: hash is what the session was asked for, not key
+	epoch     link.Fence // re-bind: of the session's attachment; id is the number that it expects next
+	resumed   bool       // bind: hash is what the session was asked for, not key
 	key       [keySize]byte
 	hash      [wire.HashSize]byte
 	about     stanza.Account // the account that a message is for, or that is looked up; 0: by handle

@@ -21,23 +21,44 @@ func (f Fence) Term() uint64 { return uint64(f >> 40) }
 // GatewayID names one run of one gateway worker: the node it runs on and a number drawn at its start, see NewIncarnation.
 type GatewayID struct{ Node, Incarnation uint64 }
 
-// workerShift is where a gateway's worker number stands in its incarnation: above 48 random bits.
-const workerShift = 48
+// An incarnation is, from the top: 16 bits of worker number, 8 bits that count the hand-overs of a line, 40 random bits that name it.
+const (
+	workerShift = 48
+	lineShift   = 40
+	lineMask    = 1<<lineShift - 1
+)
 
-// NewIncarnation returns the incarnation of one run of a worker: its number and the lower 48 bits of random. The number is part of
+// NewIncarnation returns the incarnation of one run of a worker: its number and the lower 40 bits of random. The number is part of
 // it, and not a field beside it, so that whoever knows an id only from an envelope (offline does, when a router attaches a session
 // before its gateway's stream is up) knows whom a new run replaces, and no envelope grows.
 func NewIncarnation(worker uint16, random uint64) uint64 {
-	return uint64(worker)<<workerShift | random&(1<<workerShift-1)
+	return uint64(worker)<<workerShift | random&lineMask
 }
 
 // Worker returns the number of the worker on its node, 0 for a gateway without a supervisor.
 func (id GatewayID) Worker() uint16 { return uint16(id.Incarnation >> workerShift) }
 
 // Replaces reports whether id is another run of the same worker as old: the later one to come up ends the earlier one. Other
-// workers of the node stand beside it.
+// workers of the node stand beside it, and so does a run of the same line: the two hand sessions over.
 func (id GatewayID) Replaces(old GatewayID) bool {
-	return id.Node == old.Node && id.Worker() == old.Worker() && id != old
+	return id.sameWorker(old) && (id.Incarnation^old.Incarnation)&lineMask != 0
+}
+
+// Successor returns the id of the process that takes over the sessions of id: the next one of its line.
+func (id GatewayID) Successor() GatewayID {
+	count := uint8(id.Incarnation>>lineShift) + 1
+	id.Incarnation = id.Incarnation&^(0xff<<lineShift) | uint64(count)<<lineShift
+	return id
+}
+
+// Succeeds reports whether id comes after old in one line. The count wraps around, and is compared so.
+func (id GatewayID) Succeeds(old GatewayID) bool {
+	ahead := int8(uint8(id.Incarnation>>lineShift) - uint8(old.Incarnation>>lineShift))
+	return id.sameWorker(old) && !id.Replaces(old) && ahead > 0
+}
+
+func (id GatewayID) sameWorker(o GatewayID) bool {
+	return id.Node == o.Node && id.Worker() == o.Worker()
 }
 
 // Envelope is a routing header and the bytes behind it. Which fields a kind uses stands at the kind; the others are zero, and a

@@ -194,3 +194,23 @@ func FuzzIntro(f *testing.F) {
 		}
 	})
 }
+
+// TestLineOfAGateway: the processes that hand sessions over to each other form a line, which wraps around; none of them replaces another.
+func TestLineOfAGateway(t *testing.T) {
+	first := GatewayID{Node: 1, Incarnation: NewIncarnation(3, 1<<64-1)}
+	id := first
+	for n := range 300 {
+		next := id.Successor()
+		if !next.Succeeds(id) || id.Succeeds(next) || next.Replaces(id) || id.Replaces(next) || next.Worker() != 3 {
+			t.Fatalf("%d: %x after %x", n, next.Incarnation, id.Incarnation)
+		}
+		id = next
+	}
+	if id.Succeeds(id) {
+		t.Error("succeeds itself")
+	}
+	other := GatewayID{Node: 1, Incarnation: NewIncarnation(3, 7)}
+	if !other.Replaces(id) || other.Successor().Succeeds(first) || first.Succeeds(other) {
+		t.Error("lines are mixed up")
+	}
+}

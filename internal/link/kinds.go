@@ -8,7 +8,8 @@ type Kind uint8
 const (
 	// KindHello: leader of a group -> each interested peer, when the stream comes up and when leadership starts; Term. Not charged.
 	KindHello Kind = 1
-	// KindRebind: gateway -> router, dir/N: a session bound under an earlier leader keeps Serial; Account, Device, Slot, Gen, Serial.
+	// KindRebind: gateway -> router, dir/N: a session that was bound by an earlier leader, or in an earlier process of the gateway's
+	// line, keeps Serial; Account, Device, Slot, Gen, Serial, Epoch (of its attachment, 0: none yet), ID (number expected next there).
 	KindRebind Kind = 2
 	// KindRebindDone: gateway -> router, dir/N: all sessions were re-sent; Term of the hello answered.
 	KindRebindDone Kind = 3
@@ -36,9 +37,10 @@ const (
 	KindAck Kind = 13
 	// KindRefused: router or offline -> gateway: Slot, Gen, ID, Charge, Reason; refused stanza.
 	KindRefused Kind = 14
-	// KindAttach: router -> offline, queue/N: Gateway, Account, Device, Slot, Gen, Serial.
+	// KindAttach: router -> offline, queue/N: Gateway, Account, Device, Slot, Gen, Serial, and of a re-bound session Epoch and ID: the
+	// attachment of that epoch goes on under this name.
 	KindAttach Kind = 15
-	// KindDetach: router -> offline, queue/N: the fields of attach.
+	// KindDetach: router -> offline, queue/N: the fields of attach, without the last two.
 	KindDetach Kind = 16
 	// KindAttachDone: router -> offline, queue/N: all attachments were re-sent; Term of the hello answered.
 	KindAttachDone Kind = 17
