@@ -38,6 +38,9 @@ func (e *Engine) Pairs(ctx context.Context, p Pairs) (Traffic, error) { return T
 // Slow stops reading on sessions, or reads again.
 func (e *Engine) Slow(ctx context.Context, s Slow) error { return errUnwritten }
 
+// Ping has sessions ping at once and waits for the pongs.
+func (e *Engine) Ping(ctx context.Context, p Ping) (Pinged, error) { return Pinged{}, errUnwritten }
+
 // Counters returns the totals.
 func (e *Engine) Counters() Counters { return Counters{} }
 

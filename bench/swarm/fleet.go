@@ -50,6 +50,9 @@ func (f *Fleet) Random(ctx context.Context, messages, size int) (Traffic, error)
 // Slow stops reading on sessions, or reads again.
 func (f *Fleet) Slow(ctx context.Context, s Slow) error { return errUnwritten }
 
+// Ping has sessions ping at once and waits for the pongs.
+func (f *Fleet) Ping(ctx context.Context, p Ping) (Pinged, error) { return Pinged{}, errUnwritten }
+
 // Counters returns the sum of all engines' totals. It asks them.
 func (f *Fleet) Counters(ctx context.Context) (Counters, error) { return Counters{}, errUnwritten }
 

@@ -12,10 +12,17 @@ const (
 	Resume   Mode = "resume"   // by ticket, for sessions that have one; others bind
 )
 
-// Range names the sessions From to From+Count-1. On a Fleet the numbers are those of the whole fleet.
+// Range names the sessions From to From+Count-1, or every Step-th of them, From being the first: with a step of 2 the senders or the
+// recipients of Pairs. On a Fleet the numbers are those of the whole fleet.
 type Range struct {
 	From  int
 	Count int
+	Step  int // 0: 1. Pairs takes no other.
+}
+
+// Has reports whether a session is in the range.
+func (r Range) Has(n int) bool {
+	return n >= r.From && n < r.From+r.Count && (n-r.From)%max(1, r.Step) == 0
 }
 
 // Open is an order to connect sessions and keep them: one that is lost comes back by itself, by the schedule of gateway/client, until
@@ -116,6 +123,21 @@ type Letter struct {
 type Slow struct {
 	Range
 	Off bool // read again
+}
+
+// Ping is an order to have each session of the range send one ping now, beside its schedule: what a ping costs and how long it takes can
+// be seen without waiting for the interval.
+type Ping struct {
+	Range
+	Rate float64 // pings a second; 0: as fast as pongs come for Config.Handshakes at a time
+}
+
+// Pinged says how a Ping went: it ends when each session has its pong or is no longer bound, or ctx ends.
+type Pinged struct {
+	Asked   int
+	Pongs   int
+	Elapsed time.Duration
+	RTT     Histogram
 }
 
 // Counters are totals of an engine's life, but for the first group.
