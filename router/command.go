@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 
 	"linecard.example/internal/stanza"
 )
@@ -16,15 +17,16 @@ const commandVersion = 1
 type operation uint8
 
 const (
-	opFacts        operation = 1 // shards, cluster: written once, the first entry of a group
-	opRegister     operation = 2 // handle, key, create, id
-	opLink         operation = 3 // account, by, key
-	opUnlink       operation = 4 // account, by, device
-	opDropDone     operation = 5 // account, device
-	opNote         operation = 6 // account, device, id
-	opInviteCreate operation = 7 // digest, until
-	opInviteRedeem operation = 8 // digest, key, handle
-	opInviteExpire operation = 9 // until: forget invites that ended before
+	opFacts        operation = 1  // shards, cluster: written once, the first entry of a group
+	opRegister     operation = 2  // handle, key, create, id
+	opLink         operation = 3  // account, by, key
+	opUnlink       operation = 4  // account, by, device
+	opDropDone     operation = 5  // account, device
+	opNote         operation = 6  // account, device, id
+	opInviteCreate operation = 7  // digest, until
+	opInviteRedeem operation = 8  // digest, key, handle
+	opInviteExpire operation = 9  // until: forget invites that ended before
+	opTicketKey    operation = 10 // id, key
 )
 
 const (
@@ -42,7 +44,7 @@ type command struct {
 	device  stanza.Device
 	by      stanza.Device // link, unlink: the asking device, which must still be the account's; 0 = none asked
 	account stanza.Account
-	id      uint64 // register, note: the highest id that the device has used
+	id      uint64 // register, note: the highest id that the device has used; ticket key: the key's
 	until   int64  // ms since 1970
 	shards  int
 	text    []byte // handle or cluster name
@@ -88,6 +90,9 @@ func (c *command) append(dst []byte) []byte {
 		dst = appendText(dst, c.text)
 	case opInviteExpire:
 		dst = binary.AppendUvarint(dst, uint64(c.until))
+	case opTicketKey:
+		dst = binary.AppendUvarint(dst, c.id)
+		dst = append(dst, c.key[:]...)
 	}
 	return dst
 }
@@ -130,6 +135,9 @@ func decodeCommand(b []byte) (c command, err error) {
 		c.text = r.text(maxHandle)
 	case opInviteExpire:
 		c.until = int64(r.uint(maxStamp))
+	case opTicketKey:
+		c.id = r.uint(math.MaxUint32)
+		r.fixed(c.key[:])
 	default:
 		return c, fmt.Errorf("%w: operation %d", errCommand, b[1])
 	}

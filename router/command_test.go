@@ -2,6 +2,7 @@ package router
 
 import (
 	"bytes"
+	"math"
 	"reflect"
 	"testing"
 
@@ -19,6 +20,7 @@ var sampleCommands = []command{
 	{op: opInviteCreate, digest: [16]byte{1, 2}, until: 1_700_000_000_000},
 	{op: opInviteRedeem, digest: [16]byte{1, 2}, key: key(4), text: []byte("ann")},
 	{op: opInviteExpire, until: 1_700_000_000_000},
+	{op: opTicketKey, id: math.MaxUint32, key: key(5)},
 }
 
 func TestCommandCodec(t *testing.T) {

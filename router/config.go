@@ -53,6 +53,10 @@ type Config struct {
 	FullRetryAfter config.Duration `toml:"full_retry_after"`
 	// DropRetry is the distance between attempts to have the queue of an unlinked device dropped, 100ms-1h, default 1s.
 	DropRetry config.Duration `toml:"drop_retry"`
+	// TicketRotation is how long a key of resumption tickets seals before the next one does, 1m-30d, default 24h. It opens for one
+	// rotation more, so a ticket is good for one rotation at least. Raising it lets devices resume after longer absence and keeps
+	// keys that open old tickets for longer.
+	TicketRotation config.Duration `toml:"ticket_rotation"`
 	// MaxPending is how many requests of a shard may wait for a commit or for verified leadership at once, 16-1048576, default 65536,
 	// about 150 bytes each. Above it requests are answered busy.
 	MaxPending int `toml:"max_pending"`
@@ -78,6 +82,7 @@ func DefaultConfig() Config {
 		RetryAfter:     config.Duration(time.Second),
 		FullRetryAfter: config.Duration(30 * time.Second),
 		DropRetry:      config.Duration(time.Second),
+		TicketRotation: config.Duration(24 * time.Hour),
 		MaxPending:     65536,
 	}
 }
@@ -103,6 +108,7 @@ func (c Config) Validate() []error {
 	f.Span("retry_after", c.RetryAfter, 100*time.Millisecond, 10*time.Minute)
 	f.Span("full_retry_after", c.FullRetryAfter, 100*time.Millisecond, time.Hour)
 	f.Span("drop_retry", c.DropRetry, 100*time.Millisecond, time.Hour)
+	f.Span("ticket_rotation", c.TicketRotation, time.Minute, 30*24*time.Hour)
 	f.Count("max_pending", c.MaxPending, 16, 1<<20)
 	return f.List()
 }

@@ -29,6 +29,7 @@ type directory struct {
 	cache         *accountCache
 	accounts      uint64 // created here so far: the counter of the last one
 	factsKnown    bool
+	tickets       ticketRecord
 	fail          func(error) // stops the group, as shard.Host.StopGroup: nothing more is folded, flushed or answered as committed
 }
 
@@ -69,7 +70,7 @@ func (d *directory) load() error {
 			return fmt.Errorf("directory: counter: %w", errRecord)
 		}
 	}
-	return nil
+	return d.loadTickets()
 }
 
 // errFacts says that the data are of another cluster than the configuration.
@@ -108,6 +109,8 @@ func (d *directory) apply(e shard.Entry) result {
 		return d.applyInviteRedeem(e.Stamp, &c)
 	case opInviteExpire:
 		return d.applyInviteExpire(c.until)
+	case opTicketKey:
+		return d.applyTicketKey(e.Stamp, &c)
 	}
 	return result{}
 }

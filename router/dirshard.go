@@ -68,6 +68,7 @@ type dirShard struct {
 	verifying  []*pending
 	drops      dropList
 	nextExpire time.Time
+	rotating   bool // a ticket key is being made
 }
 
 var _ shard.Machine[*pending, result] = (*dirShard)(nil)
@@ -133,7 +134,7 @@ func (m *dirShard) Lead(term uint64) {
 }
 
 func (m *dirShard) takeOver() {
-	m.leadAt, m.serials = m.now, 0
+	m.leadAt, m.serials, m.rotating = m.now, 0, false
 	c := &m.cfg
 	m.strangers = newBucketTable(c.LimitEntries, c.StrangerBurst, c.StrangerRate, rand.Uint64())
 	m.lookups = newBucketTable(c.LimitEntries, c.LookupBurst, c.LookupRate, rand.Uint64())
@@ -146,7 +147,9 @@ func (m *dirShard) takeOver() {
 	}
 	for _, p := range m.peers {
 		m.hello(p)
+		m.tellTickets(p)
 	}
+	m.tickTickets()
 	if m.route.to != nil {
 		m.resendAttachments()
 	}
@@ -222,6 +225,8 @@ func (m *dirShard) Tick(now time.Time) {
 	}
 	m.expireGateways()
 	m.sendOwedHellos()
+	m.tellOwedTickets()
+	m.tickTickets()
 	m.sendOwedCloses()
 	m.tickDrops()
 	m.tickInvites()

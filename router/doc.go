@@ -28,6 +28,7 @@
 //	gateways.go    peers by stream; gateways by id, their grace time, hello
 //	attach.go      attachments towards the queue's leader: fresh, owed, re-sent in pages
 //	register.go    registration, invites
+//	ticketkey.go   keys of resumption tickets: facts of dir/0, rotated, told to gateways
 //	deliver.go     messages and read receipts: the checks, the hand-over to the queue
 //	query.go       look-up, device list, link, unlink
 //	drop.go        queues of unlinked devices, dropped until offline confirms

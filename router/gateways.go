@@ -18,7 +18,8 @@ type peer struct {
 	role link.Role
 	gw   *gateway // of role gateway only; nil once a newer run of the same worker is here
 
-	helloOwed bool // the hello found no room
+	helloOwed   bool // the hello found no room
+	ticketsOwed bool // nor did the ticket keys
 }
 
 // gateway is one run of a gateway worker. It outlives its stream by the grace time while it has bindings here.
@@ -80,6 +81,7 @@ func (m *dirShard) up(s sender, info link.Info) {
 	}
 	if m.leading {
 		m.hello(p)
+		m.tellTickets(p)
 	}
 }
 

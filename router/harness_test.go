@@ -134,6 +134,8 @@ type harness struct {
 	g  *fakeGroup
 	at time.Time
 
+	shard   int
+	log     *slog.Logger
 	failure error // what stopped the group
 }
 
@@ -143,13 +145,17 @@ const (
 )
 
 func newHarness(t *testing.T, change func(*Config)) *harness {
+	return newHarnessOf(t, testShard, change)
+}
+
+func newHarnessOf(t *testing.T, shard int, change func(*Config)) *harness {
 	cfg := DefaultConfig()
 	cfg.LimitEntries, cfg.ContactEntries = 256, 256
 	if change != nil {
 		change(&cfg)
 	}
 	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	h := &harness{t: t, at: start}
+	h := &harness{t: t, at: start, shard: shard, log: slog.New(slog.DiscardHandler)}
 	h.boot(cfg, memRecords{})
 	return h
 }
@@ -160,7 +166,7 @@ func (h *harness) boot(cfg Config, records memRecords) {
 	if h.m != nil {
 		term = h.m.term + 1
 	}
-	m := newDirShard(cfg, testShard, testShards, "test", h.at, slog.New(slog.DiscardHandler), newMetrics(nil))
+	m := newDirShard(cfg, h.shard, testShards, "test", h.at, h.log, newMetrics(nil))
 	m.directory.records = records
 	m.directory.fail = func(err error) { h.failure = err }
 	if err := m.directory.load(); err != nil {

@@ -26,6 +26,11 @@ func FuzzLog(f *testing.F) {
 	for _, c := range sampleCommands {
 		f.Add(appendEntry(nil, 0, c.append(nil)))
 	}
+	var rotations []byte // in turn, one of them twice, one out of turn
+	for _, id := range []uint64{1, 2, 2, 3, 5, 4} {
+		rotations = appendEntry(rotations, 2, (&command{op: opTicketKey, id: id, key: key(byte(id))}).append(nil))
+	}
+	f.Add(rotations)
 	f.Add(appendEntry(randomLog(9, 5), 3, []byte("\x01\x63nonsense")))
 	f.Fuzz(func(t *testing.T, script []byte) {
 		d, m := newTestDirectory(memRecords{}), newModel()

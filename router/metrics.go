@@ -18,6 +18,7 @@ type routerMetrics struct {
 	redeemOK, forwarded                  prometheus.Counter
 	lookups, deviceLists, links, unlinks prometheus.Counter
 	bindings, accounts, pendingDrops     *prometheus.GaugeVec
+	ticketKeyAge                         prometheus.Gauge
 }
 
 // groupMetrics adds the gauges of one group.
@@ -54,7 +55,10 @@ func newMetrics(reg prometheus.Registerer) *routerMetrics {
 		accounts:  gauge("linecard_router_accounts", "Accounts created in the group."),
 		pendingDrops: gauge("linecard_router_pending_drops",
 			"Queues of unlinked devices that are being dropped; those that wait for their turn in the tables are not counted."),
+		ticketKeyAge: prometheus.NewGauge(prometheus.GaugeOpts{Name: "linecard_router_ticket_key_age_seconds",
+			Help: "Age of the newest key of resumption tickets; 0 where dir/0 was never led."}),
 	}
+	reg.MustRegister(m.ticketKeyAge)
 	queries := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "linecard_router_queries_total", Help: "Queries answered, by operation."}, []string{"kind"})
 	reg.MustRegister(queries)
 	m.lookups = queries.WithLabelValues(stanza.OpLookup.String())

@@ -15,6 +15,12 @@ type model struct {
 	accounts map[stanza.Account]*modelAccount
 	drops    map[deviceKey]bool
 	invites  map[[digestSize]byte]*modelInvite
+	tickets  []modelTicket // all that ever were, oldest first
+}
+
+type modelTicket struct {
+	key  [keySize]byte
+	made int64
 }
 
 type modelAccount struct {
@@ -115,6 +121,10 @@ func (m *model) apply(stamp int64, c *command) result {
 		}
 	case opInviteExpire:
 		maps.DeleteFunc(m.invites, func(_ [digestSize]byte, i *modelInvite) bool { return i.until <= c.until })
+	case opTicketKey:
+		if c.id == uint64(len(m.tickets)+1) {
+			m.tickets = append(m.tickets, modelTicket{c.key, stamp})
+		}
 	}
 	return result{}
 }
@@ -181,6 +191,12 @@ func (m *model) lines() []string {
 		}
 		out = append(out, line)
 	}
+	if n := len(m.tickets); n > 0 {
+		out = append(out, fmt.Sprintf("ticket key %d %x of %d", n, m.tickets[n-1].key, m.tickets[n-1].made))
+	}
+	if n := len(m.tickets); n > 1 {
+		out = append(out, fmt.Sprintf("ticket key %d %x", n-1, m.tickets[n-2].key))
+	}
 	return out
 }
 
@@ -228,6 +244,18 @@ func directoryLines(d *directory) ([]string, error) {
 			line += fmt.Sprintf(" by %x for %s", i.key[:2], i.handle)
 		}
 		out = append(out, line)
+		return nil
+	})
+	scan(prefixTickets, func(_, v []byte) error {
+		r, err := decodeTickets(v)
+		if err != nil {
+			return err
+		}
+		of := fmt.Sprintf(" of %d", r.made)
+		for _, k := range r.keys {
+			out = append(out, fmt.Sprintf("ticket key %d %x%s", k.ID, k.Key, of))
+			of = ""
+		}
 		return nil
 	})
 	return out, bad

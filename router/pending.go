@@ -24,6 +24,7 @@ const (
 	wantUnlinkIdle
 	wantDropDone
 	wantInvite
+	wantTicketKey
 )
 
 // pending is a request that waits for its entry to commit or for verified leadership; which fields it uses depends on want.
@@ -137,6 +138,8 @@ func (m *dirShard) committed(p *pending, r result) {
 		m.countDrops()
 	case wantInvite:
 		p.reply <- inviteError(r.reason)
+	case wantTicketKey:
+		m.rotated(true)
 	}
 }
 
@@ -177,6 +180,8 @@ func (m *dirShard) refusePending(p *pending, reason stanza.Reason) {
 		default:
 			p.reply <- errOutcome
 		}
+	case wantTicketKey:
+		m.rotated(false)
 	case wantRebind, wantUnlinkIdle:
 		// The next leader's hello, or offline's next try, asks again.
 	}

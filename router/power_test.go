@@ -185,6 +185,9 @@ func (m *model) keys() map[[keySize]byte]bool {
 			live[*i.by] = true
 		}
 	}
+	for _, k := range m.tickets[max(0, len(m.tickets)-2):] {
+		live[k.key] = true
+	}
 	return live
 }
 

@@ -16,6 +16,7 @@ import (
 //	a account(8)           accountRecord
 //	d account(8) device(2) empty: the queue of this unlinked device is still to be dropped
 //	i digest(16)           inviteRecord
+//	t                      ticketRecord, of dir/0 only
 const (
 	prefixFacts   = 'f'
 	prefixCounter = 'c'
@@ -23,6 +24,7 @@ const (
 	prefixAccount = 'a'
 	prefixDrop    = 'd'
 	prefixInvite  = 'i'
+	prefixTickets = 't'
 )
 
 const recordVersion = 1

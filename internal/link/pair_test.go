@@ -208,8 +208,11 @@ func TestSendRefuses(t *testing.T) {
 			t.Errorf("%v, want %v", err, want)
 		}
 	}
-	if err := sa.Send(&Envelope{}); !errors.Is(err, ErrKind) {
-		t.Errorf("kind 0: %v", err)
+	for k := range kindEnd + 1 {
+		none := k == 0 || k == kindGrant || k == kindEnd // of nobody, the package's own, past the list
+		if err := sa.Send(&Envelope{Kind: k}); errors.Is(err, ErrKind) != none {
+			t.Errorf("%v: %v", k, err)
+		}
 	}
 }
 

@@ -102,7 +102,7 @@ func (s *Stream) send(e *Envelope, keep int64) error {
 	if i >= len(s.out.credit) {
 		return ErrGroup
 	}
-	if e.Kind == 0 || e.Kind >= kindGrant {
+	if e.Kind == 0 || e.Kind == kindGrant || e.Kind >= kindEnd {
 		return ErrKind
 	}
 	err := s.out.send(e, i, keep)

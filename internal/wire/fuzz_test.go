@@ -181,3 +181,19 @@ func FuzzFrame(f *testing.F) {
 		}
 	})
 }
+
+// FuzzTicketKeys: what parses is written again as it was, and the keys can be told apart.
+func FuzzTicketKeys(f *testing.F) {
+	seed(f, "two", AppendTicketKeys(nil, []TicketKey{{ID: 2, Key: [KeySize]byte{1}}, {ID: 1}}))
+	seed(f, "twice", AppendTicketKeys(nil, []TicketKey{{ID: 7}, {ID: 7}}))
+	seed(f, "zero", make([]byte, ticketKeySize))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		keys, err := ParseTicketKeys(b)
+		if err != nil {
+			return
+		}
+		if len(keys) < 1 || len(keys) > MaxTicketKeys || !bytes.Equal(AppendTicketKeys(nil, keys), b) {
+			t.Errorf("% x parses as %v", b, keys)
+		}
+	})
+}
