@@ -33,6 +33,7 @@ func bigLinux() map[string]string {
 		"proc/sys/fs/nr_open":                 "1048576\n",
 		"proc/sys/fs/file-max":                "9223372036854775807\n",
 		"proc/sys/net/core/somaxconn":         "4096\n",
+		"proc/sys/net/ipv4/tcp_mem":           "100\t200\t300\n",
 		"sys/devices/system/cpu/online":       "0-31\n",
 		"proc/sys/net/ipv4/tcp_ehash_entries": "524288\n",
 	}
@@ -54,16 +55,15 @@ func check(t *testing.T, target Target) map[string]Finding {
 func TestCheckFindsWhatIsMissing(t *testing.T) {
 	found := check(t, Target{OS: "linux", Sessions: 2_000_000, Workers: 32, Root: fakeRoot(t, bigLinux())})
 	for name, want := range map[string]Finding{
-		"fs.file-max":              {State: OK, Have: "9223372036854775807"},
-		"net.core.somaxconn":       {State: Bad, Need: Should, Have: "4096", Want: ">= 65535", Runtime: true},
-		"open files of this user":  {State: OK, Have: "524288", Want: ">= 65881 for 32 workers"},
-		"net.ipv4.tcp_migrate_req": {State: Unknown, Have: "-"},
-		"swap":                     {State: OK, Have: "none"},
+		"fs.file-max":                         {State: OK, Have: "9223372036854775807"},
+		"net.core.somaxconn":                  {State: Bad, Need: Should, Have: "4096", Want: ">= 65535", Runtime: true},
+		"open files of this user":             {State: OK, Have: "524288", Want: ">= 65881 for 32 workers"},
+		"net.ipv4.tcp_migrate_req":            {State: Unknown, Have: "-", Want: "1"},
+		"thash_entries (kernel command line)": {State: Bad, Have: "524288", Want: ">= 1048576"},
+		"net.ipv4.tcp_mem":                    {State: Bad, Have: "100 200 300", Want: ">= 2061562 3092343 4123125"},
+		"swap":                                {State: OK, Have: "none"},
 	} {
 		got, ok := found[name]
-		if !ok && name == "net.ipv4.tcp_migrate_req" {
-			continue
-		}
 		if !ok || got.State != want.State || got.Have != want.Have || want.Want != "" && got.Want != want.Want {
 			t.Errorf("%s: %+v, want %+v", name, got, want)
 		}

@@ -1,20 +1,137 @@
 package tuning
 
+import "fmt"
+
+const (
+	groupFiles    = "Open files and processes"
+	groupMemory   = "Memory"
+	groupAccept   = "Accepting connections"
+	groupTables   = "Tables"
+	groupSessions = "Sessions"
+	groupEnd      = "The end of connections"
+	groupNetwork  = "Network cards and processors"
+)
+
 // linuxHost are the knobs of a linux machine that are not TCP's.
 var linuxHost = []Knob{
 	{
-		Name: "fs.nr_open", Group: "Open files", Need: Must, rule: atLeast, want: number(plan.nofile),
-		Default: "1048576", Formula: "1.05 x sessions / workers + 256, in multiples of 65,536; workers = what 1,048,576 a process needs unless given",
-		Why:    "The most that any process may be allowed to have open; no LimitNOFILE goes above it.",
-		Cost:   "Nothing. A table of descriptors grows with the highest one in use: 8 B each.",
-		Source: "kernel: Documentation/admin-guide/sysctl/fs.rst; fs/file.c (the table)",
+		Name: "fs.nr_open", Group: groupFiles, Need: Should, rule: atLeast, want: number(plan.nofile),
+		Default: "1048576",
+		Formula: "1.05 x sessions / workers + 256, up to a multiple of 65,536. Workers, if not given: as few as 1,048,576 a process allow",
+		Why:     "The most files that any process may be allowed to have open. No LimitNOFILE goes above it.",
+		Cost:    "Nothing. A process pays 8 B for each descriptor up to the highest in use",
+		Source:  "admin-guide/sysctl/fs.rst; 1.05: the spread of SO_REUSEPORT over 101 workers, design/gateway.md",
 	},
 	{
-		Name: "fs.file-max", Group: "Open files", Need: Must, rule: atLeast, want: number(plan.files),
-		Default: "a tenth of memory, 1 KiB each: 2.4 M with 24 GiB; systemd raises it to the highest number at boot",
-		Formula: "1.05 x sockets + 65,536; sockets = sessions, twice with the clients here",
+		Name: "fs.file-max", Group: groupFiles, Need: Must, rule: atLeast, want: number(plan.files),
+		Default: "a tenth of memory in KiB (2,466,177 of 24 GiB); systemd raises it to the highest number",
+		Formula: "1.05 x sockets + 65,536. Sockets: the sessions, twice with the clients here",
 		Why:     "All open files of the machine. At the limit accept fails for everybody, and a gateway's event engine ends at such an error.",
-		Cost:    "Nothing until used, then the files themselves, which are in the 3.77 KB of a session.",
-		Source:  "kernel: Documentation/admin-guide/sysctl/fs.rst, fs/file_table.c (files_maxfiles_init); 2,000,260 pairs needed it raised, gateway.md of the design",
+		Cost:    "Nothing until used; then it is in the 3.77 KB of a session",
+		Source:  "admin-guide/sysctl/fs.rst; 2,000,260 pairs ran with it raised to 6 M, measured, design/gateway.md",
 	},
+	{
+		Name: "vm.overcommit_memory", Group: groupMemory, Need: Should, rule: atMost, want: always("1"),
+		Default: "0", Formula: "0 or 1",
+		Why:    "With 2 memory counts when it is mapped, used or not. Go maps its heap in steps of 64 MiB: each worker would take up to that much from the others.",
+		Cost:   "Nothing: 0 is the default",
+		Source: "mm/overcommit-accounting.rst; Go's runtime/malloc.go (heapArenaBytes)",
+	},
+	{
+		Name: "/sys/kernel/mm/transparent_hugepage/enabled", Group: groupMemory, Need: Could, where: sysFile, rule: exactly, want: always("madvise"),
+		Default: "always or madvise, by distribution", Formula: "madvise",
+		Why:    "With always every process gets huge pages that it did not ask for: each of a hundred workers would be some MB larger than it is. Slabs and Go's heap are dense only when full.",
+		Cost:   "More TLB misses in other programs that gain from always. Explicit huge pages (vm.nr_hugepages) are not used by anything here: leave them at 0",
+		Source: "Go proposal 59960: up to 40 % more memory for small heaps; not measured here, this machine has madvise",
+	},
+	{
+		Name: "/sys/kernel/mm/transparent_hugepage/defrag", Group: groupMemory, Need: Could, where: sysFile, rule: exactly, want: always("madvise"),
+		Default: "madvise", Formula: "madvise",
+		Why:    "With always a page fault of an event loop may wait until the kernel has compacted memory.",
+		Cost:   "Nothing: it is the default",
+		Source: "admin-guide/mm/transhuge.rst",
+	},
+	{
+		Name: "vm.swappiness", Group: groupMemory, Need: Could, rule: atMost, want: always("1"),
+		Default: "60", Formula: "1",
+		Why:    "Should there be swap after all (encrypted, for an emergency): sessions that are idle for minutes look like the best victims, and come back at the worst moment.",
+		Cost:   "The page cache is given up first. Without swap it does nothing",
+		Source: "admin-guide/sysctl/vm.rst",
+	},
+	{
+		Name: "kernel.core_pattern", Group: groupMemory, Need: Could, where: byHand,
+		Default: "core, or a pipe to systemd-coredump", Formula: "any; the units have LimitCORE=0",
+		Why:    "A core of a gateway has keys of its sessions in it. Slab pages are left out of it (MADV_DONTDUMP), handshake objects on the heap are not.",
+		Cost:   "No core to look at after a crash; the log has the goroutines",
+		Source: "design/gateway.md; internal/slab has the test",
+		want:   always(""),
+	},
+	{
+		Name: "net.core.netdev_max_backlog", Group: groupNetwork, Need: Could, rule: atLeast,
+		Default: "1000", Formula: "1,000 x cores, at most 16,384", want: number(func(p plan) int64 { return clamp(1000*int64(p.Cores), 1000, 16384) }),
+		Why:    "Packets that wait for one core when they come through the loopback or are spread by RPS. What finds the queue full is dropped (second column of /proc/net/softnet_stat).",
+		Cost:   "Memory of queued packets in a burst. A network card with a queue per core does not pass here",
+		Source: "admin-guide/sysctl/net.rst; the factor is a guess to be checked with softnet_stat, nothing was dropped here at 1000",
+	},
+	{
+		Name: "net.core.busy_read", Group: groupNetwork, Need: Could, rule: exactly, want: always("0"),
+		Default: "0", Formula: "0",
+		Why:    "Busy polling burns a core to save some microseconds for one socket. Here a core has a hundred thousand idle ones, and the next event is rarely for the one polled.",
+		Cost:   "Nothing: 0 is the default",
+		Source: "admin-guide/sysctl/net.rst",
+	},
+	{
+		Name: "net.core.busy_poll", Group: groupNetwork, Need: Could, rule: exactly, want: always("0"),
+		Default: "0", Formula: "0",
+		Why:    "The same for poll and epoll.",
+		Cost:   "Nothing: 0 is the default",
+		Source: "admin-guide/sysctl/net.rst",
+	},
+	{
+		Name: "network queues (ethtool -L)", Group: groupNetwork, Need: Could, where: byHand, want: always(""),
+		Default: "by driver, mostly one per core", Formula: "combined = min(cores, what the card has)",
+		Why:    "A receive queue interrupts one core, which then does the kernel's work for all of its packets. With one queue that core is the limit of the machine.",
+		Cost:   "Memory for the rings: entries x buffer for each queue",
+		Source: "networking/scaling.rst",
+	},
+	{
+		Name: "ring size (ethtool -G)", Group: groupNetwork, Need: Could, where: byHand, want: always(""),
+		Default: "by driver, often 256 to 1,024", Formula: "rx = the card's maximum, at most 4,096",
+		Why:    "In a storm packets come faster than a core that runs event loops takes them; the ring is what bridges that.",
+		Cost:   "Entries x 2 KiB (a buffer) for each queue, and latency if it ever stays full",
+		Source: "ethtool(8); networking/scaling.rst",
+	},
+	{
+		Name: "IRQ affinity, XPS", Group: groupNetwork, Need: Could, where: byHand, want: always(""),
+		Default: "irqbalance moves interrupts; XPS by driver", Formula: "queue n to core n for receiving and sending; irqbalance off",
+		Why:    "A queue that stays on a core keeps its caches, and a session's packets are handled in order on one core.",
+		Cost:   "A core that is busy otherwise is not relieved any more",
+		Source: "networking/scaling.rst; core-api/irq/irq-affinity.rst",
+	},
+	{
+		Name: "RPS (rps_cpus)", Group: groupNetwork, Need: Could, where: byHand, want: always(""),
+		Default: "0, off", Formula: "0 with as many queues as cores; otherwise all cores for each queue, and the spread is done by software",
+		Why:    "Fewer queues than cores (virtual machines, one here): RPS lets other cores do the work after the interrupt.",
+		Cost:   "An interrupt between processors for each batch. RFS (rps_sock_flow_entries) stays off: its table would need an entry for each active session",
+		Source: "networking/scaling.rst",
+	},
+	{
+		Name: "CPUAffinity, pinning", Group: groupNetwork, Need: Could, where: byHand, want: always(""),
+		Default: "all cores", Formula: "not set",
+		Why:    "A connection goes to a worker by hash, not by the core that its packets arrive at: pinning workers gains nothing without steering by a BPF program, which is not there. Event loops are kept responsive by priorities instead (handshakes at nice 15).",
+		Cost:   "Pinned workers of unequal load cannot share cores",
+		Source: "design/gateway.md: p99 of an echo 0.11 ms with the pool saturated, 33 ms without priorities",
+	},
+}
+
+// trackingWant is what the table of connection tracking needs where it cannot be avoided.
+func trackingWant(p plan) int64 { return p.sockets() * 5 / 4 }
+
+// tracked describes the probe of connection tracking in the README.
+var tracked = Knob{
+	Name: "net.netfilter.nf_conntrack_max", Group: groupTables, Need: Must, where: byHand, want: always(""),
+	Default: "262,144 with more than 4 GiB", Formula: "bypass (linecard-notrack.nft); where that is impossible 1.25 x sockets, and nf_conntrack_buckets a quarter of it",
+	Why:    "A rule set that looks at connection states tracks every session: a full table drops new connections, and each packet pays a look-up. Rules for the gateway's port can do without.",
+	Cost:   fmt.Sprintf("%d B for each tracked session, and 8 B for each bucket. With the bypass stateful rules do not apply to the port: allow it in both directions", 256),
+	Source: "networking/nf_conntrack-sysctl.rst; size measured (slabinfo, TestMeasureMemory)",
 }

@@ -188,8 +188,8 @@ func (h *host) tracking(p plan) Finding {
 		f.State = Unknown
 	case n == 0:
 		f.Have = "nothing tracked"
-	case limit < p.sockets()*5/4:
-		f.State, f.Want = Bad, fmt.Sprintf("notrack, or >= %d", p.sockets()*5/4)
+	case limit < trackingWant(p):
+		f.State, f.Want = Bad, fmt.Sprintf("notrack, or >= %d", trackingWant(p))
 	}
 	return f
 }

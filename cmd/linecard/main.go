@@ -27,6 +27,7 @@ type commands struct {
 	Check   CheckCmd   `cmd:"" help:"Check a configuration file and say everything that is wrong with it."`
 	Keys    KeysCmd    `cmd:"" help:"Make the keys of a cluster and of its daemons."`
 	Admin   AdminCmd   `cmd:"" help:"Ask a running process to do something."`
+	Tune    TuneCmd    `cmd:"" help:"Check, print and set what the kernel must allow for many sessions."`
 	Chat    ChatCmd    `cmd:"" help:"Chat in this terminal."`
 	Send    SendCmd    `cmd:"" help:"Send messages and wait until they are stored."`
 	Recv    RecvCmd    `cmd:"" help:"Receive messages."`
