@@ -82,8 +82,8 @@ func (e *events) OnTraffic(c gnet.Conn) gnet.Action {
 	case *session:
 		l := e.g.loops[x.self>>slotBits]
 		action := l.onSession(x, c)
-		if l.dirty > 0 {
-			l.wake() // one task writes for all connections of this pass
+		if l.dirty > 0 || e.g.endpoint.Unflushed() {
+			l.wake() // one task writes for all connections of this pass, and hands over what they sent
 		}
 		return action
 	case *handshake:
@@ -100,7 +100,10 @@ func (e *events) OnClose(c gnet.Conn, _ error) gnet.Action {
 	g := e.g
 	switch x := c.Context().(type) {
 	case *session:
-		g.loops[x.self>>slotBits].connClosed(x)
+		l := g.loops[x.self>>slotBits]
+		if l.connClosed(x); g.endpoint.Unflushed() {
+			l.wake()
+		}
 	case *handshake:
 		if l, err := g.attach(c.EventLoop()); err == nil {
 			l.handshakeClosed(x)

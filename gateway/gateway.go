@@ -125,7 +125,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	g.exportBacklog(g.deps.Registerer)
 	g.pool = newPool(cfg.HandshakeQueue)
 	info := link.Info{Role: link.RoleGateway, Node: deps.Node, Incarnation: deps.Incarnation, Shards: deps.Shards, Cluster: deps.Cluster}
-	g.endpoint = link.NewEndpoint(info, g, link.Options{Credits: deps.LinkCredit, Logger: g.log, Registerer: g.deps.Registerer})
+	g.endpoint = link.NewEndpoint(info, g, link.Options{Turns: true, Credits: deps.LinkCredit, Logger: g.log, Registerer: g.deps.Registerer})
 	return g, nil
 }
 

@@ -135,6 +135,7 @@ func (l *loop) turn() {
 	l.drainInbox()
 	l.sweepPage()
 	l.flush()
+	l.g.endpoint.Flush()
 }
 
 // advance moves the coarse clock to now and does what is due.

@@ -67,7 +67,7 @@ func newRig(b testing.TB, cfg Config) *rig {
 	ours := link.NewEndpoint(link.Info{Role: link.RoleOffline, Node: 9, Shards: 1, Cluster: "c"}, o, link.Options{})
 	theirs := link.NewEndpoint(link.Info{Role: link.RoleGateway, Node: 1, Incarnation: 2, Shards: 1, Cluster: "c"}, sink{}, link.Options{Credits: 1 << 30})
 	b.Cleanup(link.Connect(ours, theirs))
-	m.bind(r.raft)
+	m.bind(r.raft, nil)
 	m.Tick(time.UnixMilli(1_700_000_000_000))
 	m.Lead(1)
 	m.Turn()

@@ -101,7 +101,7 @@ func newHarness(t *testing.T, shards int, change func(*Config)) *harness {
 		h.o.order = append(h.o.order, s)
 		r := &fakeRaft{h: h, m: m}
 		h.rafts = append(h.rafts, r)
-		m.bind(r)
+		m.bind(r, nil)
 		m.Tick(h.now)
 		m.Lead(1)
 		m.Turn()

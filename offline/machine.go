@@ -65,10 +65,11 @@ type group struct {
 	inbox *link.Inbox
 	waker atomic.Pointer[proposer]
 
-	raft proposer // nil until bound
-	last time.Time
-	wall int64 // ms since 1970, at the last tick
-	now  int64 // ms that have passed in ticks, see Tick; what timers count in
+	raft    proposer // nil until bound
+	endTurn func()   // link.Endpoint.Flush
+	last    time.Time
+	wall    int64 // ms since 1970, at the last tick
+	now     int64 // ms that have passed in ticks, see Tick; what timers count in
 
 	// Leader.
 	term     uint64
@@ -109,8 +110,8 @@ func newGroup(cfg Config, id stanza.Group, shards int, p *peers, c *counters, lo
 }
 
 // bind gives the group its raft group, on the shard goroutine. What came before it waits in the inbox.
-func (m *group) bind(r proposer) {
-	m.raft, m.wall = r, r.Stamp()
+func (m *group) bind(r proposer, endTurn func()) {
+	m.raft, m.wall, m.endTurn = r, r.Stamp(), endTurn
 	if m.leading {
 		m.startSweeps()
 	}
@@ -210,6 +211,13 @@ func (m *group) Turn() {
 	}
 	if m.broken == nil {
 		m.count.aheadBytes.Add(float64(m.relieve(int64(m.cfg.Cache))))
+	}
+}
+
+// EndTurn implements shard.Machine: it hands over what the turn sent.
+func (m *group) EndTurn() {
+	if m.endTurn != nil {
+		m.endTurn()
 	}
 }
 

@@ -80,13 +80,13 @@ func New(cfg Config, deps Deps) (*Offline, error) {
 		o.groups[id] = s
 		o.order = append(o.order, s)
 	}
-	if err := o.open(); err != nil {
-		return nil, errors.Join(err, o.close())
-	}
 	info := link.Info{
 		Role: link.RoleOffline, Node: deps.Node, Incarnation: deps.Incarnation, Shards: deps.Shards, Cluster: deps.Cluster,
 	}
-	o.ep = link.NewEndpoint(info, o, link.Options{Credits: deps.LinkCredit, Logger: o.log, Registerer: deps.Registerer})
+	o.ep = link.NewEndpoint(info, o, link.Options{Turns: true, Credits: deps.LinkCredit, Logger: o.log, Registerer: deps.Registerer})
+	if err := o.open(); err != nil {
+		return nil, errors.Join(err, o.close())
+	}
 	return o, nil
 }
 
@@ -98,7 +98,7 @@ func (o *Offline) open() error {
 			return fmt.Errorf("offline: opening %s: %w", s.id, err)
 		}
 		s.raft = g
-		return g.Call(context.Background(), func() { s.bind(g) })
+		return g.Call(context.Background(), func() { s.bind(g, o.ep.Flush) })
 	})
 }
 

@@ -2,7 +2,6 @@ package router
 
 import (
 	"bytes"
-	"reflect"
 	"testing"
 	"time"
 
@@ -28,7 +27,7 @@ func TestRegisterAndBind(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := stanza.Bound{Account: 1*testShards + testShard, Device: 1, Version: 1, Time: h.g.stamp, WindowIDs: 32, WindowBytes: 256 << 10}
-	if !reflect.DeepEqual(b, want) {
+	if b != want {
 		t.Errorf("bound %+v, want %+v", b, want)
 	}
 	if e.Account != b.Account || e.Device != 1 || e.Serial != link.MakeFence(1, 1) {

@@ -34,6 +34,7 @@ type dirShard struct {
 	metrics *groupMetrics
 	events  *streamEvents
 	inbox   *link.Inbox
+	endTurn func() // link.Endpoint.Flush
 	started time.Time
 
 	// Shard goroutine, as long as the process lives.
@@ -87,8 +88,8 @@ func newDirShard(cfg Config, number, shards int, cluster string, now time.Time, 
 }
 
 // start hands the group over, once, when it is open. A leadership that began before is taken up now.
-func (m *dirShard) start(g proposer, inbox *link.Inbox) {
-	m.group, m.inbox = g, inbox
+func (m *dirShard) start(g proposer, inbox *link.Inbox, endTurn func()) {
+	m.group, m.inbox, m.endTurn = g, inbox, endTurn
 	if m.leading {
 		m.takeOver()
 	}
@@ -203,6 +204,13 @@ func (m *dirShard) Turn() {
 		m.down(s)
 	}
 	m.finishTurn()
+}
+
+// EndTurn hands over what the turn sent.
+func (m *dirShard) EndTurn() {
+	if m.endTurn != nil {
+		m.endTurn()
+	}
 }
 
 func (m *dirShard) finishTurn() {

@@ -173,7 +173,7 @@ func (h *harness) boot(cfg Config, records memRecords) {
 		h.t.Fatal(err)
 	}
 	h.m, h.g = m, &fakeGroup{m: m, stamp: h.at.UnixMilli()}
-	m.start(h.g, link.NewInbox(nil))
+	m.start(h.g, link.NewInbox(nil), nil)
 	m.Tick(h.at)
 	m.Lead(term)
 	h.g.settle()

@@ -42,6 +42,7 @@ func (m *directMachine) Apply(e shard.Entry) result {
 	return m.dirShard.Apply(e)
 }
 func (m *directMachine) Done(c chan answer, o shard.Outcome, r result) { c <- answer{o, r} }
+func (m *directMachine) EndTurn()                                      {}
 func (m *directMachine) Turn()                                         {}
 func (m *directMachine) Tick(time.Time)                                {}
 func (m *directMachine) Lead(uint64)                                   {}

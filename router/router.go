@@ -68,11 +68,11 @@ func New(cfg Config, deps Deps) (*Router, error) {
 	r := &Router{cfg: cfg, deps: deps, log: deps.Logger, byShard: make([]*hosted, deps.Shards)}
 	m := newMetrics(deps.Registerer)
 	m.lines = metrics.NewLines(r.log, deps.Lines)
+	info := link.Info{Role: link.RoleRouter, Node: deps.Node, Incarnation: deps.Incarnation, Shards: deps.Shards, Cluster: deps.Cluster}
+	r.endpoint = link.NewEndpoint(info, r, link.Options{Turns: true, Credits: deps.LinkCredit, Logger: r.log, Registerer: deps.Registerer})
 	if err := r.openGroups(m); err != nil {
 		return nil, err
 	}
-	info := link.Info{Role: link.RoleRouter, Node: deps.Node, Incarnation: deps.Incarnation, Shards: deps.Shards, Cluster: deps.Cluster}
-	r.endpoint = link.NewEndpoint(info, r, link.Options{Credits: deps.LinkCredit, Logger: r.log, Registerer: deps.Registerer})
 	return r, nil
 }
 
@@ -127,7 +127,7 @@ func (r *Router) openGroup(n int, counts *routerMetrics) (*hosted, error) {
 	}
 	h := &hosted{number: n, shard: m, group: g, inbox: link.NewInbox(g.Wake)}
 	// The group runs already; from here on it knows where its envelopes come from.
-	if err := g.Call(context.Background(), func() { m.start(g, h.inbox) }); err != nil {
+	if err := g.Call(context.Background(), func() { m.start(g, h.inbox, r.endpoint.Flush) }); err != nil {
 		return nil, errors.Join(m.errGroup("start", err), g.Close())
 	}
 	return h, nil

@@ -33,6 +33,9 @@ type Options struct {
 	// Pulse is how often an idle stream over gRPC sends a sign of life; three without one from the peer end it. Default 2.5 s,
 	// so that a dead peer is noticed within 10 s.
 	Pulse time.Duration
+	// Turns says that the daemon works in turns and calls Flush at the end of each: envelopes for peers within this process then go
+	// over on the goroutine that sent them, and wake no other. What is sent outside of a turn goes with the next one.
+	Turns bool
 	// Logger gets transitions only; default: nothing is logged.
 	Logger *slog.Logger
 	// Registerer gets the metrics; endpoints of one process may share it. Default: no metrics are exported.
@@ -73,7 +76,8 @@ type Endpoint struct {
 
 	faults *Faults // nil but in tests
 
-	incoming atomic.Int64 // streams accepted by servers
+	incoming atomic.Int64              // streams accepted by servers
+	held     atomic.Pointer[[]*Stream] // what Flush looks after; changed under mu
 
 	mu          sync.Mutex
 	streams     map[*Stream]struct{} // up

@@ -111,6 +111,13 @@ func (r *recorder) await(what string, cond func() bool) {
 	}
 }
 
+// count returns how many envelopes came.
+func (r *recorder) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.got)
+}
+
 func (r *recorder) stream(i int) *Stream {
 	r.t.Helper()
 	r.await("Up", func() bool { return len(r.ups) > i })

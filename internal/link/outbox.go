@@ -2,6 +2,7 @@ package link
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"linecard.example/internal/stanza"
 )
@@ -42,7 +43,10 @@ type outbox struct {
 	cond    sync.Cond // the sender goroutine waits here
 	waiting bool
 	state   outboxState
-	beat    bool // send an empty batch
+	beat    bool        // send an empty batch
+	held    bool        // turns hand over (Endpoint.Flush), not the stream's own goroutine
+	hurry   bool        // held, but its own goroutine is to hand over
+	ready   atomic.Bool // held, and something is pending
 
 	initial int64
 	credit  []int64 // by group index
@@ -102,7 +106,11 @@ func (o *outbox) append(e *Envelope, free bool) {
 		b.free += len(b.buf) - before
 		o.free += len(b.buf) - before
 	}
-	o.signal()
+	if !o.held {
+		o.signal()
+	} else if !o.ready.Load() { // a load is cheaper where it is set already
+		o.ready.Store(true)
+	}
 }
 
 // next adds an empty batch to pending.
@@ -152,6 +160,45 @@ func (o *outbox) take() *batch {
 		o.waiting = true
 		o.cond.Wait()
 	}
+}
+
+// tryTake returns the next batch of a held outbox, nil when there is none now.
+func (o *outbox) tryTake() *batch {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.state != outboxClosed && o.head < len(o.pending) {
+		return o.pop()
+	}
+	o.ready.Store(false)
+	return nil
+}
+
+// hold leaves what is pending to turns from here on.
+func (o *outbox) hold() {
+	o.mu.Lock()
+	o.held = true
+	o.ready.Store(o.head < len(o.pending))
+	o.mu.Unlock()
+}
+
+// rush has the stream's own goroutine hand over what is pending.
+func (o *outbox) rush() {
+	o.mu.Lock()
+	o.hurry = true
+	o.signal()
+	o.mu.Unlock()
+}
+
+// rushed waits until the stream's own goroutine has to hand over; false: the stream ends.
+func (o *outbox) rushed() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for o.state == outboxOpen && !o.hurry {
+		o.waiting = true
+		o.cond.Wait()
+	}
+	o.hurry = false
+	return o.state == outboxOpen || o.state == outboxDraining && o.head < len(o.pending)
 }
 
 func (o *outbox) pop() *batch {

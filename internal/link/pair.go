@@ -89,8 +89,18 @@ func meet(a, b *Endpoint) (*pair, error) {
 func (p *pair) start() {
 	p.a.up()
 	p.b.up()
-	p.senders.Go(func() { p.a.sendLoop(func(x *batch) error { return hand(x, p.b) }) })
-	p.senders.Go(func() { p.b.sendLoop(func(x *batch) error { return hand(x, p.a) }) })
+	p.sender(p.a, p.b)
+	p.sender(p.b, p.a)
+}
+
+// sender starts what hands the batches of s to its twin. Faults may make that wait, which no turn must.
+func (p *pair) sender(s, twin *Stream) {
+	if s.ep.opts.Turns && s.ep.faults == nil {
+		s.hold(twin)
+		p.senders.Go(s.handLoop)
+		return
+	}
+	p.senders.Go(func() { s.sendLoop(func(x *batch) error { return hand(x, twin) }) })
 }
 
 // hand gives a batch to the twin. The receiver keeps the bytes, so it gets a copy of exactly the size and the buffer is used again:
@@ -124,6 +134,8 @@ func (p *pair) supervise(stopping <-chan struct{}) (inOrder bool) {
 		p.b.fail(err)
 	}
 	p.senders.Wait()
+	p.a.release()
+	p.b.release()
 	p.a.fail(err)
 	p.b.fail(err)
 	p.a.down()

@@ -46,8 +46,10 @@ type Stream struct {
 	dialled  dialKey // zero unless Dial made it
 	metrics  *streamMetrics
 
-	out outbox // to the peer; its own mutex
-	in  window // credits of the peer; atomics
+	out     outbox     // to the peer; its own mutex
+	twin    *Stream    // of a held stream: the other end
+	handing sync.Mutex // of a held stream: who hands over
+	in      window     // credits of the peer; atomics
 
 	failOnce sync.Once
 	failed   chan struct{} // closed by the first fail

@@ -41,6 +41,7 @@ func (m *null) Done(_ int, o Outcome, _ struct{}) {
 	}
 }
 
+func (m *null) EndTurn() {}
 func (m *null) Turn() {
 	for m.left > 0 && m.out < m.window && m.g.Propose(m.cmd, m.left) {
 		m.left--

@@ -55,6 +55,7 @@ func (g *Group[C, R]) run(loaded chan<- error) {
 		g.takeMail()
 		g.m.Turn()
 		g.afterTurn()
+		g.m.EndTurn()
 		g.turn()
 	}
 }

@@ -57,6 +57,8 @@ type Machine[C, R any] interface {
 	Follow()
 	// Turn is called after Group.Wake, after each batch of entries and after each Tick: drain inboxes, push, propose.
 	Turn()
+	// EndTurn is called behind Turn and all that followed from it, outcomes included: hand over what was sent.
+	EndTurn()
 	// Tick is called every HostConfig.Tick (50 ms) with the injected clock's time.
 	Tick(now time.Time)
 	// Hash returns a hash of the logical state, equal for equal logs whatever restarts, flushes and snapshots came between.

@@ -43,6 +43,7 @@ func (m *keeper) Flush(b *Batch) error              { m.o.FlushTo(b); return nil
 func (m *keeper) Dirty() int                        { return m.o.Size() }
 func (m *keeper) Lead(uint64)                       { m.led <- struct{}{} }
 func (m *keeper) Follow()                           {}
+func (m *keeper) EndTurn()                          {}
 func (m *keeper) Turn()                             {}
 func (m *keeper) Tick(time.Time)                    {}
 func (m *keeper) Hash() uint64                      { return 0 }

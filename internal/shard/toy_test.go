@@ -102,6 +102,7 @@ func (m *toy) Dirty() int       { return m.o.Size() }
 func (m *toy) Lead(term uint64) { m.term = term; m.led <- term }
 func (m *toy) Follow()          { m.term = 0; m.follows++ }
 func (m *toy) Tick(time.Time)   { m.ticks++ }
+func (m *toy) EndTurn()         {}
 func (m *toy) Turn() {
 	if m.onTurn != nil {
 		m.onTurn()
