@@ -8,7 +8,9 @@
 // A slot is named by (slot, gen). Slots are dense small numbers and are used again; gen changes with every use, so that a name kept
 // by somebody else (a timer, a binding in another daemon) goes stale by itself.
 //
-// Threads: a Slab or a Wheel belongs to one event loop. No method may be called by two goroutines at once.
+// What is known by a key and has no number of its own, a binding or an attachment, is an entry of a Table in such memory.
 //
-// Files: slab.go (Slab), check.go (which types may live in a slot), wheel.go (Wheel), memory.go with advise_*.go (the mapped chunks).
+// Threads: a Slab, a Wheel or a Table belongs to one goroutine, an event loop or a shard's. No method may be called by two goroutines at once.
+//
+// Files: slab.go (Slab), check.go (which types may live in a slot), wheel.go (Wheel), table.go (Table), memory.go with advise_*.go (the mapped chunks).
 package slab
