@@ -21,9 +21,9 @@ type route struct {
 // attachments is what the queue's leader is still to be told. Shard goroutine only.
 type attachments struct {
 	owed   []owedAttach // in order; a full list turns into resend
-	resend []deviceKey  // devices to be sent again, from next on
-	next   int
-	again  bool // owed overflowed: build resend anew
+	resend bool         // all bindings are sent again, those behind mark are left
+	mark   uint64
+	again  bool // owed overflowed: begin anew
 	done   bool // attach_done is due
 	paused bool // no credit: wait for the next tick
 }
@@ -70,7 +70,7 @@ func (m *dirShard) owe(o owedAttach) {
 // the directory says last must win over an attachment that an earlier leader left behind, even when the session that is bound now
 // is the older one, because the newer one ended while nobody led.
 func (m *dirShard) sendAttach(k deviceKey, epoch link.Fence, next uint64) bool {
-	b, ok := m.bindings.byDevice[k]
+	b, ok := m.bindings.get(k)
 	if !ok {
 		return true
 	}
@@ -99,10 +99,7 @@ func (m *dirShard) toQueue(e link.Envelope) bool {
 
 // resendAttachments starts to send every attachment: a queue's leader has said hello.
 func (m *dirShard) resendAttachments() {
-	m.attaches = attachments{resend: m.bindings.keys(), done: true}
-	if planted.On(planted.AttachmentLost) {
-		m.attaches.resend = nil
-	}
+	m.attaches = attachments{resend: !planted.On(planted.AttachmentLost), done: true}
 }
 
 // pushAttachments sends the next page of what is due. It stops without credit until the next tick.
@@ -121,19 +118,24 @@ func (m *dirShard) pushAttachments() {
 		}
 	}
 	if a.again && len(a.owed) == 0 {
-		a.again, a.resend, a.next = false, m.bindings.keys(), 0
+		a.again, a.resend, a.mark = false, true, 0
 	}
-	for ; room > 0 && a.next < len(a.resend); room-- {
-		if !m.sendAttach(a.resend[a.next], 0, 0) {
+	if a.resend && room > 0 {
+		sent := true
+		a.mark = m.bindings.table.Scan(a.mark, room, func(k uint64, _ *binding) bool {
+			room--
+			sent = m.sendAttach(deviceKey(k), 0, 0)
+			return sent
+		})
+		if !sent {
 			return
 		}
-		a.next++
+		a.resend = a.mark != 0
 	}
-	if room == 0 {
+	if a.resend || room == 0 {
 		m.group.Wake()
 		return
 	}
-	a.resend, a.next = nil, 0
 	if a.done && m.rebuilt() && m.toQueue(link.Envelope{Kind: link.KindAttachDone, Group: m.queue, Term: m.route.term}) {
 		a.done = false
 	}

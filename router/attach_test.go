@@ -95,7 +95,7 @@ func TestOwedOverflow(t *testing.T) {
 	h.fill(s, 10)
 	q.err = link.ErrNoCredit
 	for range maxOwed/10 + 1 {
-		for k := range h.m.bindings.byDevice {
+		for k := range h.m.bindings.all() {
 			h.m.attach(k, 0, 0)
 		}
 	}

@@ -86,7 +86,7 @@ func (m *dirShard) finishBind(p *pending, noted uint64) {
 		noted = own.noted
 	}
 	k := keyOf(p.account, p.device)
-	old, bound := m.bindings.byDevice[k]
+	old, bound := m.bindings.get(k)
 	if bound && old.serial > p.serial {
 		m.closeAsked(p, stanza.ReasonDisplaced)
 		return
@@ -146,7 +146,7 @@ func (m *dirShard) finishRebind(p *pending) {
 // claim settles a re-bind against what the device has now.
 func (m *dirShard) claim(p *pending) {
 	k := keyOf(p.account, p.device)
-	old, bound := m.bindings.byDevice[k]
+	old, bound := m.bindings.get(k)
 	same := bound && old.same(p.gw.index, p.slot, p.gen)
 	other := bound && !same
 	switch {
@@ -180,7 +180,7 @@ func (m *dirShard) movedFrom(b *binding, p *pending) bool {
 // unbind forgets a session that ended, if the device is bound to exactly this one.
 func (m *dirShard) unbind(gw *gateway, e *link.Envelope) {
 	k := keyOf(e.Account, e.Device)
-	b, ok := m.bindings.byDevice[k]
+	b, ok := m.bindings.get(k)
 	if !ok || !b.same(gw.index, e.Slot, e.Gen) {
 		return
 	}
@@ -252,7 +252,7 @@ func (m *dirShard) sendOwedCloses() {
 	}
 }
 
-func (m *dirShard) countBindings() { m.metrics.bindings.Set(float64(len(m.bindings.byDevice))) }
+func (m *dirShard) countBindings() { m.metrics.bindings.Set(float64(m.bindings.len())) }
 
 // clientKey splits a static key off a payload.
 func clientKey(payload []byte) (key [keySize]byte, rest []byte, ok bool) {

@@ -223,7 +223,7 @@ func TestDisplacement(t *testing.T) {
 	h.send(one, link.Envelope{Kind: link.KindGone, Slot: 5, Gen: 1, Account: c.account, Device: c.device})
 	h.send(two, link.Envelope{Kind: link.KindUnbind, Slot: 8, Gen: 2, Account: c.account, Device: c.device})
 	q.nothing(t)
-	if len(h.m.bindings.byDevice) != 1 {
+	if h.m.bindings.len() != 1 {
 		t.Fatal("the binding went")
 	}
 	// The same session again: nobody is closed.
@@ -235,7 +235,7 @@ func TestDisplacement(t *testing.T) {
 	if e := q.take(t, link.KindDetach); e.Gateway.Node != 2 || e.Slot != 8 {
 		t.Errorf("detach %+v", e)
 	}
-	if len(h.m.bindings.byDevice) != 0 {
+	if h.m.bindings.len() != 0 {
 		t.Error("a session that is gone stays bound")
 	}
 }
@@ -313,7 +313,7 @@ func TestRebindAfterRestart(t *testing.T) {
 	if e := q.take(t, link.KindAttach); e.Serial <= old || e.Gateway.Node != 1 {
 		t.Errorf("attach %+v must win over what an earlier leader left", e)
 	}
-	if b := h.m.bindings.byDevice[keyOf(c.account, 1)]; b.serial != old {
+	if b, _ := h.m.bindings.get(keyOf(c.account, 1)); b.serial != old {
 		t.Errorf("re-bound with serial %v, want %v kept", b.serial, old)
 	}
 	h.send(two, h.rebindEnv(c, 4, old-1)) // and one that comes second
@@ -352,11 +352,12 @@ func TestStreamDown(t *testing.T) {
 	h.m.down(s)
 	h.tick(9 * time.Second)
 	q.got = nil
-	if len(h.m.bindings.byDevice) != 2 {
+	if h.m.bindings.len() != 2 {
 		t.Fatal("dropped within the grace time")
 	}
 	s = h.gateway(1, 1)
-	serial := h.m.bindings.byDevice[keyOf(c.account, 1)].serial
+	was, _ := h.m.bindings.get(keyOf(c.account, 1))
+	serial := was.serial
 	h.send(s, h.rebindEnv(c, 5, serial))
 	q.take(t, link.KindAttach)
 	h.send(s, link.Envelope{Kind: link.KindRebindDone, Term: h.m.term})
@@ -373,8 +374,8 @@ func TestStreamDown(t *testing.T) {
 	if e := q.take(t, link.KindDetach); e.Account != c.account || e.Gateway.Node != 1 {
 		t.Errorf("detach %+v", e)
 	}
-	if len(h.m.bindings.byDevice) != 0 || len(h.m.gateways.byID) != 0 {
-		t.Errorf("%d bindings, %d gateways after the grace time", len(h.m.bindings.byDevice), len(h.m.gateways.byID))
+	if h.m.bindings.len() != 0 || len(h.m.gateways.byID) != 0 {
+		t.Errorf("%d bindings, %d gateways after the grace time", h.m.bindings.len(), len(h.m.gateways.byID))
 	}
 	next := h.gateway(7, 1)
 	h.register(next, handleIn("cat"), 3, 1)
@@ -396,8 +397,8 @@ func TestNewIncarnation(t *testing.T) {
 	}
 	h.m.down(s)
 	h.register(next, handleIn("bob"), 2, 5)
-	if len(h.m.bindings.byDevice) != 1 || len(h.m.gateways.byID) != 1 {
-		t.Errorf("%d bindings, %d gateways", len(h.m.bindings.byDevice), len(h.m.gateways.byID))
+	if h.m.bindings.len() != 1 || len(h.m.gateways.byID) != 1 {
+		t.Errorf("%d bindings, %d gateways", h.m.bindings.len(), len(h.m.gateways.byID))
 	}
 }
 
@@ -409,8 +410,8 @@ func TestWorkers(t *testing.T) {
 	second := h.gateway(1, link.NewIncarnation(2, 5))
 	h.register(first, handleIn("ann"), 1, 5)
 	h.register(second, handleIn("bob"), 2, 5)
-	if len(h.m.bindings.byDevice) != 2 || len(h.m.gateways.byID) != 2 {
-		t.Fatalf("%d bindings, %d gateways", len(h.m.bindings.byDevice), len(h.m.gateways.byID))
+	if h.m.bindings.len() != 2 || len(h.m.gateways.byID) != 2 {
+		t.Fatalf("%d bindings, %d gateways", h.m.bindings.len(), len(h.m.gateways.byID))
 	}
 	q.got = nil
 	h.gateway(1, link.NewIncarnation(2, 6))
@@ -418,8 +419,8 @@ func TestWorkers(t *testing.T) {
 	if e := q.take(t, link.KindDetach); e.Gateway.Incarnation != link.NewIncarnation(2, 5) || len(q.got) != 0 {
 		t.Errorf("detach %+v, %d more", e, len(q.got))
 	}
-	if len(h.m.bindings.byDevice) != 1 || len(h.m.gateways.byID) != 2 {
-		t.Errorf("%d bindings, %d gateways", len(h.m.bindings.byDevice), len(h.m.gateways.byID))
+	if h.m.bindings.len() != 1 || len(h.m.gateways.byID) != 2 {
+		t.Errorf("%d bindings, %d gateways", h.m.bindings.len(), len(h.m.gateways.byID))
 	}
 }
 
@@ -447,7 +448,7 @@ func TestFollow(t *testing.T) {
 	if e := s.take(t, link.KindHello); e.Term != 4 {
 		t.Errorf("hello of term %d", e.Term)
 	}
-	if len(h.m.bindings.byDevice) != 0 {
+	if h.m.bindings.len() != 0 {
 		t.Error("bindings outlive a leadership")
 	}
 }
@@ -483,7 +484,7 @@ func TestStreamOfAnEarlierRun(t *testing.T) {
 		h.send(old, link.Envelope{Kind: kind, Slot: 5, Gen: 1, Account: c.account, Device: c.device})
 	}
 	h.m.down(old)
-	if len(h.m.bindings.byDevice) != 1 {
+	if h.m.bindings.len() != 1 {
 		t.Error("unbound by an earlier run")
 	}
 }
@@ -495,12 +496,12 @@ func TestRebindDoneOfAReplacedStream(t *testing.T) {
 	c := h.register(old, handleIn("ann"), 1, 5)
 	s := h.gateway(1, 1)
 	h.send(old, link.Envelope{Kind: link.KindRebindDone, Term: h.m.term})
-	if len(h.m.bindings.byDevice) != 1 {
+	if h.m.bindings.len() != 1 {
 		t.Fatal("dropped by the old stream")
 	}
 	h.send(s, link.Envelope{Kind: link.KindRebind, Slot: 5, Gen: 1, Account: c.account, Device: c.device})
 	h.send(s, link.Envelope{Kind: link.KindRebindDone, Term: h.m.term})
-	if len(h.m.bindings.byDevice) != 1 {
+	if h.m.bindings.len() != 1 {
 		t.Error("dropped though it was repeated")
 	}
 }

@@ -1,12 +1,15 @@
 package router
 
 import (
+	"iter"
+
 	"linecard.example/internal/link"
+	"linecard.example/internal/slab"
 	"linecard.example/internal/stanza"
 )
 
-// binding is a device's session as the router knows it. It holds no pointer, so that the collector never walks the table: the
-// gateway is a number that gatewaySet resolves.
+// binding is a device's session as the router knows it. It holds no pointer and lives outside the heap: the gateway is a number that
+// gatewaySet resolves.
 type binding struct {
 	serial  link.Fence // the highest claim for the device
 	gateway uint32     // index in gatewaySet
@@ -30,37 +33,54 @@ func (k deviceKey) device() stanza.Device   { return stanza.Device(k & maxDevice
 
 // bindingTable maps devices to their sessions and keeps each gateway's counts. Shard goroutine only.
 type bindingTable struct {
-	byDevice map[deviceKey]binding
+	table    *slab.Table[binding] // by deviceKey
 	gateways *gatewaySet
+}
+
+func newBindingTable(gateways *gatewaySet) *bindingTable {
+	return &bindingTable{table: slab.NewTable[binding](), gateways: gateways}
+}
+
+func (t *bindingTable) len() int { return t.table.Len() }
+
+func (t *bindingTable) get(k deviceKey) (b binding, ok bool) {
+	if p := t.table.Get(uint64(k)); p != nil {
+		return *p, true
+	}
+	return b, false
 }
 
 // set puts b in place of whatever the device had.
 func (t *bindingTable) set(k deviceKey, b binding) {
-	t.remove(k)
+	if old, ok := t.get(k); ok {
+		t.uncount(&old)
+	}
 	gw := t.gateways.at(b.gateway)
 	b.round = gw.round
 	gw.bindings++
 	gw.fresh++
-	t.byDevice[k] = b
+	t.table.Put(uint64(k), b)
 }
 
-func (t *bindingTable) remove(k deviceKey) {
-	b, ok := t.byDevice[k]
-	if !ok {
-		return
-	}
+func (t *bindingTable) uncount(b *binding) {
 	gw := t.gateways.at(b.gateway)
 	gw.bindings--
 	if b.round == gw.round {
 		gw.fresh--
 	}
-	delete(t.byDevice, k)
 }
 
-// removeOf removes gw's bindings for which drop says so and calls gone for each. It walks the whole table: a few ms per 100,000
+func (t *bindingTable) remove(k deviceKey) {
+	if b, ok := t.get(k); ok {
+		t.uncount(&b)
+		t.table.Delete(uint64(k))
+	}
+}
+
+// removeOf removes gw's bindings for which drop says so and calls gone for each. It walks the whole table: about a ms per 100,000
 // bindings, at the loss of a gateway only.
 func (t *bindingTable) removeOf(gw *gateway, drop func(binding) bool, gone func(deviceKey, binding)) {
-	for k, b := range t.byDevice {
+	for k, b := range t.all() {
 		if b.gateway == gw.index && drop(b) {
 			t.remove(k)
 			gone(k, b)
@@ -68,18 +88,23 @@ func (t *bindingTable) removeOf(gw *gateway, drop func(binding) bool, gone func(
 	}
 }
 
-// keys returns every bound device, for paging.
-func (t *bindingTable) keys() []deviceKey {
-	keys := make([]deviceKey, 0, len(t.byDevice))
-	for k := range t.byDevice {
-		keys = append(keys, k)
+// all ranges over the bindings. The loop may remove the one it is at, and change nothing else.
+func (t *bindingTable) all() iter.Seq2[deviceKey, binding] {
+	return func(yield func(deviceKey, binding) bool) {
+		for mark, more := uint64(0), true; more; {
+			mark = t.table.Scan(mark, t.len(), func(k uint64, b *binding) bool {
+				before := t.len()
+				more = yield(deviceKey(k), *b)
+				return more && t.len() == before
+			})
+			more = more && mark != 0
+		}
 	}
-	return keys
 }
 
 // clear forgets all bindings: the end of a leadership.
 func (t *bindingTable) clear() {
-	t.byDevice = make(map[deviceKey]binding)
+	t.table.Clear()
 	for _, gw := range t.gateways.byID {
 		gw.bindings, gw.fresh = 0, 0
 	}

@@ -282,7 +282,7 @@ func (w *world) check() {
 		}
 	}
 	for k, want := range live {
-		b, ok := w.m.bindings.byDevice[k]
+		b, ok := w.m.bindings.get(k)
 		if !ok || w.m.gateways.at(b.gateway).id != want.Gateway || b.slot != want.Slot || b.serial != want.Serial {
 			w.t.Errorf("device %d.1: bound %v %+v, live is %+v", k.account(), ok, b, want)
 		}
@@ -290,7 +290,7 @@ func (w *world) check() {
 			w.t.Errorf("device %d.1: attached %v %+v, live is %+v", k.account(), ok, a, want)
 		}
 	}
-	if n := len(w.m.bindings.byDevice); n != len(live) {
+	if n := w.m.bindings.len(); n != len(live) {
 		w.t.Errorf("%d bindings, %d sessions", n, len(live))
 	}
 	if !w.queue.done || w.m.waiting != 0 || len(w.m.closes) != 0 || len(w.m.attaches.owed) != 0 {

@@ -83,7 +83,7 @@ func newDirShard(cfg Config, number, shards int, cluster string, now time.Time, 
 		directory: &directory{shard: number, shards: shards, cluster: cluster, cache: newAccountCache(cfg.AccountCache)},
 		peers:     map[sender]*peer{}, gateways: gateways,
 		retryAfter: uint32(cfg.RetryAfter.D().Milliseconds()),
-		bindings:   &bindingTable{byDevice: map[deviceKey]binding{}, gateways: gateways},
+		bindings:   newBindingTable(gateways),
 	}
 }
 

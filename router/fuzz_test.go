@@ -83,7 +83,7 @@ func sessions() [][]link.Envelope {
 func checkBindings(t *testing.T, m *dirShard) {
 	t.Helper()
 	counts := map[uint32]int{}
-	for k, b := range m.bindings.byDevice {
+	for k, b := range m.bindings.all() {
 		counts[b.gateway]++
 		if a, err := m.directory.account(k.account()); err != nil || a == nil || a.device(k.device()) == nil {
 			t.Errorf("%d.%d is bound and does not exist", k.account(), k.device())

@@ -22,7 +22,8 @@ func newMoving(t *testing.T) *moving {
 	m.old = h.gateway(id.Node, id.Incarnation)
 	m.heir = h.gateway(id.Node, id.Successor().Incarnation)
 	m.c = h.register(m.old, handleIn("ann"), 1, 5)
-	m.serial = h.m.bindings.byDevice[keyOf(m.c.account, 1)].serial
+	bound, _ := h.m.bindings.get(keyOf(m.c.account, 1))
+	m.serial = bound.serial
 	m.q.got = nil
 	return m
 }
@@ -33,7 +34,7 @@ func (m *moving) rebind(s *fakeStream, slot uint32, serial link.Fence) {
 
 func (m *moving) at(t *testing.T, incarnation uint64, slot uint32) {
 	t.Helper()
-	b := m.m.bindings.byDevice[keyOf(m.c.account, 1)]
+	b, _ := m.m.bindings.get(keyOf(m.c.account, 1))
 	if id := m.m.gateways.at(b.gateway).id; id.Incarnation != incarnation || b.slot != slot || b.serial != m.serial {
 		t.Errorf("bound at %+v: %+v", id, b)
 	}

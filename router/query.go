@@ -162,7 +162,7 @@ func (m *dirShard) unlinkIdle(e *link.Envelope) {
 	if err != nil || a == nil || a.device(e.Device) == nil {
 		return
 	}
-	if _, bound := m.bindings.byDevice[keyOf(e.Account, e.Device)]; bound || !m.rebuilt() {
+	if _, bound := m.bindings.get(keyOf(e.Account, e.Device)); bound || !m.rebuilt() {
 		return
 	}
 	m.propose(&command{op: opUnlink, account: e.Account, device: e.Device},
@@ -182,7 +182,7 @@ func (m *dirShard) unlinked(p *pending, r result) {
 		return // the next leader finds the queue to drop in the tables, and refuses the session when it re-binds
 	}
 	k := keyOf(r.account, r.device)
-	if b, bound := m.bindings.byDevice[k]; bound {
+	if b, bound := m.bindings.get(k); bound {
 		m.closeSession(k, b, stanza.ReasonUnlinked)
 		m.bindings.remove(k)
 		m.countBindings()

@@ -220,7 +220,7 @@ func TestCommittedAfterFollow(t *testing.T) {
 		}
 	}
 	q.nothing(t)
-	if n := len(h.m.bindings.byDevice); n != 0 || h.m.waiting != 0 {
+	if n := h.m.bindings.len(); n != 0 || h.m.waiting != 0 {
 		t.Errorf("%d bindings, %d waiting", n, h.m.waiting)
 	}
 	h.m.Lead(2)

@@ -66,25 +66,28 @@ func (t *Table[V]) Get(key uint64) *V {
 	return nil
 }
 
-// Put sets the value of key, which must not be above MaxTableKey. ok is false when the kernel gives no memory: nothing was changed.
-func (t *Table[V]) Put(key uint64, v V) (ok bool) {
+// Put sets the value of key, which must not be above MaxTableKey. It panics when the kernel gives no memory, as an append would.
+func (t *Table[V]) Put(key uint64, v V) {
 	h := t.hash(key)
 	if t.used > 0 {
 		if i, had := t.find(h); had {
 			t.vals[i] = v
-			return true
+			return
 		}
 	}
-	if uint64(t.used) >= t.homes/8*7 && !t.resize(max(tableLeast, t.homes+t.homes/4)) {
-		return false
+	if uint64(t.used) >= t.homes/8*7 {
+		t.grow(max(tableLeast, t.homes+t.homes/4))
 	}
 	for !t.insert(h, &v) {
-		if !t.resize(t.homes + t.homes/4) {
-			return false
-		}
+		t.grow(t.homes + t.homes/4)
 	}
 	t.used++
-	return true
+}
+
+func (t *Table[V]) grow(homes uint64) {
+	if err := t.resize(homes); err != nil {
+		panic(err)
+	}
 }
 
 // Delete removes key and reports whether it was there.
@@ -105,7 +108,7 @@ func (t *Table[V]) Delete(key uint64) bool {
 	t.hashes[end-1], t.vals[end-1] = 0, *new(V)
 	t.used--
 	if t.homes > tableLeast && uint64(t.used) < t.homes/4 {
-		t.resize(max(tableLeast, uint64(t.used)+uint64(t.used)/2)) // without memory it stays as it is
+		_ = t.resize(max(tableLeast, uint64(t.used)+uint64(t.used)/2)) // without memory it stays as it is
 	}
 	return true
 }
@@ -167,17 +170,17 @@ func (t *Table[V]) insert(h uint64, v *V) bool {
 	return true
 }
 
-// resize moves everything to a table with so many homes; false: there is no memory, nothing has changed.
-func (t *Table[V]) resize(homes uint64) bool {
+// resize moves everything to a table with so many homes. After an error nothing has changed.
+func (t *Table[V]) resize(homes uint64) error {
 	n := int(homes) + tableSpill
 	hashes, err := mapChunk(8 * n)
 	if err != nil {
-		return false
+		return err
 	}
 	vals, err := mapChunk(n * int(unsafe.Sizeof(*new(V))))
 	if err != nil {
 		_ = unmapAll([][]byte{hashes})
-		return false
+		return err
 	}
 	old := *t
 	t.hashes = unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(hashes))), n)
@@ -199,7 +202,7 @@ func (t *Table[V]) resize(homes uint64) bool {
 		at++
 	}
 	old.Clear()
-	return true
+	return nil
 }
 
 func (t *Table[V]) home(h uint64) int {
