@@ -1,12 +1,18 @@
 package main
 
 import (
+	"cmp"
+	"fmt"
+	"runtime"
+
 	tuning "linecard.example/kernel-tuning"
 )
 
 // TuneCmd checks and sets what the operating system allows.
 type TuneCmd struct {
 	Check TuneCheckCmd `cmd:"" help:"Compare this system with what a number of sessions needs; exit 1 if something is missing, 2 if it cannot be told."`
+	Apply TuneApplyCmd `cmd:"" help:"Set what can be set while the system runs, and keep what was."`
+	Undo  TuneUndoCmd  `cmd:"" help:"Set back what apply has set."`
 }
 
 // tuneTarget is what the machine shall carry.
@@ -21,6 +27,8 @@ type tuneTarget struct {
 func (t tuneTarget) target() tuning.Target {
 	return tuning.Target{OS: t.OS, Sessions: t.Sessions, Workers: t.Workers, Pair: t.Pair, Root: t.Root}
 }
+
+func (t tuneTarget) system() string { return cmp.Or(t.OS, runtime.GOOS) }
 
 // TuneCheckCmd compares.
 type TuneCheckCmd struct{ tuneTarget }
@@ -37,6 +45,67 @@ func (c TuneCheckCmd) Run(std Std) error {
 	for _, f := range found {
 		if f.Failed() {
 			return exitError{code: exitFailed}
+		}
+	}
+	return nil
+}
+
+// stateFlag names where what was is kept.
+type stateFlag struct {
+	State string `help:"Where the values that were are kept until undo (default /var/lib/linecard-tune.json, on freebsd /var/db/linecard-tune.json)." type:"path" placeholder:"FILE"`
+}
+
+func (f stateFlag) path(system string) string {
+	if f.State != "" {
+		return f.State
+	}
+	return tuning.StateFile(system)
+}
+
+// TuneApplyCmd sets what can be set while the system runs.
+type TuneApplyCmd struct {
+	tuneTarget
+	stateFlag
+	DryRun bool `help:"Only print what would be set."`
+}
+
+// Run prints each change, and what could not be changed.
+func (c TuneApplyCmd) Run(std Std) error {
+	done, err := tuning.Apply(c.target(), c.path(c.system()), c.DryRun)
+	if e := printChanges(std, done); e != nil {
+		return e
+	}
+	if err == nil && !c.DryRun && len(done) > 0 {
+		_, err = fmt.Fprintf(std.Out, "%d settings made until the next boot; linecard tune undo sets them back, tune print writes files that last\n", len(done))
+	}
+	return err
+}
+
+// TuneUndoCmd sets back what apply has set.
+type TuneUndoCmd struct {
+	stateFlag
+	OS   string `help:"linux or freebsd (default: this system)." name:"os" placeholder:"NAME"`
+	Root string `help:"The root directory that apply was given." type:"path" placeholder:"DIR"`
+}
+
+// Run prints each change, and what could not be set back.
+func (c TuneUndoCmd) Run(std Std) error {
+	system := tuneTarget{OS: c.OS}.system()
+	done, err := tuning.Undo(c.Root, system, c.path(system))
+	if e := printChanges(std, done); e != nil {
+		return e
+	}
+	return err
+}
+
+func printChanges(std Std, list []tuning.Change) error {
+	for _, c := range list {
+		note := ""
+		if c.Err != nil {
+			note = "  NOT DONE: " + oneLine(c.Err)
+		}
+		if _, err := fmt.Fprintf(std.Out, "%s: %s -> %s%s\n", c.Knob, c.Before, c.After, note); err != nil {
+			return err
 		}
 	}
 	return nil
