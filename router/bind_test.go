@@ -2,6 +2,7 @@ package router
 
 import (
 	"bytes"
+	"reflect"
 	"testing"
 	"time"
 
@@ -27,7 +28,7 @@ func TestRegisterAndBind(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := stanza.Bound{Account: 1*testShards + testShard, Device: 1, Version: 1, Time: h.g.stamp, WindowIDs: 32, WindowBytes: 256 << 10}
-	if b != want {
+	if !reflect.DeepEqual(b, want) {
 		t.Errorf("bound %+v, want %+v", b, want)
 	}
 	if e.Account != b.Account || e.Device != 1 || e.Serial != link.MakeFence(1, 1) {

@@ -87,6 +87,22 @@ func (b *Builder) End(body []byte) []byte {
 	return b.dst
 }
 
+// AppendWith appends v to dst with a bytes attribute more, and everything that v has as it is, unknown attributes included. A stanza that
+// has the attribute already is appended unchanged. dst must not overlap with v.
+func (v View) AppendWith(dst []byte, a Attr, value []byte) []byte {
+	if v.Has(a) {
+		return append(dst, v.raw...)
+	}
+	at, b := 0, Begin(dst, v.Tag)
+	for at < len(v.attrs) && v.attrs[at] < byte(a)<<2 {
+		at += 1 + valueLen(v.attrs[at+1:], wireType(v.attrs[at]&3))
+	}
+	b.dst = append(b.dst, v.attrs[:at]...)
+	b.Bytes(a, value)
+	b.dst = append(b.dst, v.attrs[at:]...)
+	return b.End(v.body)
+}
+
 // EndRecord finishes the record and returns dst with it appended.
 func (b *Builder) EndRecord() []byte {
 	b.putLength(len(b.dst) - b.attrs)

@@ -81,7 +81,11 @@ type Bound struct {
 	WindowIDs   uint32 // ids that may be unanswered in each direction
 	WindowBytes uint32 // bytes of stanzas that may be unanswered in each direction
 	ID          uint64 // highest id that the shard has noted for the device; 0 = none
+	Ticket      []byte // to resume with: 32 secret bytes, then the ticket; at most MaxTicket bytes, nil = none
 }
+
+// MaxTicket is the longest ticket of bound with its secret, in bytes.
+const MaxTicket = 32 + 512
 
 // Append appends the stanza to dst.
 func (s *Bound) Append(dst []byte) []byte {
@@ -93,10 +97,11 @@ func (s *Bound) Append(dst []byte) []byte {
 	b.Uint(AttrTime, uint64(s.Time))
 	b.Uint(AttrWindowIDs, uint64(s.WindowIDs))
 	b.Uint(AttrWindowBytes, uint64(s.WindowBytes))
+	b.optBytes(AttrTicket, s.Ticket)
 	return b.End(nil)
 }
 
-// ParseBound reads a bound stanza.
+// ParseBound reads a bound stanza; Ticket borrows the view.
 func ParseBound(v View) (Bound, error) {
 	r := read(v, TagBound)
 	s := Bound{
@@ -107,6 +112,7 @@ func ParseBound(v View) (Bound, error) {
 		WindowIDs:   uint32(r.need(AttrWindowIDs, maxUint32)),
 		WindowBytes: uint32(r.need(AttrWindowBytes, maxUint32)),
 		ID:          r.opt(AttrID, MaxID),
+		Ticket:      r.bytes(AttrTicket, MaxTicket),
 	}
 	r.bare()
 	return s, r.err

@@ -66,6 +66,7 @@ func samples() map[string]appender {
 		"register":            &Register{Handle: []byte("Alice"), Invite: []byte("code"), ID: 9, Interval: 60},
 		"register, least":     &Register{Handle: []byte("a")},
 		"bound":               &Bound{Account: 18, Device: 2, Version: 3, Time: 1_800_000_000_123, WindowIDs: 32, WindowBytes: 256 << 10, ID: 77},
+		"bound with ticket":   &Bound{Account: 18, Device: 2, Version: 3, Time: 1_800_000_000_123, WindowIDs: 32, WindowBytes: 256 << 10, Ticket: bytes.Repeat([]byte{7}, MaxTicket)},
 		"close":               &Close{Reason: ReasonDraining, RetryAfter: 1500},
 		"close, least":        &Close{Reason: ReasonDisplaced},
 		"ping":                Ping{},
@@ -240,5 +241,34 @@ func TestUnknownAttributesAreSkipped(t *testing.T) {
 	}
 	if _, err := ParsePing(v); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestAppendWith: the attribute comes to its place, and everything else stays as it is.
+func TestAppendWith(t *testing.T) {
+	for name, s := range samples() {
+		raw := s.Append(nil)
+		v, _, err := Decode(raw)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		out := v.AppendWith([]byte("x"), AttrTicket, []byte("abc"))[1:]
+		w, rest, err := Decode(out)
+		if err != nil || len(rest) != 0 || w.Tag != v.Tag || !bytes.Equal(w.Body(), v.Body()) {
+			t.Fatalf("%s: %x of %x: %v", name, out, raw, err)
+		}
+		if v.Has(AttrTicket) {
+			if !bytes.Equal(out, raw) {
+				t.Errorf("%s: changed to %x", name, out)
+			}
+			continue
+		}
+		if got, _ := w.Bytes(AttrTicket); string(got) != "abc" || w.present != v.present|1<<AttrTicket {
+			t.Errorf("%s: %q of %x", name, got, out)
+		}
+		want := append(bytes.Clone(v.attrs), keyOf(AttrTicket, wireBytes), 3, 'a', 'b', 'c')
+		if len(w.attrs) != len(want) {
+			t.Errorf("%s: attributes %x, had %x", name, w.attrs, v.attrs)
+		}
 	}
 }

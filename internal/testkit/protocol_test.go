@@ -243,7 +243,7 @@ func layouts() map[string]layout {
 	upAfter.After = 4999
 	bound := stanza.Bound{Account: 21, Device: 1, Version: 1, Time: 1, WindowIDs: 32, WindowBytes: 1}
 	boundID := bound
-	boundID.ID = 1
+	boundID.ID, boundID.Ticket = 1, []byte("psk and ticket")
 	down := &stanza.MessageDown{ID: 1, From: 21, FromDevice: 1, SentAt: 1, Body: body}
 	receipt := func(tag stanza.Tag) layout {
 		r := &stanza.ReceiptDown{Tag: tag, From: 21, IDs: ids}

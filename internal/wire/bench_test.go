@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"crypto/rand"
 	"testing"
 
 	"github.com/flynn/noise"
@@ -62,6 +63,30 @@ func BenchmarkXXResponder(b *testing.B) {
 		if _, err := server.ReadFinish(fin[LenSize:]); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkResumeResponder is all of a server's crypto for one resumption: ticket, both messages, and the next ticket.
+func BenchmarkResumeResponder(b *testing.B) {
+	psk, ticket, _ := SplitTicketValue(testTicketValue())
+	frame, err := NewResumer(nil).AppendResume(nil, Preamble[:], ticket, &psk)
+	if err != nil {
+		b.Fatal(err)
+	}
+	reply, keys := make([]byte, 0, 512), []TicketKey{testTicketKey}
+	b.ReportAllocs()
+	for b.Loop() {
+		var t Ticket
+		if err := OpenTicket(&t, keys, ticket, 0); err != nil {
+			b.Fatal(err)
+		}
+		if reply, _, err = AnswerResume(reply[:0], Preamble[:], frame[LenSize:], &t.PSK, nil); err != nil {
+			b.Fatal(err)
+		}
+		var random [TicketRandom]byte
+		_, _ = rand.Read(random[:])
+		_, _ = rand.Read(t.PSK[:])
+		reply = AppendTicketValue(reply[:0], &testTicketKey, &t, &random)
 	}
 }
 

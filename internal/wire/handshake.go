@@ -28,6 +28,12 @@ var (
 	ErrOrder = errors.New("wire: handshake message out of order")
 )
 
+// Names of the handshakes, of which Noise's hash begins.
+const (
+	protocolXX     = "Noise_XX_25519_ChaChaPoly_SHA256"
+	protocolResume = "Noise_NNpsk0_25519_ChaChaPoly_SHA256"
+)
+
 var suite = noise.NewCipherSuite(DH, noise.CipherChaChaPoly, noise.HashSHA256)
 
 // Keys are the session keys of one side: RX opens what it receives, TX seals what it sends. Secret: clear them after use.
@@ -41,14 +47,19 @@ func prologue(transcript []byte, body int) []byte {
 	return append(p, byte(KindXX))
 }
 
-// newState starts Noise's XX; nil rng means crypto/rand.
-func newState(initiator bool, static noise.DHKey, rng io.Reader, prologue []byte) (*noise.HandshakeState, error) {
+// newState starts a client's handshake: of XX, or of NNpsk0 if there is a psk. nil rng means crypto/rand.
+func newState(static noise.DHKey, psk []byte, rng io.Reader, prologue []byte) (*noise.HandshakeState, error) {
+	pattern := noise.HandshakeXX
+	if psk != nil {
+		pattern = noise.HandshakeNN
+	}
 	hs, err := noise.NewHandshakeState(noise.Config{
 		CipherSuite:   suite,
 		Random:        rng,
-		Pattern:       noise.HandshakeXX,
-		Initiator:     initiator,
+		Pattern:       pattern,
+		Initiator:     true,
 		Prologue:      prologue,
+		PresharedKey:  psk,
 		StaticKeypair: static,
 	})
 	if err != nil {

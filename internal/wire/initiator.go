@@ -32,7 +32,7 @@ func (i *Initiator) AppendHello(dst, transcript []byte) ([]byte, error) {
 		return dst, err
 	}
 	var err error
-	if i.hs, err = newState(true, i.static, i.rng, prologue(transcript, helloBody)); err != nil {
+	if i.hs, err = newState(i.static, nil, i.rng, prologue(transcript, helloBody)); err != nil {
 		return dst, err
 	}
 	out, start := beginFrame(dst)

@@ -16,7 +16,7 @@ type Kind byte
 const (
 	// KindXX carries a message of the XX handshake, in both directions.
 	KindXX Kind = 1
-	// KindResume carries a ticket and the first message of the resume handshake, upwards.
+	// KindResume carries a ticket and the first message of the resume handshake upwards, and its second message downwards.
 	KindResume Kind = 2
 	// KindUseXX answers a resume that the server does not take: the client goes on with XX on the same connection.
 	KindUseXX Kind = 3
@@ -30,7 +30,8 @@ const (
 	// MaxHintRetry is the longest retry-after that ParseRefused reports.
 	MaxHintRetry = 10 * time.Minute
 
-	resumeMessage = 32 + TagSize // NNpsk0 message 1: an ephemeral key and the tag of an empty payload
+	resumeHead    = 1 + 2             // kind, ticket's length
+	resumeMessage = KeySize + TagSize // a message of NNpsk0: an ephemeral key and the tag of an empty payload
 	refusedBody   = 1 + 2 + 4
 )
 
@@ -100,10 +101,10 @@ func AppendResume(dst, ticket, message []byte) []byte {
 
 // ParseResume splits the body of a resume frame. The results are views into body.
 func ParseResume(body []byte) (ticket, message []byte, err error) {
-	if len(body) < 3 || Kind(body[0]) != KindResume {
+	if len(body) < resumeHead || Kind(body[0]) != KindResume {
 		return nil, nil, fmt.Errorf("%w: resume", ErrHandshakeFrame)
 	}
-	n, rest := int(binary.BigEndian.Uint16(body[1:])), body[3:]
+	n, rest := int(binary.BigEndian.Uint16(body[1:])), body[resumeHead:]
 	if n == 0 || n > MaxTicket || len(rest) != n+resumeMessage {
 		return nil, nil, fmt.Errorf("%w: resume with a ticket of %d in %d bytes", ErrHandshakeFrame, n, len(body))
 	}

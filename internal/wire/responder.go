@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"crypto/rand"
 	"fmt"
 	"io"
 
@@ -20,8 +21,9 @@ type Responder struct {
 	static noise.DHKey
 	cert   []byte
 	rng    io.Reader
-	hs     *noise.HandshakeState
 	at     step
+	s      symmetric
+	e, re  [KeySize]byte // own ephemeral private key, the client's ephemeral public key
 }
 
 // NewResponder returns a responder with the server's static key and the certificate of it (at most MaxCertificate bytes), both
@@ -43,12 +45,14 @@ func (r *Responder) ReadHello(transcript, frame []byte) error {
 	if err := checkTranscript(transcript); err != nil {
 		return err
 	}
-	if r.hs, err = newState(false, r.static, r.rng, prologue(transcript, len(frame))); err != nil {
-		return err
+	if len(r.static.Private) != KeySize || len(r.static.Public) != KeySize {
+		return fmt.Errorf("%w: the server's static key: %w", ErrHandshake, ErrKeyShare)
 	}
-	if _, _, _, err := r.hs.ReadMessage(nil, msg); err != nil {
-		return fmt.Errorf("%w: message 1: %w", ErrHandshake, err)
-	}
+	head := [LenSize + 1]byte{byte(len(frame) >> 8), byte(len(frame)), byte(KindXX)}
+	r.s.start(protocolXX, transcript, head[:])
+	r.re = [KeySize]byte(msg)
+	r.s.mixHash(r.re[:])
+	r.s.mixHash(nil) // the empty payload
 	r.at.done(1)
 	return nil
 }
@@ -62,11 +66,23 @@ func (r *Responder) AppendReply(dst []byte) ([]byte, error) {
 	if len(r.cert) > MaxCertificate {
 		return dst, fmt.Errorf("wire: a certificate of %d bytes, at most %d", len(r.cert), MaxCertificate)
 	}
-	out, start := beginFrame(dst)
-	out, _, _, err := r.hs.WriteMessage(append(out, byte(KindXX)), r.cert)
+	public, err := newEphemeral(&r.e, r.rng)
 	if err != nil {
-		return dst, fmt.Errorf("%w: message 2: %w", ErrHandshake, err)
+		return dst, err
 	}
+	a := borrowAEAD()
+	defer returnAEAD(a)
+	out, start := beginFrame(dst)
+	out = append(append(out, byte(KindXX)), public[:]...)
+	r.s.mixHash(public[:])
+	if err := r.s.mixDH(&r.e, &r.re); err != nil { // ee
+		return dst, err
+	}
+	out = r.s.seal(a, out, r.static.Public)
+	if err := r.s.mixDH((*[KeySize]byte)(r.static.Private), &r.re); err != nil { // es
+		return dst, err
+	}
+	out = r.s.seal(a, out, r.cert)
 	r.at.done(2)
 	return endFrame(out, start), nil
 }
@@ -83,13 +99,34 @@ func (r *Responder) ReadFinish(frame []byte) (Finish, error) {
 	if len(frame) > MaxEarlyBody {
 		return Finish{}, fmt.Errorf("%w: message 3 of %d bytes", ErrHandshakeFrame, len(frame))
 	}
-	payload, up, down, err := r.hs.ReadMessage(nil, msg)
-	if err != nil {
+	a := borrowAEAD()
+	defer returnAEAD(a)
+	defer r.wipe()
+	var f Finish
+	if _, err := r.s.open(a, f.Static[:0], msg[:KeySize+TagSize]); err != nil {
+		return Finish{}, fmt.Errorf("%w: message 3: the static key: %w", ErrHandshake, err)
+	}
+	if err := r.s.mixDH(&r.e, &f.Static); err != nil { // se
+		return Finish{}, err
+	}
+	if f.Payload, err = r.s.open(a, nil, msg[KeySize+TagSize:]); err != nil {
 		return Finish{}, fmt.Errorf("%w: message 3: %w", ErrHandshake, err)
 	}
-	f := Finish{Payload: payload, RX: up.UnsafeKey(), TX: down.UnsafeKey()}
-	copy(f.Static[:], r.hs.PeerStatic())
-	r.hs = nil
+	f.RX, f.TX = r.s.split()
 	r.at.done(3)
 	return f, nil
+}
+
+// wipe forgets the secrets.
+func (r *Responder) wipe() { r.s, r.e = symmetric{}, [KeySize]byte{} }
+
+// newEphemeral makes a key pair of the next 32 bytes of rng; nil means crypto/rand.
+func newEphemeral(private *[KeySize]byte, rng io.Reader) (public [KeySize]byte, err error) {
+	if rng == nil {
+		_, _ = rand.Read(private[:]) // never fails: it ends the process rather
+	} else if _, err := io.ReadFull(rng, private[:]); err != nil {
+		return public, fmt.Errorf("%w: an ephemeral key: %w", ErrHandshake, err)
+	}
+	basePoint(&public, private)
+	return public, nil
 }

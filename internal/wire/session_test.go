@@ -115,9 +115,11 @@ func sessionLines(t *testing.T) []line {
 	s.put("bind", bind.Append(nil))
 	s.handshake(t, conn, fill(0x80), fill(0x90), bind.Append(nil))
 	bound := stanza.Bound{Account: alice, Device: 1, Version: 1, Time: sessionMS + 60_000, WindowIDs: 32, WindowBytes: 256 << 10, ID: firstID}
-	s.sealed("down", "bound, with the highest id noted before this bind", bound.Append(nil))
+	bound.Ticket = testTicketValue()
+	s.sealed("down", "bound, with the highest id noted before this bind, and a ticket behind its PSK", bound.Append(nil))
 	s.sealed("up", "ping", stanza.Ping{}.Append(nil))
 	s.sealed("down", "pong", stanza.Pong{}.Append(nil))
+	s.resumed(t, &bind, &bound)
 	s.say("")
 	s.say("A connection that is refused instead: draining, retry after 2.5 s.")
 	s.put("refused_frame", AppendRefused(nil, stanza.ReasonDraining, 2500e6))
@@ -182,7 +184,7 @@ func TestSession(t *testing.T) {
 	}
 }
 
-// readSession reads the vector: one map for the keys and each session, split at the preamble and the resume frame.
+// readSession reads the vector: one map for the keys and each session.
 func readSession(t *testing.T) (keys map[string][]byte, sessions []map[string][]byte) {
 	t.Helper()
 	f, err := os.Open(sessionFile)
@@ -194,16 +196,16 @@ func readSession(t *testing.T) (keys map[string][]byte, sessions []map[string][]
 	at := keys
 	for sc := bufio.NewScanner(f); sc.Scan(); {
 		label, text, ok := strings.Cut(sc.Text(), " ")
+		if label == "#" && strings.HasPrefix(text, "Session ") {
+			at = map[string][]byte{}
+			sessions = append(sessions, at)
+		}
 		if !ok || label == "#" {
 			continue
 		}
 		b, err := hex.DecodeString(text)
 		if err != nil {
 			t.Fatalf("%s: %v", label, err)
-		}
-		if label == "preamble" || label == "resume_frame" {
-			at = map[string][]byte{}
-			sessions = append(sessions, at)
 		}
 		if at[label] != nil {
 			t.Fatalf("%s twice", label)
@@ -216,10 +218,10 @@ func readSession(t *testing.T) (keys map[string][]byte, sessions []map[string][]
 // TestSessionAgainstSpecification computes the vector again with the implementation of spec_test.go.
 func TestSessionAgainstSpecification(t *testing.T) {
 	keys, sessions := readSession(t)
-	if len(sessions) != 2 {
+	if len(sessions) != 3 {
 		t.Fatalf("%d sessions", len(sessions))
 	}
-	first, second := sessions[0], sessions[1]
+	first, second, third := sessions[0], sessions[1], sessions[2]
 	preamble := []byte{'L', 'C', 1, 0}
 	equal(t, "preamble", first["preamble"], preamble)
 	checkSpecSession(t, keys, first, preamble, first["register"], 4, 6)
@@ -228,7 +230,9 @@ func TestSessionAgainstSpecification(t *testing.T) {
 	equal(t, "use-XX", second["use_xx_frame"], []byte{0, 1, 3})
 	equal(t, "resume", second["resume_frame"],
 		specFrame([]byte{2, 0, 16}, second["resume_frame"][5:21], bytes.Repeat([]byte{0x70}, 48)))
-	equal(t, "refused", second["refused_frame"], []byte{0, 7, 4, 0, 6, 0, 0, 0x09, 0xC4})
+	checkSpecResume(t, third, preamble)
+	equal(t, "ticket's value", testTicketValue(), bytes.Join([][]byte{third["psk"], third["ticket"]}, nil))
+	equal(t, "refused", third["refused_frame"], []byte{0, 7, 4, 0, 6, 0, 0, 0x09, 0xC4})
 	checkSpecCertificate(t, keys)
 }
 
@@ -244,10 +248,16 @@ func checkSpecSession(t *testing.T, keys, s map[string][]byte, before, payload [
 		label = fmt.Sprintf("hash_after_message_%d", i+1)
 		equal(t, label, s[label], xx.hashes[i])
 	}
-	equal(t, "key_up", s["key_up"], xx.up)
-	equal(t, "key_down", s["key_down"], xx.down)
+	checkSpecFrames(t, s, xx.up, xx.down, up, down)
+}
+
+// checkSpecFrames checks the keys and the sealed frames of a session.
+func checkSpecFrames(t *testing.T, s map[string][]byte, keyUp, keyDown []byte, up, down int) {
+	t.Helper()
+	equal(t, "key_up", s["key_up"], keyUp)
+	equal(t, "key_down", s["key_down"], keyDown)
 	for dir, count := range map[string]int{"up": up, "down": down} {
-		key := map[string][]byte{"up": xx.up, "down": xx.down}[dir]
+		key := map[string][]byte{"up": keyUp, "down": keyDown}[dir]
 		for n := range count {
 			label := fmt.Sprintf("%s_%d_", dir, n)
 			equal(t, label, s[label+"frame"], specFrame(specSeal(key, uint64(n), nil, s[label+"plain"])))

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 )
 
-// This file is Noise_XX_25519_ChaChaPoly_SHA256 once more, written from the Noise specification (revision 34) on plain primitives:
+// This file is Noise_XX and Noise_NNpsk0_25519_ChaChaPoly_SHA256 once more, written from the Noise specification (revision 34) on plain primitives:
 // it shares no code with flynn/noise, with circl or with this package, so that a vector on which both agree is not one mistake made twice.
 
 // specSymmetric is the SymmetricState of section 5.2 with the CipherState of 5.1 in it.
@@ -21,12 +21,13 @@ type specSymmetric struct {
 	n     uint64
 }
 
-func specInit(prologue []byte) *specSymmetric {
-	name := []byte("Noise_XX_25519_ChaChaPoly_SHA256") // exactly 32 bytes: it is h itself, not hashed
-	if len(name) != 32 {
-		panic("name")
+func specInit(protocol string, prologue []byte) *specSymmetric {
+	h := []byte(protocol) // 32 bytes: it is h itself; shorter names than that are none of ours
+	if len(h) != 32 {
+		sum := sha256.Sum256(h)
+		h = sum[:]
 	}
-	s := &specSymmetric{ck: name, h: name}
+	s := &specSymmetric{ck: h, h: h}
 	s.mixHash(prologue)
 	return s
 }
@@ -51,7 +52,24 @@ func specHKDF(ck, ikm []byte) (one, two []byte) {
 }
 
 // mixDH is MixKey(DH(private, public)).
-func (s *specSymmetric) mixDH(private, public []byte) {
+func (s *specSymmetric) mixDH(private, public []byte) { s.mixKey(specDH(private, public)) }
+
+func (s *specSymmetric) mixKey(material []byte) {
+	s.ck, s.k = specHKDF(s.ck, material)
+	s.n = 0
+}
+
+// mixKeyAndHash is MixKeyAndHash, section 5.2: HKDF with three outputs.
+func (s *specSymmetric) mixKeyAndHash(psk []byte) {
+	temp := specHMAC(s.ck, psk)
+	one := specHMAC(temp, []byte{1})
+	two := specHMAC(temp, append(bytes.Clone(one), 2))
+	three := specHMAC(temp, append(bytes.Clone(two), 3))
+	s.ck, s.k, s.n = one, three, 0
+	s.mixHash(two)
+}
+
+func specDH(private, public []byte) []byte {
 	k, err := ecdh.X25519().NewPrivateKey(private)
 	if err != nil {
 		panic(err)
@@ -64,8 +82,7 @@ func (s *specSymmetric) mixDH(private, public []byte) {
 	if err != nil {
 		panic(err)
 	}
-	s.ck, s.k = specHKDF(s.ck, secret)
-	s.n = 0
+	return secret
 }
 
 // specNonce is the ChaChaPoly nonce of section 12.3.
@@ -110,7 +127,7 @@ type specXX struct {
 // runSpecXX computes section 7.5's XX: -> e; <- e, ee, s, es; -> s, se.
 func runSpecXX(prologue, clientStatic, clientEphemeral, serverStatic, serverEphemeral, cert, payload []byte) specXX {
 	var out specXX
-	s := specInit(prologue)
+	s := specInit("Noise_XX_25519_ChaChaPoly_SHA256", prologue)
 	re, rs := specPublic(serverEphemeral), specPublic(serverStatic)
 	ie, is := specPublic(clientEphemeral), specPublic(clientStatic)
 
@@ -130,6 +147,33 @@ func runSpecXX(prologue, clientStatic, clientEphemeral, serverStatic, serverEphe
 	out.messages[2] = append(bytes.Clone(m), s.encryptAndHash(payload)...)
 	out.hashes[2] = s.h
 
+	out.up, out.down = specHKDF(s.ck, nil) // Split
+	return out
+}
+
+// specResume is a whole resumption as somebody sees it who has the PSK and both private keys.
+type specResume struct {
+	messages [2][]byte
+	hashes   [2][]byte
+	up, down []byte
+}
+
+// runSpecResume computes NNpsk0, sections 7.5 and 9: -> psk, e; <- e, ee. With a psk, e is mixed into the key too.
+func runSpecResume(prologue, psk, clientEphemeral, serverEphemeral []byte) specResume {
+	var out specResume
+	s := specInit("Noise_NNpsk0_25519_ChaChaPoly_SHA256", prologue)
+	ie, re := specPublic(clientEphemeral), specPublic(serverEphemeral)
+	s.mixKeyAndHash(psk)
+	s.mixHash(ie)
+	s.mixKey(ie)
+	out.messages[0] = append(bytes.Clone(ie), s.encryptAndHash(nil)...)
+	out.hashes[0] = s.h
+
+	s.mixHash(re)
+	s.mixKey(re)
+	s.mixDH(clientEphemeral, re) // ee
+	out.messages[1] = append(bytes.Clone(re), s.encryptAndHash(nil)...)
+	out.hashes[1] = s.h
 	out.up, out.down = specHKDF(s.ck, nil) // Split
 	return out
 }
