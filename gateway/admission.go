@@ -9,6 +9,8 @@ import (
 
 	"github.com/panjf2000/gnet/v2"
 	"golang.org/x/sys/unix"
+
+	"linecard.example/internal/stanza"
 )
 
 // source is where a connection comes from, as the limits see it: hashes of its host prefix (IPv4 /32, IPv6 /56) and of its network
@@ -88,6 +90,21 @@ func (t *sourceTable) allow(s source, tick uint64) bool {
 	network.level--
 	return true
 }
+
+// allowOne takes a token of a key that is no source's network: an odd one.
+func (t *sourceTable) allowOne(key uint64, tick uint64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	b := t.find(key, uint32(tick))
+	if b.level < 1 {
+		return false
+	}
+	b.level--
+	return true
+}
+
+// accountKey is the key of an account in a table of accounts.
+func accountKey(a stanza.Account) uint64 { return maphash.Comparable(sourceSeed, a) | 1 }
 
 // find returns the bucket of key, filled up to now.
 func (t *sourceTable) find(key uint64, now uint32) *bucket {

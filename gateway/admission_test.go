@@ -375,6 +375,7 @@ func TestOverload(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	b.g.pool.queues[stepResume] <- &job{}
 	for i, want := range []stage{stageHelloJob, stageHello} {
 		conn := &stubConn{in: append(append([]byte(nil), wire.Preamble[:]...), hello...)}
 		h := &handshake{conn: conn, source: sourceOf(netip.Addr{})}
@@ -396,7 +397,8 @@ func TestDrainingBehindTheHandshake(t *testing.T) {
 	b.g.draining.Store(true)
 	conn := &keptConn{}
 	bind := stanza.Bind{Account: 6, Device: 1}
-	b.l.admit(&handshake{conn: conn}, &wire.Finish{Payload: bind.Append(nil)})
+	r, _ := b.g.parseRequest(bind.Append(nil))
+	b.l.admit(&handshake{conn: conn}, &wire.Finish{}, &r, 0)
 	plain, err := wire.NewSealer().Open(nil, new([wire.KeySize]byte), 0, conn.out[wire.LenSize:])
 	if err != nil {
 		t.Fatal(err)

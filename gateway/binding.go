@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"github.com/panjf2000/gnet/v2"
+
 	"linecard.example/internal/link"
 	"linecard.example/internal/stanza"
 	"linecard.example/internal/wire"
@@ -14,6 +16,8 @@ type request struct {
 	device   stanza.Device
 	id       uint64
 	interval uint32
+	resumed  bool // by a ticket, which says the hash of the static key
+	hash     [wire.HashSize]byte
 	handle   string // folded; of a registration
 	invite   []byte
 	raw      []byte // the stanza
@@ -62,9 +66,9 @@ func (g *Gateway) parseRequest(payload []byte) (r request, reason stanza.Reason)
 	return r, stanza.ReasonBadStanza
 }
 
-// admit makes a session of a finished handshake and asks a router to bind it.
-func (l *loop) admit(h *handshake, f *wire.Finish) {
-	r, reason := l.g.parseRequest(f.Payload)
+// admit makes a session of a finished handshake and asks a router to bind it, unless there is a reason against the request already. gnet.Close:
+// the connection is to be closed.
+func (l *loop) admit(h *handshake, f *wire.Finish, r *request, reason stanza.Reason) gnet.Action {
 	retryAfter := uint32(0)
 	switch {
 	case reason != 0:
@@ -76,15 +80,14 @@ func (l *loop) admit(h *handshake, f *wire.Finish) {
 		reason, retryAfter = stanza.ReasonBusy, jitter(l.g.cfg.RetryAfter.D())
 	}
 	if reason != 0 {
-		l.turnAwaySealed(h, f, reason, retryAfter)
-		return
+		return l.turnAwaySealed(h, f, reason, retryAfter)
 	}
-	s, gen := l.newSession(h, f, &r)
+	s, gen := l.newSession(h, f, r)
 	if s == nil {
-		l.turnAwaySealed(h, f, stanza.ReasonWorkerFull, 0)
-		return
+		return l.turnAwaySealed(h, f, stanza.ReasonWorkerFull, 0)
 	}
-	l.ask(s, gen, f.Static, &r)
+	l.ask(s, gen, f.Static, r)
+	return gnet.None
 }
 
 // newSession moves a connection from its handshake to a slot; nil when there is none.
@@ -99,6 +102,9 @@ func (l *loop) newSession(h *handshake, f *wire.Finish, r *request) (*session, u
 	s.account, s.device = r.account, uint16(r.device)
 	s.base = uint32(r.group)
 	s.send, s.lookups, s.tokenTime = uint16(l.g.cfg.SendBurst), uint8(l.g.cfg.LookupBurst), uint16(l.tick)
+	if r.resumed {
+		s.rxNonce, s.flags = 1, flagResumed // its bind was a frame
+	}
 	s.lastSeen = l.sec16()
 	s.setInterval(uint64(r.interval), l.g.cfg.DefaultPing.D())
 	l.setConn(slot, h.conn)
@@ -113,7 +119,11 @@ func (l *loop) newSession(h *handshake, f *wire.Finish, r *request) (*session, u
 // ask sends the request to the leader of its group.
 func (l *loop) ask(s *session, gen uint32, static [wire.KeySize]byte, r *request) {
 	e := link.Envelope{Kind: r.kind, Group: r.group, Slot: s.self, Gen: gen, ID: r.id, Account: r.account, Device: r.device}
-	e.Payload = append(static[:len(static):len(static)], r.raw...)
+	if r.resumed {
+		e.Flags, e.Payload = link.FlagResumed, append([]byte(nil), r.hash[:]...)
+	} else {
+		e.Payload = append(static[:len(static):len(static)], r.raw...)
+	}
 	if r.kind == link.KindRegister && r.invite != nil {
 		l.claims[s.slot()] = &claim{group: r.group, static: static, id: r.id, handle: r.handle, invite: string(r.invite), raw: append([]byte(nil), r.raw...)}
 	}
@@ -180,24 +190,29 @@ func (l *loop) bound(s *session, e *link.Envelope) {
 	s.base, s.written = 0, 0
 	s.lastSeen = l.sec16()
 	l.g.metrics.sessions.Inc()
-	l.g.metrics.handshakesOK.Inc()
-	l.relay(s, e.Payload[wire.HashSize:], stanza.TagBound)
+	if s.flags&flagResumed != 0 {
+		l.g.metrics.resumed.Inc()
+	} else {
+		l.g.metrics.handshakesOK.Inc()
+	}
+	l.relayBound(s, [wire.HashSize]byte(e.Payload), e.Payload[wire.HashSize:])
 	l.armIdle(s, e.Gen)
 	if s.epoch != 0 { // a delivery overtook this
 		l.sendExpect(s, 1)
 	}
 }
 
-// turnAwaySealed ends a connection that has keys but no slot.
-func (l *loop) turnAwaySealed(h *handshake, f *wire.Finish, reason stanza.Reason, retryAfter uint32) {
+// turnAwaySealed ends a connection that has keys but no slot: gnet.Close says that it is to be closed.
+func (l *loop) turnAwaySealed(h *handshake, f *wire.Finish, reason stanza.Reason, retryAfter uint32) gnet.Action {
 	c := stanza.Close{Reason: reason, RetryAfter: retryAfter}
 	l.endEarly(h)
 	l.g.refused(reason, 0, 0)
 	l.scratch = c.Append(append(l.scratch[:0], 0)) // flags, close
 	l.out = l.sealer.AppendSealedFrame(l.out[:0], &f.TX, 0, l.scratch)
-	if _, err := h.conn.Write(l.out); err == nil {
-		l.closeConn(h.conn)
+	if _, err := h.conn.Write(l.out); err != nil {
+		return gnet.None // closed already
 	}
+	return gnet.Close
 }
 
 // handshakeClosed forgets a connection that has ended before message 3.

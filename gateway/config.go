@@ -46,6 +46,11 @@ type Config struct {
 	// RegisterRate and RegisterBurst are the same for registrations, default 5 and 2000. Above them a session is closed busy.
 	RegisterRate  float64 `toml:"register_rate"`
 	RegisterBurst int     `toml:"register_burst"`
+	// ResumeRate is how many resumptions per second one account may have, above 0 to 1e9, default 1. They are exempt from the limits per
+	// source; above their own they are sent back to a full handshake. Raise it only if honest accounts reach it.
+	ResumeRate float64 `toml:"resume_rate"`
+	// ResumeBurst is how many at once, 1-1e6, default 64: twice the devices of an account.
+	ResumeBurst int `toml:"resume_burst"`
 	// SourceEntries is the size of the table behind each of these limits, 256-16777216 entries of 16 bytes, default 65536.
 	// When it is full the source that is nearest to its full burst is forgotten.
 	SourceEntries int `toml:"source_entries"`
@@ -102,6 +107,7 @@ func DefaultConfig() Config {
 		HandshakeTimeout: config.Duration(10 * time.Second),
 		PartialTimeout:   config.Duration(10 * time.Second), PartialBytes: 64 << 20,
 		HandshakeRate: 200, HandshakeBurst: 4000, RegisterRate: 5, RegisterBurst: 2000, SourceEntries: 65536,
+		ResumeRate: 1, ResumeBurst: 64,
 		SendRate: 5000, SendBurst: 10000, LookupRate: 20, LookupBurst: 100,
 		WindowIDs: 32, WindowBytes: 256 << 10, MaxMessage: stanza.MaxStanza,
 		AnswerTimeout: config.Duration(10 * time.Second),
@@ -129,6 +135,8 @@ func (c Config) Validate() []error {
 	f.Count("handshake_burst", c.HandshakeBurst, 1, 1e6)
 	f.Rate("register_rate", c.RegisterRate)
 	f.Count("register_burst", c.RegisterBurst, 1, 1e6)
+	f.Rate("resume_rate", c.ResumeRate)
+	f.Count("resume_burst", c.ResumeBurst, 1, 1e6)
 	f.Count("source_entries", c.SourceEntries, 256, 1<<24)
 	_, faults := parseSources(c.ProxySources)
 	for _, err := range faults {

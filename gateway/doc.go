@@ -20,6 +20,7 @@
 //	gateway.go   New, Run, health            config.go    Config                   listen.go    addresses, reserving the port
 //	events.go    gnet's callbacks            loop.go      a loop's state, its turn mailbox.go   notices and envelopes for a loop
 //	handshake.go before message 3            pool.go      Diffie-Hellman           admission.go limits on strangers, session cap
+//	resume.go    tickets: opened, answered, given
 //	binding.go   message 3 to bound          session.go   the slot                 closing.go   how a session ends
 //	inbound.go   frames from a client        dispatch.go  stanzas from a client    query.go     queries
 //	window.go    what is unanswered          limits.go    token arithmetic         partial.go   unfinished frames

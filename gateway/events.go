@@ -91,7 +91,11 @@ func (e *events) OnTraffic(c gnet.Conn) gnet.Action {
 		if err != nil {
 			return gnet.Close
 		}
-		return l.onHandshake(x, c)
+		action := l.onHandshake(x, c)
+		if l.dirty > 0 {
+			l.wake()
+		}
+		return action
 	}
 	return gnet.Close
 }

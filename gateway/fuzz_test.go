@@ -81,8 +81,7 @@ func FuzzHandshakeBytes(f *testing.F) {
 			t.Errorf("%d bytes of transcript", len(h.transcript))
 		}
 		b.l.handshakeClosed(h)
-		for len(b.g.pool.begin) > 0 {
-			j := <-b.g.pool.begin
+		for j := b.g.pool.more(); j != nil; j = b.g.pool.more() {
 			j.run()
 			b.l.jobDone(j)
 		}

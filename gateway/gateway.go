@@ -67,7 +67,7 @@ type Gateway struct {
 	endpoint *link.Endpoint
 	pool     *pool
 	loops    []*loop
-	sources  struct{ handshakes, registrations *sourceTable }
+	sources  struct{ handshakes, registrations, resumes *sourceTable }
 
 	// Any goroutine.
 	draining atomic.Bool
@@ -79,8 +79,9 @@ type Gateway struct {
 
 	attachMu sync.Mutex
 
-	// Under routeMu for writing; streams are read without.
+	// Under routeMu for writing; streams and ticket keys are read without.
 	routeMu sync.Mutex
+	tickets atomic.Pointer[ticketKeys] // nil: none known yet
 	dirs    []route
 	queues  []route
 }
@@ -141,6 +142,7 @@ func (g *Gateway) resolve() {
 	g.answerSeconds = uint8(cfg.AnswerTimeout.D() / time.Second)
 	g.balancers, _ = parseSources(cfg.ProxySources) // validated
 	g.sources.handshakes = newSourceTable(cfg.SourceEntries, cfg.HandshakeRate, cfg.HandshakeBurst)
+	g.sources.resumes = newSourceTable(cfg.SourceEntries, cfg.ResumeRate, cfg.ResumeBurst)
 	g.sources.registrations = newSourceTable(cfg.SourceEntries, cfg.RegisterRate, cfg.RegisterBurst)
 }
 

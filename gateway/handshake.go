@@ -20,6 +20,8 @@ const (
 	stageHelloJob        // the pool reads message 1 and writes message 2
 	stageFinish          // message 3
 	stageFinishJob       // the pool reads message 3; the client must be silent until bound
+	stageResumeJob       // the pool answers a resume whose ticket was good; the client has nothing to say meanwhile
+	stageBind            // the one frame with bind behind a resumption
 	stageProxy           // before the preamble: the PROXY header of a balancer
 )
 
@@ -32,7 +34,7 @@ type handshake struct {
 	conn       gnet.Conn
 	source     source
 	stage      stage
-	resumed    bool   // one resume frame was answered use-XX
+	resumed    bool   // there was a resume frame: the only one
 	check      bool   // a balancer's connection that has said nothing, or LOCAL and nothing else: a health check
 	partial    int32  // 1 + index of its entry in the loop's partials, 0: none
 	opened     uint64 // tick
@@ -40,6 +42,7 @@ type handshake struct {
 	prev, next *handshake
 
 	responder *wire.Responder // the pool's while a job runs, the loop's otherwise
+	resume    *resumption     // of a ticket that was good
 	gone      atomic.Bool     // the connection has ended: written by the loop, read by the pool to skip work
 }
 
@@ -64,6 +67,9 @@ func (h *handshake) unlink() {
 func (l *loop) endEarly(h *handshake) {
 	h.unlink()
 	h.gone.Store(true)
+	if h.stage != stageResumeJob { // the pool may be reading it; jobDone wipes it then
+		h.resume.wipe()
+	}
 	l.partials.dropEarly(h)
 }
 
@@ -114,7 +120,7 @@ func (l *loop) readEarly(h *handshake, c gnet.Conn) gnet.Action {
 		switch {
 		case n == 0:
 			return gnet.None
-		case h.stage == stageFinishJob, h.stage == stageHelloJob && n > maxEarly:
+		case h.stage == stageFinishJob, h.stage == stageResumeJob, h.stage == stageHelloJob && n > maxEarly:
 			return l.turnAway(h, stanza.ReasonEarlyData, 0)
 		case h.stage == stageHelloJob:
 			return gnet.None // looked at when the job is done: no event will come for what is here already
@@ -168,6 +174,9 @@ func (l *loop) readHandshakeFrame(h *handshake, c gnet.Conn, n int) (whole bool,
 		return false, gnet.None
 	}
 	frame, _ := c.Peek(wire.LenSize + size)
+	if h.stage == stageBind {
+		return true, l.resumedFrame(h, c, frame)
+	}
 	action = l.handshakeFrame(h, frame)
 	if !h.gone.Load() {
 		_, _ = c.Discard(wire.LenSize + size)
@@ -190,28 +199,14 @@ func (l *loop) handshakeFrame(h *handshake, frame []byte) gnet.Action {
 		h.responder = wire.NewResponder(l.g.deps.Static, l.g.deps.Cert, nil)
 		return l.submit(h, body, stageHelloJob)
 	case err == nil && kind == wire.KindResume && !h.resumed:
-		if _, _, err := wire.ParseResume(body); err != nil {
-			return l.turnAway(h, stanza.ReasonBadFrame, 0)
-		}
-		return l.useXX(h, frame)
+		return l.resume(h, frame)
 	}
 	return l.turnAway(h, stanza.ReasonBadFrame, 0)
 }
 
-// useXX sends a resume back to XX on the same connection; both frames stay in the transcript. No ticket is known here yet.
-func (l *loop) useXX(h *handshake, frame []byte) gnet.Action {
-	h.resumed = true
-	h.transcript = append(h.transcript, frame...)
-	at := len(h.transcript)
-	h.transcript = wire.AppendUseXX(h.transcript)
-	l.g.metrics.useXX.Inc()
-	_, _ = h.conn.Write(h.transcript[at:])
-	return gnet.None
-}
-
 // submit hands a frame to the pool.
 func (l *loop) submit(h *handshake, body []byte, next stage) gnet.Action {
-	j := &job{h: h, loop: l, finish: next == stageFinishJob, frame: append([]byte(nil), body...)}
+	j := &job{h: h, loop: l, step: stepOf(next), frame: append([]byte(nil), body...)}
 	if !l.g.pool.submit(j) {
 		return l.turnAway(h, stanza.ReasonOverload, time.Duration(jitter(l.g.cfg.RetryAfter.D()))*time.Millisecond)
 	}
@@ -224,6 +219,7 @@ func (l *loop) jobDone(j *job) {
 	h := j.h
 	defer j.wipe()
 	if h.gone.Load() {
+		h.resume.wipe()
 		return
 	}
 	switch {
@@ -234,8 +230,15 @@ func (l *loop) jobDone(j *job) {
 		l.refuseNow(h, stanza.ReasonHandshakeFailed, 0)
 		return
 	}
-	if j.finish {
-		l.admit(h, &j.result)
+	switch j.step {
+	case stepFinish:
+		r, reason := l.g.parseRequest(j.result.Payload)
+		if l.admit(h, &j.result, &r, reason) == gnet.Close {
+			l.closeConn(h.conn)
+		}
+		return
+	case stepResume:
+		l.resumeDone(h, j)
 		return
 	}
 	h.stage, h.transcript = stageFinish, nil

@@ -54,6 +54,7 @@ type peer struct {
 	stream *link.Stream
 	hold   bool                                        // give no credits back
 	auto   func(s *link.Stream, e *link.Envelope) bool // true: handled, not for the test
+	seen   func(e *link.Envelope)                      // looks at everything, before auto
 }
 
 func newPeer(t testing.TB, role link.Role, credits int) *peer {
@@ -76,16 +77,26 @@ func (p *peer) Receive(s *link.Stream, batch []link.Envelope) {
 	for i := range batch {
 		e := batch[i]
 		p.mu.Lock()
-		hold, auto := p.hold, p.auto
+		hold, auto, seen := p.hold, p.auto, p.seen
 		p.mu.Unlock()
 		if !hold {
 			s.Done(e.Group, e.Size())
 		}
 		e.Payload = append([]byte(nil), e.Payload...)
+		if seen != nil {
+			seen(&e)
+		}
 		if auto == nil || !auto(s, &e) {
 			p.got <- e
 		}
 	}
+}
+
+// tap has look see every envelope from now on.
+func (p *peer) tap(look func(e *link.Envelope)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.seen = look
 }
 
 // hello says that this peer leads all groups of its role.

@@ -47,6 +47,7 @@ type loop struct {
 	scratch  []byte // of one small stanza
 	packed   []byte // numbers of an ack
 	ack      []byte // one ack
+	ticket   []byte // one ticket
 	out      []byte // sealed frames of the session being written
 	env      link.Envelope
 	cur      *session // whose frame is being read

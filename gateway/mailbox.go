@@ -57,6 +57,8 @@ func (g *Gateway) Receive(s *link.Stream, batch []link.Envelope) {
 			size := e.Size()
 			if e.Kind == link.KindHello {
 				g.hello(s, e)
+			} else {
+				g.takeTicketKeys(s, e)
 			}
 			s.Done(e.Group, size)
 			i++

@@ -18,7 +18,8 @@ type metrics struct {
 	framesUp, framesDown    prometheus.Counter
 	bytesUp, bytesDown      prometheus.Counter
 	writes                  prometheus.Counter // outboxes written; bytes and frames by it are the sizes of outboxes
-	handshakesOK, useXX     prometheus.Counter
+	handshakesOK, resumed   prometheus.Counter
+	useXX                   [causes]prometheus.Counter
 	checks                  prometheus.Counter    // health checks of a balancer
 	handshakesBad           []prometheus.Counter  // by reason
 	lag                     []prometheus.Observer // by loop
@@ -44,9 +45,12 @@ func newMetrics(reg prometheus.Registerer, loops int, g *Gateway) *metrics {
 	for i := range loops {
 		m.lag = append(m.lag, lag.WithLabelValues(strconv.Itoa(i)))
 	}
-	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "linecard_gateway_handshake_queue", Help: "Handshake steps waiting for a thread.",
-	}, func() float64 { return float64(g.pool.waiting()) }))
+	for s := range stepCount {
+		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "linecard_gateway_handshake_queue", Help: "Handshake steps waiting for a thread.",
+			ConstLabels: prometheus.Labels{"step": s.String()},
+		}, func() float64 { return float64(g.pool.waiting(s)) }))
+	}
 	return m
 }
 
@@ -78,10 +82,17 @@ func (m *metrics) traffic(reg prometheus.Registerer) {
 
 func (m *metrics) handshakes(reg prometheus.Registerer) {
 	vec := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "linecard_gateway_handshakes_total", Help: "Connections by how they came to be bound, or not: ok, use_xx (a resume sent back), check (a balancer's), or the reason why they ended before.",
+		Name: "linecard_gateway_handshakes_total", Help: "Connections by how they came to be bound, or not: ok (XX), resumed, check (a balancer's), or the reason why they ended before.",
 	}, []string{"result"})
 	reg.MustRegister(vec)
-	m.handshakesOK, m.useXX, m.checks = vec.WithLabelValues("ok"), vec.WithLabelValues("use_xx"), vec.WithLabelValues("check")
+	m.handshakesOK, m.resumed, m.checks = vec.WithLabelValues("ok"), vec.WithLabelValues("resumed"), vec.WithLabelValues("check")
+	back := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "linecard_gateway_use_xx_total", Help: "Resumes sent back to XX on the same connection, by cause.",
+	}, []string{"cause"})
+	reg.MustRegister(back)
+	for c := range causes {
+		m.useXX[c] = back.WithLabelValues(c.String())
+	}
 	for _, r := range stanza.Reasons {
 		for len(m.handshakesBad) <= int(r) {
 			m.handshakesBad = append(m.handshakesBad, nil)

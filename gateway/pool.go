@@ -7,33 +7,64 @@ import (
 	"linecard.example/internal/wire"
 )
 
+// step is what a job does. Their order is the order in which a pool serves them: whoever comes back with a ticket is a client and costs
+// a third of an XX; what has begun is finished before more begins.
+type step uint8
+
+const (
+	stepResume step = iota // answer a resume
+	stepFinish             // message 3
+	stepBegin              // messages 1 and 2
+	stepCount
+)
+
+var stepNames = [stepCount]string{"resume", "finish", "begin"}
+
+func (s step) String() string { return stepNames[s] }
+
+// stepOf returns the step that a connection waits for in a stage.
+func stepOf(s stage) step {
+	switch s {
+	case stageResumeJob:
+		return stepResume
+	case stageFinishJob:
+		return stepFinish
+	}
+	return stepBegin
+}
+
 // job is one step of a handshake for the pool: everything with Diffie-Hellman in it.
 type job struct {
-	h      *handshake
-	loop   *loop
-	finish bool   // message 3; otherwise messages 1 and 2
-	frame  []byte // a copy
+	h     *handshake
+	loop  *loop
+	step  step
+	frame []byte // a copy
 
-	out    []byte // frame with message 2
-	result wire.Finish
+	out    []byte      // frame with message 2
+	result wire.Finish // of a resume only the keys
 	err    error
 }
 
-// run does the step. Pool only. Borrows the handshake's transcript, which the loop leaves alone meanwhile.
+// run does the step. Pool only. Borrows the handshake's transcript and ticket, which the loop leaves alone meanwhile.
 func (j *job) run() {
 	r := j.h.responder
-	if j.finish {
+	switch j.step {
+	case stepResume:
+		var keys wire.Keys
+		j.out, keys, j.err = wire.AnswerResume(nil, j.h.transcript, j.frame, &j.h.resume.ticket.PSK, nil)
+		j.result.RX, j.result.TX = keys.RX, keys.TX
+	case stepFinish:
 		j.result, j.err = r.ReadFinish(j.frame)
-		return
-	}
-	if j.err = r.ReadHello(j.h.transcript, j.frame); j.err == nil {
-		j.out, j.err = r.AppendReply(nil)
+	default:
+		if j.err = r.ReadHello(j.h.transcript, j.frame); j.err == nil {
+			j.out, j.err = r.AppendReply(nil)
+		}
 	}
 }
 
-// wipe forgets the keys of a finished handshake. What flynn's objects hold stays on the heap until it is collected.
+// wipe forgets the keys of a finished handshake.
 func (j *job) wipe() {
-	if !j.finish {
+	if j.step == stepBegin {
 		return
 	}
 	clear(j.result.RX[:])
@@ -42,18 +73,22 @@ func (j *job) wipe() {
 	j.h.responder = nil
 }
 
-// pool is the bounded set of goroutines that do Diffie-Hellman, below the loops in the kernel's eyes where that is possible.
-// Finishing what has begun comes before beginning more. Safe for concurrent use.
+// pool is the bounded set of goroutines that do Diffie-Hellman, below the loops in the kernel's eyes where that is possible. Each step has
+// a queue of its own. Safe for concurrent use.
 type pool struct {
-	begin, end chan *job
-	stop       chan struct{}
-	wg         sync.WaitGroup
-	size       int // goroutines, once started
+	queues [stepCount]chan *job
+	stop   chan struct{}
+	wg     sync.WaitGroup
+	size   int // goroutines, once started
 }
 
-// newPool returns a pool with two queues of that length and no goroutines yet.
+// newPool returns a pool with queues of that length and no goroutines yet.
 func newPool(queue int) *pool {
-	return &pool{begin: make(chan *job, queue), end: make(chan *job, queue), stop: make(chan struct{})}
+	p := &pool{stop: make(chan struct{})}
+	for i := range p.queues {
+		p.queues[i] = make(chan *job, queue)
+	}
+	return p
 }
 
 // start starts the goroutines, 0: as many as make sense here.
@@ -78,25 +113,23 @@ func poolSize(configured int) int {
 	}
 }
 
-// submit queues a job; false when the queue is full.
+// submit queues a job; false when the queue of its step is full.
 func (p *pool) submit(j *job) bool {
-	q := p.begin
-	if j.finish {
-		q = p.end
-	}
 	select {
-	case q <- j:
+	case p.queues[j.step] <- j:
 		return true
 	default:
 		return false
 	}
 }
 
-// full reports whether no further handshake can begin.
-func (p *pool) full() bool { return len(p.begin) == cap(p.begin) }
+// full reports whether nothing further can begin, neither by a ticket nor by XX.
+func (p *pool) full() bool {
+	return len(p.queues[stepBegin]) == cap(p.queues[stepBegin]) && len(p.queues[stepResume]) == cap(p.queues[stepResume])
+}
 
-// waiting is the number of queued jobs.
-func (p *pool) waiting() int { return len(p.begin) + len(p.end) }
+// waiting is the number of queued jobs of a step.
+func (p *pool) waiting(s step) int { return len(p.queues[s]) }
 
 func (p *pool) close() {
 	close(p.stop)
@@ -138,32 +171,29 @@ func (p *pool) work() {
 // a job takes less than 0.1 ms.
 const poolBatch = 4
 
-// more returns a job that waits already, nil if there is none.
+// more returns the job that goes first of those that wait already, nil if there is none.
 func (p *pool) more() *job {
-	select {
-	case j := <-p.end:
-		return j
-	default:
+	for _, q := range p.queues {
+		select {
+		case j := <-q:
+			return j
+		default:
+		}
 	}
-	select {
-	case j := <-p.begin:
-		return j
-	default:
-		return nil
-	}
+	return nil
 }
 
 // next waits for a job, nil at the end.
 func (p *pool) next() *job {
-	select {
-	case j := <-p.end:
+	if j := p.more(); j != nil {
 		return j
-	default:
 	}
 	select {
-	case j := <-p.end:
+	case j := <-p.queues[stepResume]:
 		return j
-	case j := <-p.begin:
+	case j := <-p.queues[stepFinish]:
+		return j
+	case j := <-p.queues[stepBegin]:
 		return j
 	case <-p.stop:
 		return nil

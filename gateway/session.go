@@ -56,6 +56,7 @@ const (
 	flagBusy                      // a timer of the busy wheel is armed
 	flagPartial                   // the loop tracks an unfinished frame
 	flagSlow                      // the loop tracks bytes that the socket did not take
+	flagResumed                   // it came by a ticket
 )
 
 const (

@@ -69,7 +69,10 @@ func (p *play) begin(payload []byte) {
 	p.conn.context = h
 	p.l.early.add(h)
 	p.tx = 0
-	p.l.admit(h, &wire.Finish{Payload: payload})
+	r, reason := p.l.g.parseRequest(payload)
+	if p.l.admit(h, &wire.Finish{}, &r, reason) == gnet.Close {
+		p.l.closeConn(p.conn)
+	}
 	p.s, _ = p.conn.context.(*session)
 	if p.s != nil {
 		p.gen = p.l.slots.Gen(p.s.slot())

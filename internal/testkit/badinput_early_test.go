@@ -128,7 +128,7 @@ func earlyCases() []badCase {
 }
 
 // usedXX is a resume sent back: counted, and no fault.
-var usedXX = event{daemon: "gateway", line: "use_xx"}
+var usedXX = event{daemon: "gateway", line: "malformed"}
 
 // firstErr returns err, or the error of the first step that has one.
 func firstErr(err error, steps ...func() error) error {

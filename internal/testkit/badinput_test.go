@@ -32,7 +32,7 @@ func (e event) series() string {
 	family, label := "linecard_"+e.daemon+"_refusals_total", "reason"
 	switch {
 	case e == usedXX:
-		return `linecard_gateway_handshakes_total{result="use_xx"}`
+		return fmt.Sprintf("linecard_gateway_use_xx_total{cause=%q}", e.line)
 	case e.line == "connection refused":
 		family, label = "linecard_gateway_handshakes_total", "result"
 	case e.line == "session closed":
@@ -322,7 +322,8 @@ func (k *badTable) logged() []string {
 func (k *badTable) counters() map[string]float64 {
 	all := map[string]float64{}
 	for series, v := range k.s.Metrics("up") {
-		if strings.Contains(series, `reason="`) || strings.HasPrefix(series, "linecard_gateway_handshakes_total") && !strings.Contains(series, `"ok"`) {
+		began := strings.HasPrefix(series, "linecard_gateway_handshakes_total") && !strings.Contains(series, `"ok"`) && !strings.Contains(series, `"resumed"`)
+		if strings.Contains(series, `reason="`) || began || strings.HasPrefix(series, "linecard_gateway_use_xx_total") {
 			all[series] = v
 		}
 	}

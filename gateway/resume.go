@@ -1,0 +1,188 @@
+package gateway
+
+import (
+	"crypto/rand"
+	"errors"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+
+	"linecard.example/internal/link"
+	"linecard.example/internal/stanza"
+	"linecard.example/internal/wire"
+)
+
+// resumption is what a connection with a good ticket has besides its handshake, until the client has proved by its first frame that it
+// is the one that the ticket was given to. Before that it may be anybody who has recorded a resume: nothing is bound or displaced for it.
+type resumption struct {
+	ticket wire.Ticket
+	keys   wire.Keys // once the pool has answered
+}
+
+// ticketLife bounds the life of a ticket. What ends it before is the rotation of the keys: a router keeps one for as long again as it
+// has sealed. This is for tickets of a cluster whose keys rotate slowly, or not at all because dir/0 has no leader.
+const ticketLife = 7 * 24 * time.Hour
+
+// cause is why a resume is sent back to XX.
+type cause uint8
+
+const (
+	causeNoKeys  cause = iota // the directory has not told this gateway any key yet
+	causeKey                  // sealed with a key that is gone, or of another cluster
+	causeExpired              // by its own date
+	causeGarbage              // no ticket
+	causeLimit                // the account resumes too often
+	causes
+)
+
+var causeNames = [causes]string{"no_keys", "unknown_key", "expired", "malformed", "limit"}
+
+func (c cause) String() string { return causeNames[c] }
+
+// ticketKeys is the set of keys as a leader of dir/0 told it. Immutable.
+type ticketKeys struct {
+	term uint64
+	keys []wire.TicketKey // newest first
+}
+
+// takeTicketKeys notes the keys of tickets, unless they come from a leader that was replaced.
+func (g *Gateway) takeTicketKeys(s *link.Stream, e *link.Envelope) {
+	keys, err := wire.ParseTicketKeys(e.Payload)
+	if err != nil || s.Peer().Role != link.RoleRouter {
+		g.metrics.drops.Inc(stanza.ReasonInternal)
+		return
+	}
+	g.routeMu.Lock()
+	defer g.routeMu.Unlock()
+	if old := g.tickets.Load(); old == nil || e.Term >= old.term {
+		g.tickets.Store(&ticketKeys{term: e.Term, keys: keys})
+	}
+}
+
+// resume looks at a whole resume frame, length prefix included. The ticket is opened here, for a microsecond, before any
+// Diffie-Hellman: one that is not good costs no more than the answer.
+func (l *loop) resume(h *handshake, frame []byte) gnet.Action {
+	body := frame[wire.LenSize:]
+	sealed, _, err := wire.ParseResume(body)
+	if err != nil {
+		return l.turnAway(h, stanza.ReasonBadFrame, 0)
+	}
+	h.resumed = true
+	r := &resumption{}
+	if why := l.g.openTicket(&r.ticket, sealed); why != causes {
+		return l.useXX(h, frame, why)
+	}
+	h.resume = r
+	return l.submit(h, body, stageResumeJob)
+}
+
+// openTicket opens a ticket and takes a token of its account; causes when it is good.
+//
+// The limit is the account's and not the source's: who comes back with a ticket is a client. It keeps who has recorded one resume from
+// having the pool answer it all day; above it the account's devices still have XX, and what limits that.
+func (g *Gateway) openTicket(t *wire.Ticket, sealed []byte) cause {
+	have := g.tickets.Load()
+	if have == nil {
+		return causeNoKeys
+	}
+	switch err := wire.OpenTicket(t, have.keys, sealed, g.clock().Unix()); {
+	case errors.Is(err, wire.ErrTicketKey):
+		return causeKey
+	case errors.Is(err, wire.ErrTicketExpired):
+		return causeExpired
+	case err != nil:
+		return causeGarbage
+	case !g.sources.resumes.allowOne(accountKey(t.Account), g.tickNow()):
+		return causeLimit
+	}
+	return causes
+}
+
+// useXX sends a resume back to XX on the same connection; both frames stay in the transcript.
+func (l *loop) useXX(h *handshake, frame []byte, why cause) gnet.Action {
+	h.transcript = append(h.transcript, frame...)
+	at := len(h.transcript)
+	h.transcript = wire.AppendUseXX(h.transcript)
+	l.g.metrics.useXX[why].Inc()
+	_, _ = h.conn.Write(h.transcript[at:])
+	return gnet.None
+}
+
+// resumeDone answers a resume that the pool has worked out.
+func (l *loop) resumeDone(h *handshake, j *job) {
+	h.resume.keys = wire.Keys{RX: j.result.RX, TX: j.result.TX}
+	h.stage, h.transcript = stageBind, nil
+	if _, err := h.conn.Write(j.out); err != nil {
+		return // closed already
+	}
+	if l.onHandshake(h, h.conn) == gnet.Close {
+		l.closeConn(h.conn)
+	}
+}
+
+// resumedFrame reads the client's first frame after a resumption: exactly one bind, of the device that the ticket was given to. Only
+// now the client is who it says: whoever repeats a recorded resume does not get here.
+func (l *loop) resumedFrame(h *handshake, c gnet.Conn, frame []byte) gnet.Action {
+	f := wire.Finish{RX: h.resume.keys.RX, TX: h.resume.keys.TX}
+	defer func() { clear(f.RX[:]); clear(f.TX[:]) }()
+	plain, err := l.sealer.Open(l.plain[:0], &f.RX, 0, frame[wire.LenSize:])
+	_, _ = c.Discard(len(frame))
+	if err != nil {
+		return l.turnAwaySealed(h, &f, stanza.ReasonDecryptFailed, 0)
+	}
+	r, reason := l.g.parseResumed(plain, &h.resume.ticket)
+	return l.admit(h, &f, &r, reason)
+}
+
+// parseResumed reads the plaintext of that frame.
+func (g *Gateway) parseResumed(plain []byte, t *wire.Ticket) (request, stanza.Reason) {
+	var first stanza.View
+	count := 0
+	err := stanza.DecodeFrame(plain, func(v stanza.View) error {
+		if count++; count == 1 {
+			first = v
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return request{}, stanza.ReasonBadStanza
+	case count != 1 || first.Tag != stanza.TagBind:
+		return request{}, stanza.ReasonEarlyData
+	}
+	r, reason := g.parseRequest(first.Raw())
+	if reason == 0 && (r.account != t.Account || r.device != t.Device) {
+		reason = stanza.ReasonForbidden
+	}
+	r.resumed, r.hash = true, t.Hash
+	return r, reason
+}
+
+// wipe forgets the secrets of a resumption whose connection is a session now, or over.
+func (r *resumption) wipe() {
+	if r != nil {
+		*r = resumption{}
+	}
+}
+
+// relayBound gives the client the router's bound, with a ticket to resume with in it, when there is a key to seal one.
+func (l *loop) relayBound(s *session, hash [wire.HashSize]byte, raw []byte) {
+	have := l.g.tickets.Load()
+	v, rest, err := stanza.Decode(raw)
+	if have == nil || err != nil || len(rest) > 0 || v.Tag != stanza.TagBound {
+		l.relay(s, raw, stanza.TagBound)
+		return
+	}
+	now := l.g.clock()
+	t := wire.Ticket{
+		Account: s.account, Device: s.dev(), Hash: hash, Issued: now.Unix(),
+		Expiry: now.Add(ticketLife).Unix(),
+	}
+	var random [wire.TicketRandom]byte
+	_, _ = rand.Read(random[:]) // never fails
+	_, _ = rand.Read(t.PSK[:])
+	l.ticket = wire.AppendTicketValue(l.ticket[:0], &have.keys[0], &t, &random)
+	l.scratch = v.AppendWith(l.scratch[:0], stanza.AttrTicket, l.ticket)
+	l.push(s, l.scratch)
+	clear(t.PSK[:])
+}

@@ -1,0 +1,346 @@
+package gateway
+
+import (
+	"bytes"
+	"slices"
+	"testing"
+	"time"
+
+	"linecard.example/internal/link"
+	"linecard.example/internal/stanza"
+	"linecard.example/internal/wire"
+)
+
+// ticketKey is the key with that id in all tests.
+func ticketKey(id uint32) wire.TicketKey {
+	return wire.TicketKey{ID: id, Key: [wire.KeySize]byte(bytes.Repeat([]byte{byte(id)}, wire.KeySize))}
+}
+
+// keys has the router tell the gateway ticket keys, newest first.
+func (h *harness) keys(term uint64, ids ...uint32) {
+	h.t.Helper()
+	var all []wire.TicketKey
+	for _, id := range ids {
+		all = append(all, ticketKey(id))
+	}
+	h.router.send(link.Envelope{Kind: link.KindTicketKeys, Group: stanza.DirGroup(0), Term: term, Payload: wire.AppendTicketKeys(nil, all)})
+}
+
+func (h *harness) untilKey(id uint32) {
+	h.t.Helper()
+	h.until("ticket keys", func() bool { have := h.g.tickets.Load(); return have != nil && have.keys[0].ID == id })
+}
+
+// bindTicket is bind, and returns what the session may resume with: nil when it was given nothing.
+func (h *harness) bindTicket(account stanza.Account) []byte {
+	h.t.Helper()
+	c := h.dial()
+	c.preamble()
+	c.handshake((&stanza.Bind{Account: account, Device: 1}).Append(nil))
+	value := c.wantBound()
+	c.conn.Close()
+	h.until("the end of it", func() bool { return h.g.open.Load() == 0 })
+	return value
+}
+
+// wantBound reads bound and returns the ticket in it.
+func (c *raw) wantBound() []byte {
+	c.t.Helper()
+	bound, err := stanza.ParseBound(c.wantTag(stanza.TagBound))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.account = bound.Account
+	return bytes.Clone(bound.Ticket)
+}
+
+// resume sends the preamble and a resume frame and returns what comes back.
+func (c *raw) resume(value []byte) (*wire.Resumer, []byte) {
+	c.t.Helper()
+	psk, ticket, ok := wire.SplitTicketValue(value)
+	if !ok {
+		c.t.Fatalf("no ticket in %d bytes", len(value))
+	}
+	r := wire.NewResumer(nil)
+	var err error
+	if c.early, err = r.AppendResume(wire.Preamble[:4:4], wire.Preamble[:], ticket, &psk); err != nil {
+		c.t.Fatal(err)
+	}
+	c.write(c.early)
+	body, err := c.frame()
+	if err != nil {
+		c.t.Fatalf("waiting for the answer to a resume: %v", err)
+	}
+	return r, body
+}
+
+// resumed is resume of a ticket that is taken: c has the keys of the session.
+func (c *raw) resumed(value []byte) {
+	c.t.Helper()
+	r, body := c.resume(value)
+	var err error
+	if c.keys, err = r.ReadAnswer(body); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// wantUseXX reads that answer, and goes on with XX.
+func (c *raw) wantUseXX(body []byte) {
+	c.t.Helper()
+	if err := wire.ParseUseXX(body); err != nil {
+		c.t.Fatalf("%x: %v", body, err)
+	}
+	c.early = wire.AppendUseXX(c.early)
+	c.handshake((&stanza.Bind{Account: 5, Device: 1}).Append(nil))
+	c.wantBound()
+}
+
+func bindOf(a stanza.Account, d stanza.Device) []byte {
+	return (&stanza.Bind{Account: a, Device: d}).Append(nil)
+}
+
+func TestResume(t *testing.T) {
+	h := start(t, nil)
+	if h.bindTicket(5) != nil {
+		t.Fatal("a ticket without a key to seal it")
+	}
+	h.keys(1, 9)
+	h.untilKey(9)
+	value := h.bindTicket(5)
+	if again := h.bindTicket(5); len(again) != wire.KeySize+wire.TicketSize || bytes.Equal(again[:wire.KeySize], value[:wire.KeySize]) {
+		t.Fatalf("two tickets, %x and %x", value, again)
+	}
+	asked := make(chan link.Envelope, 1)
+	h.router.tap(func(e *link.Envelope) {
+		if e.Kind == link.KindBind {
+			asked <- *e
+		}
+	})
+	c := h.dial()
+	c.resumed(value)
+	c.send((&stanza.Bind{Account: 5, Device: 1, ID: 77}).Append(nil))
+	next := c.wantBound()
+	e := <-asked
+	if e.Flags != link.FlagResumed || e.Account != 5 || e.Device != 1 || e.ID != 77 || !bytes.Equal(e.Payload, make([]byte, wire.HashSize)) {
+		t.Errorf("the router was asked %+v", e)
+	}
+	c.send(stanza.Ping{}.Append(nil))
+	c.wantTag(stanza.TagPong)
+	if n := h.count("linecard_gateway_handshakes_total", "resumed"); n != 1 {
+		t.Errorf("%v resumed", n)
+	}
+	c.conn.Close()
+	d := h.dial()
+	d.resumed(next) // each bound brings the next
+	d.send(bindOf(5, 1))
+	d.wantBound()
+}
+
+// TestTicketsSentBack: a ticket that is not taken goes back to XX on the same connection, each with its cause.
+func TestTicketsSentBack(t *testing.T) {
+	h := start(t, func(c *Config) { c.ResumeBurst, c.ResumeRate = 1, 1 })
+	sealed := func(id uint32, expiry int64, account stanza.Account) []byte {
+		k := ticketKey(id)
+		return wire.AppendTicketValue(nil, &k, &wire.Ticket{Account: account, Device: 1, Expiry: expiry}, new([wire.TicketRandom]byte))
+	}
+	now := h.clock.Now().Unix()
+	try := func(cause string, value []byte) {
+		t.Helper()
+		before := h.count("linecard_gateway_use_xx_total", cause)
+		c := h.dial()
+		_, body := c.resume(value)
+		c.wantUseXX(body)
+		c.conn.Close()
+		if n := h.count("linecard_gateway_use_xx_total", cause); n != before+1 {
+			t.Errorf("%s: counted %v, before %v", cause, n, before)
+		}
+	}
+	try("no_keys", sealed(9, now+9, 5))
+	h.keys(3, 9, 8)
+	h.untilKey(9)
+	try("unknown_key", sealed(7, now+9, 5))
+	try("expired", sealed(9, now, 5))
+	try("malformed", append(sealed(9, now+9, 5), 0))
+	try("malformed", make([]byte, wire.KeySize+1))
+	value := h.bindTicket(5)
+	c := h.dial()
+	c.resumed(value)
+	try("limit", value)
+	d := h.dial()
+	d.resumed(sealed(8, now+9, 6)) // another account's is taken, sealed with the key before
+	h.advance(time.Second)
+	c = h.dial()
+	c.resumed(value)
+	c.conn.Close()
+	d.conn.Close()
+	h.advance(ticketLife)
+	try("expired", value)
+
+	h.keys(2, 6) // of a leader that was replaced
+	h.keys(3, 10, 9)
+	h.untilKey(10)
+	h.keys(4, 12)
+	h.untilKey(12)
+	try("unknown_key", sealed(9, now+int64(2*ticketLife/time.Second), 5))
+}
+
+// TestReplayedResume: who has recorded a resume gets the server's answer to it and no further. Nothing is bound or displaced.
+func TestReplayedResume(t *testing.T) {
+	h := start(t, nil)
+	h.keys(1, 9)
+	h.untilKey(9)
+	value := h.bindTicket(5)
+	c := h.dial()
+	c.resumed(value)
+	bind := c.seal(bindOf(5, 1))
+	c.write(bind)
+	c.wantBound()
+	h.router.tap(func(e *link.Envelope) {
+		if e.Kind == link.KindBind {
+			t.Errorf("the router was asked to bind %+v", e)
+		}
+	})
+	silent, replay := h.dial(), h.dial()
+	for _, r := range []*raw{silent, replay} {
+		r.write(c.early)
+		if body, err := r.frame(); err != nil || wire.Kind(body[0]) != wire.KindResume {
+			t.Fatalf("%x, %v", body, err)
+		}
+	}
+	replay.write(bind)
+	if body, err := replay.frame(); err != nil || len(body) < wire.TagSize {
+		t.Fatalf("%x, %v: want a close that only the client could read", body, err)
+	}
+	h.until("its end", func() bool { return h.count("linecard_gateway_handshakes_total", "decrypt_failed") == 1 })
+	h.advance(11 * time.Second)
+	silent.wantRefused(stanza.ReasonHandshakeTimeout)
+	c.send(stanza.Ping{}.Append(nil))
+	c.wantTag(stanza.TagPong)
+}
+
+// TestBadResume: what a client with a good ticket can do wrong.
+func TestBadResume(t *testing.T) {
+	h := start(t, nil)
+	h.keys(1, 9)
+	h.untilKey(9)
+	bind := bindOf(5, 1)
+	ping := stanza.Ping{}.Append(nil)
+	for name, test := range map[string]struct {
+		frame  func(c *raw) []byte // the first behind message 2
+		reason stanza.Reason
+	}{
+		"a ping":              {func(c *raw) []byte { return c.seal(ping) }, stanza.ReasonEarlyData},
+		"a registration":      {func(c *raw) []byte { return c.seal((&stanza.Register{Handle: []byte("x")}).Append(nil)) }, stanza.ReasonEarlyData},
+		"two binds":           {func(c *raw) []byte { return c.seal(bind, bind) }, stanza.ReasonEarlyData},
+		"a ping behind":       {func(c *raw) []byte { return c.seal(bind, ping) }, stanza.ReasonEarlyData},
+		"a frame behind":      {func(c *raw) []byte { return append(c.seal(bind), c.seal(ping)...) }, stanza.ReasonEarlyData},
+		"nothing":             {func(c *raw) []byte { return c.seal() }, stanza.ReasonBadStanza},
+		"garbage":             {func(c *raw) []byte { return c.seal([]byte{1, 2, 3}) }, stanza.ReasonBadStanza},
+		"a bind without more": {func(c *raw) []byte { return c.seal([]byte{1, 0}) }, stanza.ReasonBadStanza},
+		"another account":     {func(c *raw) []byte { return c.seal(bindOf(6, 1)) }, stanza.ReasonForbidden},
+		"another device":      {func(c *raw) []byte { return c.seal(bindOf(5, 2)) }, stanza.ReasonForbidden},
+		"another nonce":       {func(c *raw) []byte { c.tx = 1; return c.seal(bind) }, stanza.ReasonDecryptFailed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			value := h.bindTicket(5)
+			c := h.dial()
+			c.t = t
+			c.resumed(value)
+			c.write(test.frame(c))
+			c.wantClose(test.reason)
+			h.until("its end", func() bool { return h.g.open.Load() == 0 })
+		})
+	}
+	wrong := h.bindTicket(5)
+	wrong[0] ^= 1
+	c := h.dial()
+	_, body := c.resume(wrong)
+	if reason, _, err := wire.ParseRefused(body); err != nil || reason != stanza.ReasonHandshakeFailed {
+		t.Errorf("another psk: %x", body)
+	}
+	value := h.bindTicket(5)
+	c = h.dial()
+	c.resumed(value)
+	c.write([]byte{4, 1})
+	c.wantRefused(stanza.ReasonEarlyData)
+	value = h.bindTicket(5)
+	flood := h.dial()
+	psk, ticket, _ := wire.SplitTicketValue(value)
+	frame, _ := wire.NewResumer(nil).AppendResume(wire.Preamble[:4:4], wire.Preamble[:], ticket, &psk)
+	flood.write(append(frame, 0)) // before the answer, there is nothing to say
+	flood.wantRefused(stanza.ReasonEarlyData)
+}
+
+// TestResumeWhenDraining: told to stay away inside the session, which keeps its ticket.
+func TestResumeWhenDraining(t *testing.T) {
+	h := start(t, nil)
+	h.keys(1, 9)
+	h.untilKey(9)
+	value := h.bindTicket(5)
+	c := h.dial()
+	h.until("it to be open", func() bool { return h.g.open.Load() == 1 })
+	h.g.draining.Store(true)
+	defer h.g.draining.Store(false)
+	c.resumed(value)
+	c.send(bindOf(5, 1))
+	if cl := c.wantClose(stanza.ReasonDraining); cl.RetryAfter == 0 {
+		t.Error("no retry-after")
+	}
+}
+
+// TestPoolOrder: resumes go before everything else, and what has begun before what begins, whatever came first.
+func TestPoolOrder(t *testing.T) {
+	p := newPool(8)
+	var want []*job
+	byStep := map[step][]*job{}
+	for _, s := range []step{stepBegin, stepFinish, stepResume, stepBegin, stepResume, stepFinish, stepResume, stepBegin} {
+		j := &job{step: s}
+		byStep[s] = append(byStep[s], j)
+		if !p.submit(j) {
+			t.Fatal("a queue is full")
+		}
+	}
+	for _, s := range []step{stepResume, stepFinish, stepBegin} {
+		want = append(want, byStep[s]...)
+	}
+	got := []*job{p.next()}
+	late := &job{step: stepResume} // comes while others wait
+	if !p.submit(late) {
+		t.Fatal("a queue is full")
+	}
+	want = slices.Insert(want, len(byStep[stepResume]), late)
+	for len(got) < len(want) {
+		got = append(got, p.next())
+	}
+	if !slices.Equal(got, want) || p.more() != nil {
+		t.Errorf("served %v, want %v", stepsOf(got), stepsOf(want))
+	}
+}
+
+func stepsOf(jobs []*job) (all []string) {
+	for _, j := range jobs {
+		all = append(all, j.step.String())
+	}
+	return all
+}
+
+// TestResumeBesideOverload: when XX has no room left, who has a ticket still gets in.
+func TestResumeBesideOverload(t *testing.T) {
+	p := newPool(2)
+	for range 2 {
+		if !p.submit(&job{step: stepBegin}) {
+			t.Fatal("no room")
+		}
+	}
+	if p.submit(&job{step: stepBegin}) || p.full() {
+		t.Error("a full queue of XX takes more, or counts as everything")
+	}
+	for range 2 {
+		if !p.submit(&job{step: stepResume}) {
+			t.Fatal("no room for resumes")
+		}
+	}
+	if !p.full() {
+		t.Error("not full")
+	}
+}
