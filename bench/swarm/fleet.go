@@ -2,6 +2,7 @@ package swarm
 
 import (
 	"context"
+	"errors"
 	"io"
 )
 
@@ -26,6 +27,8 @@ type FleetConfig struct {
 // Fleet is many engines as one: sessions are numbered through, orders are divided over the engines that hold the sessions, and results
 // added up. An engine that dies is reported by every later order and in Counters; its sessions are lost, never forgotten.
 type Fleet struct{ cfg FleetConfig }
+
+var errUnwritten = errors.New("swarm: not written yet")
 
 // NewFleet starts the engines. Children end with the fleet, with this process, and when ctx ends.
 func NewFleet(ctx context.Context, cfg FleetConfig) (*Fleet, error) { return &Fleet{cfg: cfg}, nil }

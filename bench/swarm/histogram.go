@@ -38,6 +38,13 @@ func (h *Histogram) Merge(other Histogram) {
 	h.h.Merge(other.h)
 }
 
+// clone returns a copy that shares nothing.
+func (h Histogram) clone() Histogram {
+	var c Histogram
+	c.Merge(h)
+	return c
+}
+
 // Count returns how many durations were recorded.
 func (h Histogram) Count() int64 {
 	if h.h == nil {

@@ -25,6 +25,9 @@ func (r Range) Has(n int) bool {
 	return n >= r.From && n < r.From+r.Count && (n-r.From)%max(1, r.Step) == 0
 }
 
+// count is the number of sessions in the range.
+func (r Range) count() int { return (r.Count + max(1, r.Step) - 1) / max(1, r.Step) }
+
 // Open is an order to connect sessions and keep them: one that is lost comes back by itself, by the schedule of gateway/client, until
 // Close or Hangup.
 type Open struct {
@@ -50,7 +53,6 @@ type Cut struct {
 	Range
 	Mode  Mode // Bind or Resume; "": Resume
 	Reset bool // RST instead of FIN: leaves no TIME_WAIT
-	Fresh bool // do not obey the schedule's attempt at once but spread the first ones by it: the thundering herd avoided
 }
 
 // Storm says how sessions came back after a Cut.
