@@ -75,7 +75,7 @@ func (l *loop) admit(h *handshake, f *wire.Finish, r *request, reason stanza.Rea
 	case h.conn.InboundBuffered() > 0:
 		reason = stanza.ReasonEarlyData
 	case l.g.draining.Load():
-		reason, retryAfter = stanza.ReasonDraining, jitter(l.g.cfg.DrainRetryAfter.D())
+		reason, retryAfter = stanza.ReasonDraining, l.g.farewell()
 	case r.kind == link.KindRegister && !l.g.sources.registrations.allow(h.source, l.g.tickNow()):
 		reason, retryAfter = stanza.ReasonBusy, jitter(l.g.cfg.RetryAfter.D())
 	}

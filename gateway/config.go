@@ -3,6 +3,7 @@ package gateway
 import (
 	"math"
 	"net"
+	"runtime"
 	"strconv"
 	"time"
 
@@ -18,8 +19,16 @@ type Config struct {
 	// Loops is the number of event loops, 0-255, default 0: one per core. More than cores only adds switching.
 	Loops int `toml:"loops"`
 	// MaxSessions bounds connections, 0-16777215 per loop, default 0: 256 file descriptors under the process's limit, which is
-	// also the ceiling of any other value. A connection above it is refused worker_full.
+	// also the ceiling of any other value. A connection above it is refused worker_full. Of each worker, when there are several.
 	MaxSessions int `toml:"max_sessions"`
+
+	// Workers is the number of processes that share the port under a supervisor, 0-1023; 0 and 1: this process alone, the default. More
+	// hold more sessions than one process may open files. What else is configured here stays the machine's: loops, handshake
+	// workers, queues, rates and budgets are divided among them, but for max_sessions and what is said of one session.
+	Workers int `toml:"workers"`
+	// Sessions derives workers instead: as many as hold so many sessions, with 5 % to spare because the kernel spreads connections
+	// unevenly. 0, the default: workers counts. Set one of them.
+	Sessions int `toml:"sessions"`
 
 	// HandshakeWorkers is the number of threads for Diffie-Hellman, 0-256, default 0: one per core, one core less where threads
 	// have no priority of their own. More than cores adds nothing.
@@ -126,6 +135,13 @@ func (c Config) Validate() []error {
 	f.Check(err == nil, "listen", "%q: want HOST:PORT", c.Listen)
 	f.Count("loops", c.Loops, 0, maxLoops)
 	f.Count("max_sessions", c.MaxSessions, 0, math.MaxInt32)
+	f.Count("workers", c.Workers, 0, maxWorkers)
+	f.Count("sessions", c.Sessions, 0, math.MaxInt32)
+	f.Check(c.Workers == 0 || c.Sessions == 0, "sessions", "want one of workers and sessions")
+	f.Check(c.WorkerCount() <= maxWorkers, "sessions", "%d: need %d workers, want at most %d; raise the limit of open files or max_sessions",
+		c.Sessions, c.WorkerCount(), maxWorkers)
+	n := c.sockets(runtime.NumCPU())
+	f.Check(runtime.GOOS != "freebsd" || n <= maxSharers, "workers", "%d sockets on the port, want at most %d: lower workers or loops", n, maxSharers)
 	f.Count("handshake_workers", c.HandshakeWorkers, 0, 256)
 	f.Count("handshake_queue", c.HandshakeQueue, 1, 1<<20)
 	f.Span("handshake_timeout", c.HandshakeTimeout, time.Second, time.Minute)

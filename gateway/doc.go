@@ -27,5 +27,8 @@
 //	backlog.go   bytes that sockets did not take, for the metrics
 //	uplink.go    routes, envelopes out       downlink.go  envelopes in             rebind.go    sweeps over all sessions
 //	outbox.go    packing, sealing, writing   keepalive.go timers                   drain.go     going down in order
+//	share.go     a worker's part of the machine's configuration
+//	supervisor.go workers' slots, restart, rolling restart    worker.go a worker process as the supervisor sees it
+//	seat.go      a worker process's own end       totals.go   summed metrics, checks and pages of workers
 //	metrics.go   what is counted             logger.go    gnet's log and ours      proxy.go     clients behind a balancer
 package gateway

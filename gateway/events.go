@@ -68,7 +68,8 @@ func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 func (g *Gateway) unwelcome() (stanza.Reason, uint32) {
 	switch {
 	case g.draining.Load():
-		return stanza.ReasonDraining, jitter(g.cfg.DrainRetryAfter.D())
+		reason, wait := g.parting()
+		return reason, jitter(wait)
 	case g.open.Load() >= int64(g.maxSessions):
 		return stanza.ReasonWorkerFull, 0
 	case g.pool.full():

@@ -33,6 +33,10 @@ type Deps struct {
 	Cert        []byte                // certificate of Static, retained
 	Lines       reasons.Budget        // of lines about clients in the log
 	LinkCredit  int                   // bytes on their way here from one peer for one group; 0: link.DefaultCredits
+
+	// Listen is set for a worker under a supervisor, which holds the port: the addresses of gnet to share with other workers. Otherwise
+	// Run resolves Config.Listen, checks that the port is free and shares it with nobody.
+	Listen []string
 }
 
 // Turn is when a loop last did something.
@@ -71,6 +75,7 @@ type Gateway struct {
 
 	// Any goroutine.
 	draining atomic.Bool
+	leaving  atomic.Bool  // siblings go on
 	open     atomic.Int64 // connections, but for refused ones
 	attached atomic.Int32 // loops that gnet has shown
 	addr     atomic.Pointer[net.TCPAddr]
@@ -111,10 +116,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	g.lines = reasons.NewLines(g.log, deps.Lines)
 	g.start = g.clock()
 	g.resolve()
-	loops := cfg.Loops
-	if loops == 0 {
-		loops = min(runtime.NumCPU(), maxLoops)
-	}
+	loops := cfg.loops(runtime.NumCPU())
 	g.metrics = newMetrics(g.deps.Registerer, loops, g)
 	for i := range loops {
 		l, err := newLoop(g, i)
@@ -185,7 +187,7 @@ func (g *Gateway) Ready() (ok bool, why string) {
 // Run serves until ctx ends, then drains and returns nil. It returns an error when it cannot listen, and when the engine stops by itself:
 // gnet does that on an accept error, and the sessions are lost then.
 func (g *Gateway) Run(ctx context.Context) error {
-	addrs, release, err := g.reserve()
+	addrs, release, err := g.places()
 	if err != nil {
 		return fmt.Errorf("gateway: %w", err)
 	}

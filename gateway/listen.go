@@ -6,17 +6,32 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// reserve resolves the configured address to what gnet shall listen on, and holds the ports with bound sockets that do not
-// listen until release (safe to call more than once). Event loops share a port with SO_REUSEPORT, under which a second process of the
-// same user would silently take half of the connections: that the port is free is checked without it first.
-func (g *Gateway) reserve() (addrs []string, release func(), err error) {
-	hp, err := splitListen(g.cfg.Listen)
+// places returns where gnet shall listen: what the supervisor gave, or what reserve finds.
+func (g *Gateway) places() (addrs []string, release func(), err error) {
+	var at netip.AddrPort
+	if addrs, release = g.deps.Listen, func() {}; len(addrs) == 0 {
+		addrs, release, err = reserve(g.cfg.Listen)
+	}
+	if err == nil {
+		_, text, _ := strings.Cut(addrs[0], "://")
+		at, err = netip.ParseAddrPort(text)
+		g.addr.Store(net.TCPAddrFromAddrPort(at))
+	}
+	return addrs, release, err
+}
+
+// reserve resolves HOST:PORT to what gnet shall listen on, IPv4 first, and holds the ports with bound sockets that do not listen until
+// release (safe to call more than once). Event loops share a port with SO_REUSEPORT, under which a second process of the same user
+// would silently take half of the connections: that the port is free is checked without it first.
+func reserve(listen string) (addrs []string, release func(), err error) {
+	hp, err := splitListen(listen)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -38,7 +53,7 @@ func (g *Gateway) reserve() (addrs []string, release func(), err error) {
 		fd, at, err := hold(netip.AddrPortFrom(ip, port))
 		if err != nil {
 			release()
-			return nil, nil, fmt.Errorf("listen %s: %w", g.cfg.Listen, err)
+			return nil, nil, fmt.Errorf("listen %s: %w", listen, err)
 		}
 		held = append(held, fd)
 		port = at.Port() // both families on the same
@@ -47,9 +62,6 @@ func (g *Gateway) reserve() (addrs []string, release func(), err error) {
 			network = "tcp6"
 		}
 		addrs = append(addrs, network+"://"+at.String())
-		if len(held) == 1 {
-			g.addr.Store(net.TCPAddrFromAddrPort(at))
-		}
 	}
 	return addrs, release, nil
 }

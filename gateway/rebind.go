@@ -98,7 +98,7 @@ func (l *loop) sweepOne(s *sweep, gen uint32, t *session) bool {
 	case t.state == stateClosing:
 		return true
 	case s.drain:
-		l.closeSession(t, stanza.ReasonDraining, jitter(l.g.cfg.DrainRetryAfter.D()))
+		l.closeSession(t, stanza.ReasonDraining, l.g.farewell())
 		return true
 	case t.state == stateBinding:
 		if s.lost != 0 && t.written == s.lost {

@@ -3,6 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
 
 	"linecard.example/internal/node"
 )
@@ -31,12 +34,34 @@ func (f daemonFlags) run(ctx context.Context, std Std, role node.Role, bootstrap
 	})
 }
 
-// GatewayCmd runs a gateway alone.
-type GatewayCmd struct{ daemonFlags }
+// GatewayCmd runs a gateway alone, or the supervisor of its workers, or one of those.
+type GatewayCmd struct {
+	daemonFlags
+	Worker int `hidden:"" help:"Slot of a worker; supervisors set it."`
+}
 
 // Run returns when ctx ends and all is flushed.
 func (c GatewayCmd) Run(ctx context.Context, std Std) error {
-	return c.run(ctx, std, node.Gateway, false)
+	if c.Worker > 0 {
+		return node.RunWorker(ctx, std.Err)
+	}
+	cfg, err := node.ReadConfig(c.Config, nil, node.Gateway)
+	if err != nil {
+		return err
+	}
+	if cfg.Gateway.WorkerCount() < 2 {
+		return c.run(ctx, std, node.Gateway, false)
+	}
+	s, err := node.NewSupervised(c.Config, std.Err)
+	if err != nil {
+		return err
+	}
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	defer signal.Stop(reload)
+	return s.Run(ctx, reload, func() {
+		fmt.Fprintf(std.Out, "linecard gateway: clients %s, admin http://%s, %d workers\n", s.Addr(), s.AdminAddr(), cfg.Gateway.WorkerCount())
+	})
 }
 
 // shardFlags are the flags of a daemon with shards.

@@ -31,12 +31,14 @@ type Server struct {
 	mux   *http.ServeMux
 	clock func() time.Time
 	warn  Check
+	note  func() map[string]any
 }
 
 // New returns a server that shows the metrics of reg and the results of the two checks.
-func New(reg *prometheus.Registry, clock func() time.Time, health, ready Check) *Server {
+func New(reg prometheus.Gatherer, clock func() time.Time, health, ready Check) *Server {
+	own, _ := reg.(prometheus.Registerer) // where the page counts its own errors
 	s := &Server{mux: http.NewServeMux(), clock: clock}
-	s.mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{Registry: reg}))
+	s.mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{Registry: own}))
 	s.mux.HandleFunc("GET /healthz", s.check(health))
 	s.mux.HandleFunc("GET /readyz", s.check(ready))
 	s.mux.HandleFunc("/debug/pprof/", pprof.Index)
@@ -50,6 +52,12 @@ func New(reg *prometheus.Registry, clock func() time.Time, health, ready Check) 
 // Warn adds what an operator should see to though the process serves on: the checks' pages show it without failing for it. Call it
 // before Serve.
 func (s *Server) Warn(c Check) { s.warn = c }
+
+// Note adds facts to the checks' pages, by name. Call it before Serve.
+func (s *Server) Note(facts func() map[string]any) { s.note = facts }
+
+// Page adds a page that is read with GET; pattern is http.ServeMux's, without the method. Call it before Serve.
+func (s *Server) Page(pattern string, h http.Handler) { s.mux.Handle("GET "+pattern, h) }
 
 // Handle adds a command: a POST whose JSON answer do returns. An error becomes status 400 with its text.
 func (s *Server) Handle(path string, do func(ctx context.Context, r *http.Request) (any, error)) {
@@ -86,7 +94,11 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 
 func (s *Server) check(c Check) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
-		status, page := http.StatusOK, map[string]any{"ok": true}
+		status, page := http.StatusOK, map[string]any{}
+		if s.note != nil {
+			page = s.note()
+		}
+		page["ok"] = true
 		if faults := c(s.clock()); len(faults) > 0 {
 			status, page["ok"], page["faults"] = http.StatusServiceUnavailable, false, faults
 		}

@@ -16,21 +16,30 @@ const MaxFile = 1 << 20
 // Load reads the TOML file into cfg, a pointer to a structure that already holds the defaults. A key that cfg does not have is
 // an error, and so is a duplicate. All unknown keys are reported at once. cfg may be partly changed when an error is returned.
 func Load(path string, cfg any) error {
-	st, err := os.Stat(path)
+	text, err := Read(path)
 	if err != nil {
-		return fmt.Errorf("configuration: %w", err)
-	}
-	if st.Size() > MaxFile {
-		return fmt.Errorf("configuration %s: larger than %d bytes", path, MaxFile)
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return fmt.Errorf("configuration: %w", err)
+		return err
 	}
 	if err := Decode(text, cfg); err != nil {
 		return fmt.Errorf("configuration %s: %w", path, err)
 	}
 	return nil
+}
+
+// Read returns the text of a configuration file of at most MaxFile bytes.
+func Read(path string) ([]byte, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	if st.Size() > MaxFile {
+		return nil, fmt.Errorf("configuration %s: larger than %d bytes", path, MaxFile)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	return text, nil
 }
 
 // Decode is Load for text in memory.

@@ -17,13 +17,16 @@ const stallWait = 100 * time.Millisecond
 // Logger returns the logger of the configuration, writing to standard error through w. Event loops and shard goroutines write to
 // it, and strangers cause some of the lines: a pipe that nobody reads must not stop the daemons, it loses lines. They are counted
 // in a line when the reader goes on.
-func (c Config) Logger(w io.Writer) *slog.Logger {
+func (c Config) Logger(w io.Writer) *slog.Logger { return c.loggerTo(c.patiently(w)) }
+
+// patiently returns a writer of whole lines to w that does not wait for a pipe which nobody reads.
+func (c Config) patiently(w io.Writer) io.Writer {
 	file, ok := w.(*os.File)
 	if !ok {
-		return c.loggerTo(w)
+		return w
 	}
 	fd := int32(file.Fd())
-	return c.loggerTo(&patient{w: file, ready: func(d time.Duration) bool { return writable(fd, d) }, tell: c.loggerTo(file)})
+	return &patient{w: file, ready: func(d time.Duration) bool { return writable(fd, d) }, tell: c.loggerTo(file)}
 }
 
 func (c Config) loggerTo(w io.Writer) *slog.Logger {

@@ -43,6 +43,7 @@ type Node struct {
 	disks   []*shard.Disk // that the hosts live on
 
 	tls     *tls.Config
+	seat    *gateway.Seat // of a worker process, else nil
 	adminLn net.Listener
 	linkLn  net.Listener
 
@@ -51,6 +52,10 @@ type Node struct {
 
 // New opens everything a process needs: directories, keys, databases, listeners. On error all of it is closed again.
 func New(cfg Config, roles []Role, log *slog.Logger) (*Node, error) {
+	return newNode(cfg, roles, log, nil)
+}
+
+func newNode(cfg Config, roles []Role, log *slog.Logger, seat *gateway.Seat) (*Node, error) {
 	tuneRuntime(roles)
 	shards, err := parseShards(cfg.Links.Shards, cfg.Shards)
 	if err != nil {
@@ -60,6 +65,7 @@ func New(cfg Config, roles []Role, log *slog.Logger) (*Node, error) {
 		cfg.Clock = time.Now
 	}
 	n := &Node{cfg: cfg, roles: roles, log: log, clock: cfg.Clock, reg: metrics.NewRegistry(), shards: shards, incarnation: link.NewIncarnation(cfg.Worker, randomID())}
+	n.seat = seat
 	if err := n.open(); err != nil {
 		n.close()
 		return nil, err
@@ -75,7 +81,9 @@ func (n *Node) open() error {
 	if n.id, err = readIdentity(n.cfg.Data); err != nil {
 		return err
 	}
-	if n.adminLn, err = net.Listen("tcp", n.cfg.Admin.Listen); err != nil {
+	if n.seat != nil {
+		n.adminLn = n.seat.Admin
+	} else if n.adminLn, err = net.Listen("tcp", n.cfg.Admin.Listen); err != nil {
 		return fmt.Errorf("admin listener: %w", err)
 	}
 	if !n.together() {
@@ -109,17 +117,19 @@ func (n *Node) openRole(role Role) error {
 	log := n.log.With("daemon", string(role))
 	switch role {
 	case Gateway:
-		static, cert, err := gatewayKeys(n.cfg.keyDir(), n.name(), n.clock())
-		if err == nil {
-			err = checkCluster(cert, n.cfg.Cluster)
-		}
+		static, cert, err := n.cfg.gatewayKeys(n.name(), n.clock())
 		if err != nil {
 			return err
+		}
+		var listen []string
+		if n.seat != nil {
+			listen = n.seat.Listen
 		}
 		n.gateway, err = gateway.New(n.cfg.Gateway, gateway.Deps{
 			Node: n.id.id, Incarnation: n.incarnation, Shards: n.cfg.Shards, Cluster: n.cfg.Cluster,
 			Logger: log, Registerer: n.reg, Clock: n.clock, Static: static, Cert: cert,
 			LinkCredit: n.cfg.Links.Credit.Int(), Lines: n.cfg.Log.budget(),
+			Listen: listen,
 		})
 		return err
 	case Router:

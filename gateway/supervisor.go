@@ -1,0 +1,368 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Crew is what a supervisor needs of its process.
+type Crew struct {
+	Workers int
+	Listen  string // HOST:PORT, held for the supervisor's life
+	Dir     string // for sockets to the workers
+	Config  []byte // text of the configuration file; see Roll
+	// Command returns the command of a worker, without files: the operator sees the slot in it.
+	Command func(slot int) *exec.Cmd
+	// Said gets each line that a worker writes to its output. It borrows line.
+	Said func(slot int, line []byte)
+	// Look is the time between two looks at whether a worker is healthy; hungLooks in vain end it.
+	Look time.Duration
+	// Drain is how long a worker gets to end in order, see Config.DrainTimeout; what comes after draining has as much again and 10 s.
+	Drain      time.Duration
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+// Supervisor runs the workers of a gateway: New, then Run once. It holds the port and nothing of a session. Everything but Run is
+// safe for concurrent use.
+//
+// Each slot has a goroutine that owns the slot's process: it starts it, starts it again when it has ended, and replaces it in a
+// rolling restart. The replacement and the one that leaves overlap, so a slot has two numbers on links, used in turn.
+type Supervisor struct {
+	crew    Crew
+	log     *slog.Logger
+	listen  []string
+	release func()
+	dir     string
+	cleanup func()
+	slots   []*slot
+	starts  chan startOrder
+	totals  *totals
+
+	rolling sync.Mutex // one roll at a time
+
+	mu     sync.Mutex
+	config []byte
+}
+
+// slot is one worker's place.
+type slot struct {
+	n      int // from 1
+	orders chan chan error
+	count  uint16 // starts, which alternate between the slot's two numbers; the slot's goroutine only
+
+	mu  sync.Mutex
+	now *worker // nil while there is none
+}
+
+// Times of supervision.
+const (
+	restartMin = 100 * time.Millisecond
+	restartMax = 10 * time.Second
+	// steadyTime is how long a worker must have run for the next restart to start over at restartMin.
+	steadyTime = 10 * time.Second
+	// readyLimit is how long a replacement may take to be ready; then the rolling restart is given up.
+	readyLimit = time.Minute
+	readyPoll  = 50 * time.Millisecond
+	endGrace   = 10 * time.Second
+	// hungLooks is generous: in a reconnect storm a worker is slow, and to kill it would feed the storm.
+	hungLooks = 12
+)
+
+// NewSupervisor checks that the port is free and holds it. Run, or Close without Run, lets it go.
+func NewSupervisor(crew Crew) (*Supervisor, error) {
+	listen, release, err := reserve(crew.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	dir, cleanup, err := socketDir(crew.Dir)
+	if err != nil {
+		release()
+		return nil, fmt.Errorf("gateway: sockets of workers: %w", err)
+	}
+	s := &Supervisor{crew: crew, log: crew.Logger, listen: listen, release: release, dir: dir, cleanup: cleanup,
+		starts: make(chan startOrder), config: crew.Config}
+	for n := range crew.Workers {
+		s.slots = append(s.slots, &slot{n: n + 1, orders: make(chan chan error)})
+	}
+	s.totals = newTotals(s, crew.Registerer)
+	return s, nil
+}
+
+// Close lets the port go. The workers must have ended.
+func (s *Supervisor) Close() {
+	s.release()
+	s.cleanup()
+}
+
+// Addr is where clients connect.
+func (s *Supervisor) Addr() net.Addr {
+	_, text, _ := strings.Cut(s.listen[0], "://")
+	at, _ := netip.ParseAddrPort(text) // reserve wrote it
+	return net.TCPAddrFromAddrPort(at)
+}
+
+// Run runs the workers until ctx ends; then all drain, and it returns when the last is gone.
+func (s *Supervisor) Run(ctx context.Context) {
+	defer s.Close()
+	ended := make(chan struct{})
+	defer close(ended)
+	go s.starter(ended)
+	var all sync.WaitGroup
+	for _, slot := range s.slots {
+		all.Go(func() { s.keep(ctx, slot) })
+	}
+	all.Wait()
+}
+
+// keep owns a slot: it keeps a worker running there until ctx ends.
+func (s *Supervisor) keep(ctx context.Context, at *slot) {
+	failures := 0
+	for ctx.Err() == nil {
+		w, err := s.start(ctx, at)
+		began := time.Now()
+		if err == nil {
+			w, err = s.tend(ctx, at, w)
+			began = w.started
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if failures++; time.Since(began) >= steadyTime {
+			failures = 1
+		}
+		wait := restartDelay(failures, rand.Float64())
+		s.log.Warn("worker ended", "worker", at.n, "cause", causeText(err), "restart_in", wait.Round(time.Millisecond).String())
+		s.totals.restarted(at.n)
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		case answer := <-at.orders: // there is nobody to replace: come back at once, as who is new
+			answer <- nil
+		}
+	}
+}
+
+// restartDelay returns how long to wait before restart n (from 1): doubling, uniform in its upper half so that workers which died of one
+// cause do not come back together. r is in [0, 1).
+func restartDelay(n int, r float64) time.Duration {
+	d := restartMax
+	if n < 8 {
+		d = min(restartMin<<(n-1), restartMax)
+	}
+	return d/2 + time.Duration(r*float64(d/2))
+}
+
+func causeText(err error) string {
+	if err == nil {
+		return "ended in order"
+	}
+	return err.Error()
+}
+
+// tend looks after a running worker and those that replace it, until the last one ends by itself or ctx ends. It returns that one, and
+// why it ended.
+func (s *Supervisor) tend(ctx context.Context, at *slot, w *worker) (*worker, error) {
+	look := time.NewTicker(s.crew.Look)
+	defer look.Stop()
+	silent := 0 // looks in a row without an answer
+	for {
+		select {
+		case <-look.C:
+			if silent++; w.ask("/healthz") {
+				silent = 0
+			}
+			if silent >= hungLooks {
+				s.log.Error("worker hangs and is killed", "worker", at.n, "pid", w.cmd.Process.Pid)
+				w.kill()
+			}
+		case <-w.done:
+			s.retire(at, w)
+			return w, w.cause
+		case answer := <-at.orders:
+			next, err := s.replace(ctx, at, w)
+			if next != nil {
+				w, silent = next, 0
+			}
+			answer <- err
+		case <-ctx.Done():
+			w.terminate()
+			if !w.gone(2*s.crew.Drain + endGrace) {
+				s.log.Warn("worker did not end in time and was killed", "worker", at.n)
+			}
+			s.retire(at, w)
+			return w, w.cause
+		}
+	}
+}
+
+// replace puts a new process beside w, and has w leave when that is ready. It returns the new one, or nil and why w goes on.
+//
+// A hand-over of live sessions belongs between the two: next is ready and has its own number on links, w still serves.
+func (s *Supervisor) replace(ctx context.Context, at *slot, w *worker) (*worker, error) {
+	next, err := s.start(ctx, at)
+	if err == nil {
+		err = s.awaitReady(ctx, next)
+	}
+	if err != nil {
+		if next != nil {
+			next.kill()
+			<-next.done
+			s.retire(at, next)
+		}
+		at.set(w)
+		return nil, fmt.Errorf("worker %d: its replacement: %w", at.n, err)
+	}
+	if err := w.leave(); err != nil {
+		w.terminate()
+	}
+	if !w.gone(2*s.crew.Drain + endGrace) {
+		s.log.Warn("worker did not leave in time and was killed", "worker", at.n)
+	}
+	s.retire(at, w)
+	s.log.Info("worker replaced", "worker", at.n, "pid", next.cmd.Process.Pid)
+	return next, nil
+}
+
+// awaitReady waits until a worker says that it is ready.
+func (s *Supervisor) awaitReady(ctx context.Context, w *worker) error {
+	limit := time.NewTimer(readyLimit)
+	defer limit.Stop()
+	for !w.ask("/readyz") {
+		select {
+		case <-w.done:
+			return fmt.Errorf("ended before it was ready: %s", causeText(w.cause))
+		case <-limit.C:
+			return fmt.Errorf("not ready after %v", readyLimit)
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(readyPoll):
+		}
+	}
+	return nil
+}
+
+// start starts a process for a slot and shows it there.
+func (s *Supervisor) start(ctx context.Context, at *slot) (*worker, error) {
+	s.mu.Lock()
+	config := s.config
+	s.mu.Unlock()
+	at.count++
+	boot := Boot{Slot: at.n, Worker: uint16(at.n) | at.count%2<<15, Workers: len(s.slots), Listen: s.listen, Config: config}
+	path := filepath.Join(s.dir, fmt.Sprintf("worker-%d%c.sock", at.n, 'a'+rune(at.count%2)))
+	w, err := launch(s.crew.Command(at.n), boot, path, func(c *exec.Cmd) error { return s.begin(ctx, c) },
+		func(line []byte) { s.crew.Said(at.n, line) })
+	if err != nil {
+		return nil, err
+	}
+	s.log.Info("worker started", "worker", at.n, "pid", w.cmd.Process.Pid)
+	s.totals.enter(w)
+	at.set(w)
+	return w, nil
+}
+
+// retire takes a worker that has ended out of the sums, and out of its slot if it is still shown there.
+func (s *Supervisor) retire(at *slot, w *worker) {
+	s.totals.retire(w)
+	at.mu.Lock()
+	defer at.mu.Unlock()
+	if at.now == w {
+		at.now = nil
+	}
+}
+
+func (at *slot) set(w *worker) {
+	at.mu.Lock()
+	defer at.mu.Unlock()
+	at.now = w
+}
+
+func (at *slot) get() *worker {
+	at.mu.Lock()
+	defer at.mu.Unlock()
+	return at.now
+}
+
+// startOrder asks the starter to start a command.
+type startOrder struct {
+	cmd    *exec.Cmd
+	answer chan error
+}
+
+// starter starts all processes. Linux has children die with the thread that started them, so it is one thread that outlives them all.
+func (s *Supervisor) starter(ended chan struct{}) {
+	runtime.LockOSThread() // never unlocked
+	for {
+		select {
+		case o := <-s.starts:
+			o.answer <- o.cmd.Start()
+		case <-ended:
+			return
+		}
+	}
+}
+
+// begin has the starter start a command.
+func (s *Supervisor) begin(ctx context.Context, cmd *exec.Cmd) error {
+	o := startOrder{cmd, make(chan error, 1)}
+	select {
+	case s.starts <- o:
+		return <-o.answer
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Roll replaces the workers one after the other with new processes, which get the configuration's text from now on, as those do that
+// are restarted. The new one is ready before the old one leaves. At the first that fails it gives up; then some workers are new and
+// the others are as they were. An error says which.
+func (s *Supervisor) Roll(ctx context.Context, config []byte) error {
+	if !s.rolling.TryLock() {
+		return errors.New("a rolling restart is under way")
+	}
+	defer s.rolling.Unlock()
+	s.mu.Lock()
+	s.config = config
+	s.mu.Unlock()
+	for _, at := range s.slots {
+		answer := make(chan error, 1)
+		select {
+		case at.orders <- answer:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		select {
+		case err := <-answer:
+			if err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// current returns the worker of a slot (from 1), nil when there is none now.
+func (s *Supervisor) current(n int) *worker {
+	if n < 1 || n > len(s.slots) {
+		return nil
+	}
+	return s.slots[n-1].get()
+}
+
+func slotName(n int) string { return strconv.Itoa(n) }

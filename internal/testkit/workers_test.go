@@ -1,0 +1,242 @@
+package testkit
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// crew is a system whose gateway is a supervisor with workers, under load: devices in pairs that send numbered messages both ways.
+type crew struct {
+	t       *testing.T
+	s       *System
+	workers int
+	h       *History
+	devices []*Device
+	labels  map[string][]string
+	stop    chan struct{}
+	senders sync.WaitGroup
+	seen    Metrics // the highest of each counter
+}
+
+func newCrew(t *testing.T, workers int, settings string) *crew {
+	c := &crew{t: t, workers: workers, h: NewHistory(), labels: map[string][]string{}, stop: make(chan struct{}), seen: Metrics{}}
+	c.s = Start(t, Apart, Settings{Gateway: fmt.Sprintf("workers = %d\nloops = 1\nretry_after = \"100ms\"\n%s\n%s", workers, settings, crowd)})
+	c.allReady()
+	return c
+}
+
+// page is what the supervisor's check pages say.
+type page struct {
+	OK             bool
+	Workers, Ready int
+	PIDs           map[int]int
+}
+
+func (c *crew) ask(path string) (status int, p page) {
+	c.t.Helper()
+	status, body := c.s.Get("gateway", path)
+	if err := json.Unmarshal([]byte(body), &p); status != 0 && err != nil {
+		c.t.Fatalf("%s: %d %s: %v", path, status, body, err)
+	}
+	return status, p
+}
+
+func (c *crew) allReady() {
+	c.t.Helper()
+	Eventually(c.t, "all workers are ready", func() bool {
+		status, p := c.ask("/readyz")
+		return status == http.StatusOK && p.OK && p.Ready == c.workers && p.Workers == c.workers && len(p.PIDs) == c.workers
+	})
+}
+
+// talk opens devices and has each send to its neighbour until quiet.
+func (c *crew) talk(devices int) {
+	c.t.Helper()
+	for i := range devices {
+		name := fmt.Sprintf("user%d", i)
+		c.devices = append(c.devices, c.s.NewDevice(name, c.h, DeviceOptions{}))
+		c.labels[name] = []string{name + "/1"}
+	}
+	for i, d := range c.devices {
+		to := c.devices[i^1].Name
+		c.senders.Go(func() {
+			for {
+				select {
+				case <-c.stop:
+					return
+				default:
+				}
+				if err := d.SayAll(to, 16, 4); err != nil {
+					c.t.Errorf("%s: %v", d.Name, err)
+					return
+				}
+			}
+		})
+	}
+}
+
+// moving waits until every device has got something more.
+func (c *crew) moving() {
+	c.t.Helper()
+	for _, d := range c.devices {
+		n := len(d.Texts())
+		Eventually(c.t, d.Name+" receives", func() bool { return len(d.Texts()) > n+8 })
+	}
+}
+
+func (c *crew) quiet() {
+	c.t.Helper()
+	close(c.stop)
+	c.senders.Wait()
+	c.h.Judge(c.t, c.labels)
+	sent, acked, got := c.h.Totals()
+	c.t.Logf("sent %d, acked %d, received %d", sent, acked, got)
+	if sent != acked || got != sent {
+		c.t.Errorf("sent %d, acked %d, received %d: want the same", sent, acked, got)
+	}
+}
+
+// scrape reads the summed metrics and reports every counter that fell.
+func (c *crew) scrape() Metrics {
+	c.t.Helper()
+	m := c.s.Metrics("gateway")
+	for series, was := range c.seen {
+		family, _, _ := strings.Cut(series, "{")
+		rises := strings.HasSuffix(family, "_total") || strings.HasSuffix(family, "_count") || strings.HasSuffix(family, "_bucket")
+		if now, there := m[series]; rises && (!there || now < was) {
+			c.t.Errorf("%s fell from %v to %v (%v)", series, was, now, there)
+		}
+	}
+	c.seen = m
+	return m
+}
+
+// sessions returns the sessions of each worker.
+func (c *crew) sessions() map[int]int {
+	c.t.Helper()
+	m, per := c.scrape(), map[int]int{}
+	for n := range c.workers {
+		if v, ok := m[fmt.Sprintf("linecard_gateway_sessions{worker=%q}", fmt.Sprint(n+1))]; ok {
+			per[n+1] = int(v)
+		}
+	}
+	return per
+}
+
+func (c *crew) connects() (n int) {
+	for _, d := range c.devices {
+		n += int(d.Connects())
+	}
+	return n
+}
+
+// fullest returns the worker with the most sessions.
+func fullest(per map[int]int) (worker int) {
+	for n := range per {
+		if worker == 0 || per[n] > per[worker] {
+			worker = n
+		}
+	}
+	return worker
+}
+
+// TestWorkerKilled kills one worker of three under load: its clients go on at the others, nobody loses or doubles a message, the other
+// sessions stay, the sums do not fall, and the worker comes back. At last the supervisor is killed, and nothing of it is left.
+func TestWorkerKilled(t *testing.T) {
+	c := newCrew(t, 3, "")
+	c.talk(12)
+	c.moving()
+	before := c.sessions()
+	victim := fullest(before)
+	_, p := c.ask("/readyz")
+	connects, stanzas := c.connects(), c.seen.Sum("linecard_gateway_stanzas_total")
+	if connects != 12 || len(before) != 3 {
+		t.Fatalf("%d connects, sessions %v", connects, before)
+	}
+	must(t, syscall.Kill(p.PIDs[victim], syscall.SIGKILL))
+	Eventually(t, "the restart is counted", func() bool {
+		return c.scrape()[fmt.Sprintf("linecard_gateway_worker_restarts_total{worker=%q}", fmt.Sprint(victim))] == 1
+	})
+	c.moving()
+	c.allReady()
+	_, after := c.ask("/readyz")
+	if after.PIDs[victim] == p.PIDs[victim] || c.connects() != connects+before[victim] {
+		t.Errorf("pids %v then %v; %d connects before, %d sessions lost, %d connects after", p.PIDs, after.PIDs, connects, before[victim], c.connects())
+	}
+	if m := c.scrape(); m.Sum("linecard_gateway_stanzas_total") < stanzas || m.Sum("linecard_gateway_sessions") != 12 {
+		t.Errorf("stanzas %v then %v; sessions %v", stanzas, m.Sum("linecard_gateway_stanzas_total"), m.Sum("linecard_gateway_sessions"))
+	}
+	c.quiet()
+	c.orphans(after.PIDs)
+}
+
+// orphans kills the supervisor and waits until its workers are gone and the port is free.
+func (c *crew) orphans(pids map[int]int) {
+	c.t.Helper()
+	c.s.Process("gateway").Kill()
+	for _, pid := range pids {
+		Eventually(c.t, "workers end with their supervisor", func() bool { return syscall.Kill(pid, 0) != nil })
+	}
+	ln, err := net.Listen("tcp", c.s.Server)
+	if err != nil {
+		c.t.Fatal("the port is not free: ", err)
+	}
+	ln.Close()
+	c.s.StartAll()
+	c.allReady()
+}
+
+// TestRollingRestart replaces all workers under load: no message is lost, there is always somebody ready, every client keeps its
+// session or finds another place, and the sums do not fall. A configuration that cannot be taken over changes nothing.
+func TestRollingRestart(t *testing.T) {
+	c := newCrew(t, 3, "")
+	c.talk(12)
+	c.moving()
+	_, before := c.ask("/readyz")
+	c.scrape()
+	must(t, syscall.Kill(c.s.Process("gateway").PID(), syscall.SIGHUP))
+	rolled := func(log string) bool {
+		if status, _ := c.ask("/readyz"); status != http.StatusOK {
+			t.Error("nobody was ready")
+		}
+		c.scrape()
+		return strings.Contains(c.s.Process("gateway").Output(), log)
+	}
+	Eventually(t, "the rolling restart is done", func() bool { return rolled("rolling restart done") })
+	c.moving()
+	_, after := c.ask("/readyz")
+	for n, pid := range before.PIDs {
+		if after.PIDs[n] == pid {
+			t.Errorf("worker %d is still process %d", n, pid)
+		}
+	}
+	if m := c.scrape(); m.Sum("linecard_gateway_worker_restarts_total") != 0 || m.Sum("linecard_gateway_sessions") != 12 {
+		t.Errorf("restarts %v, sessions %v", m.Sum("linecard_gateway_worker_restarts_total"), m.Sum("linecard_gateway_sessions"))
+	}
+	text, err := os.ReadFile(c.s.config("gateway"))
+	must(t, err)
+	must(t, os.WriteFile(c.s.config("gateway"), []byte(strings.Replace(string(text), "workers = 3", "workers = 2", 1)), 0o600))
+	must(t, syscall.Kill(c.s.Process("gateway").PID(), syscall.SIGHUP))
+	Eventually(t, "the change is refused", func() bool { return rolled("needs a restart of the supervisor: gateway.workers") })
+	if _, p := c.ask("/readyz"); !maps.Equal(p.PIDs, after.PIDs) {
+		t.Errorf("pids %v then %v", after.PIDs, p.PIDs)
+	}
+	c.quiet()
+	if code, err := c.s.Process("gateway").Stop(30 * time.Second); code != 0 || err != nil {
+		t.Errorf("the supervisor ended with %d %v", code, err)
+	}
+	for _, pid := range after.PIDs {
+		if syscall.Kill(pid, 0) == nil {
+			t.Errorf("process %d outlived its supervisor", pid)
+		}
+	}
+}
