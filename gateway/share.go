@@ -10,7 +10,8 @@ import (
 const (
 	maxWorkers = 1023
 	// maxSharers is how many sockets FreeBSD spreads the connections of an address over (SO_REUSEPORT_LB); Linux has no such limit.
-	maxSharers = 256
+	maxSharers   = 256
+	leastResumes = 8
 	// spareShare is how much room workers have together beyond the sessions they are for: a kernel that spreads by hash fills the
 	// fullest of 101 workers with a mean of 19,801 above 20,000, and of 105 not.
 	spareShare = 0.05
@@ -58,6 +59,9 @@ func (c Config) share(workers, slot, cores int) Config {
 	c.HandshakeBurst = ceilDiv(c.HandshakeBurst, workers)
 	c.RegisterRate /= float64(workers)
 	c.RegisterBurst = ceilDiv(c.RegisterBurst, workers)
+	// An account's few connections may meet at one worker.
+	c.ResumeRate /= float64(workers)
+	c.ResumeBurst = max(ceilDiv(c.ResumeBurst, workers), min(c.ResumeBurst, leastResumes))
 	c.SourceEntries = max(c.SourceEntries/workers, 256)
 	// The budget is of a loop, and there may be more loops now.
 	c.PartialBytes = config.Size(max(c.PartialBytes.Int()*loops/(workers*c.Loops), 1<<20))
