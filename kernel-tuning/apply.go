@@ -68,7 +68,7 @@ func (h *host) pending(p plan) ([]Change, error) {
 		if err != nil {
 			return nil, fmt.Errorf("tuning: %s: %w", k.Name, err)
 		}
-		if !k.rule.meets(have, want) {
+		if !k.meets(have, want) {
 			list = append(list, Change{Knob: k.Name, Before: have, After: k.rule.merge(have, want)})
 		}
 	}

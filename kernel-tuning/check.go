@@ -92,7 +92,7 @@ func (h *host) compare(k Knob, p plan) (Finding, error) {
 		return f, fmt.Errorf("tuning: %s: %w", k.Name, err)
 	default:
 		f.Have = have
-		if !k.rule.meets(have, want) {
+		if !k.meets(have, want) {
 			f.State = Bad
 		}
 	}

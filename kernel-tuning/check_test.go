@@ -60,7 +60,7 @@ func TestCheckFindsWhatIsMissing(t *testing.T) {
 		"open files of this user":             {State: OK, Have: "524288", Want: ">= 65881 for 32 workers"},
 		"net.ipv4.tcp_migrate_req":            {State: Unknown, Have: "-", Want: "1"},
 		"thash_entries (kernel command line)": {State: Bad, Have: "524288", Want: ">= 1048576"},
-		"net.ipv4.tcp_mem":                    {State: Bad, Have: "100 200 300", Want: ">= 2061562 3092343 4123125"},
+		"net.ipv4.tcp_mem":                    {State: Bad, Have: "100 200 300", Want: ">= 1250000 1875000 2500000"},
 		"swap":                                {State: OK, Have: "none"},
 	} {
 		got, ok := found[name]

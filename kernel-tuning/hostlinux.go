@@ -31,25 +31,18 @@ var linuxHost = []Knob{
 		Source:  "admin-guide/sysctl/fs.rst; 2,000,260 pairs ran with it raised to 6 M, measured, design/gateway.md",
 	},
 	{
-		Name: "vm.overcommit_memory", Group: groupMemory, Need: Should, rule: atMost, want: always("1"),
+		Name: "vm.overcommit_memory", Group: groupMemory, Need: Should, where: checkOnly, rule: atMost, want: always("1"),
 		Default: "0", Formula: "0 or 1",
 		Why:    "With 2 memory counts when it is mapped, used or not. Go maps its heap in steps of 64 MiB: each worker would take up to that much from the others.",
 		Cost:   "Nothing: 0 is the default",
 		Source: "mm/overcommit-accounting.rst; Go's runtime/malloc.go (heapArenaBytes)",
 	},
 	{
-		Name: "/sys/kernel/mm/transparent_hugepage/enabled", Group: groupMemory, Need: Could, where: sysFile, rule: exactly, want: always("madvise"),
-		Default: "always or madvise, by distribution", Formula: "madvise",
+		Name: "/sys/kernel/mm/transparent_hugepage/enabled", Group: groupMemory, Need: Could, where: sysFile, rule: exactly, want: always("madvise"), also: "never",
+		Default: "always or madvise, by distribution", Formula: "madvise; never is as good",
 		Why:    "With always every process gets huge pages that it did not ask for: each of a hundred workers would be some MB larger than it is. Slabs and Go's heap are dense only when full.",
 		Cost:   "More TLB misses in other programs that gain from always. Explicit huge pages (vm.nr_hugepages) are not used by anything here: leave them at 0",
 		Source: "Go proposal 59960: up to 40 % more memory for small heaps; not measured here, this machine has madvise",
-	},
-	{
-		Name: "/sys/kernel/mm/transparent_hugepage/defrag", Group: groupMemory, Need: Could, where: sysFile, rule: exactly, want: always("madvise"),
-		Default: "madvise", Formula: "madvise",
-		Why:    "With always a page fault of an event loop may wait until the kernel has compacted memory.",
-		Cost:   "Nothing: it is the default",
-		Source: "admin-guide/mm/transhuge.rst",
 	},
 	{
 		Name: "vm.swappiness", Group: groupMemory, Need: Could, rule: atMost, want: always("1"),

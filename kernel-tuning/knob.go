@@ -38,7 +38,8 @@ const (
 	runtimeSysctl place = iota // sysctl, at any time
 	bootSetting                // at boot only: the kernel's command line, loader.conf
 	sysFile                    // a file below /sys
-	byHand                     // reported only: what to do depends on the machine
+	checkOnly                  // a sysctl that is compared, and left to whoever changed it from its default
+	byHand                     // described only: what to do depends on the machine
 )
 
 // Knob is one setting of an operating system.
@@ -58,6 +59,7 @@ type Knob struct {
 
 	where  place
 	rule   rule
+	also   string            // a value that is as good as the wanted one
 	reads  string            // sysctl that shows it when its own name cannot be read
 	spaced bool              // linux: each network namespace has its own
 	want   func(plan) string // "": not wanted for this plan
@@ -84,6 +86,11 @@ func (r rule) meets(have, want string) bool {
 		}
 	}
 	return true
+}
+
+// meets reports whether have is as want asks, or as good.
+func (k Knob) meets(have, want string) bool {
+	return k.rule.meets(have, want) || k.also != "" && have == k.also
 }
 
 // merge is what to set where have is found: numbers that are as wanted stay, so that nothing that somebody has raised is lowered.

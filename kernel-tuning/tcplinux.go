@@ -71,10 +71,10 @@ var linuxTCP = []Knob{
 	tracked,
 	{
 		Name: "net.ipv4.tcp_mem", Group: groupSessions, Need: Should, rule: atLeast, want: tcpPages,
-		Default: "4.7 %, 6.2 % and 9.4 % of memory, in pages (287901 383868 575802 of 24 GiB)", Formula: "memory / 8, 3/16 and 1/4, in pages",
+		Default: "4.7 %, 6.2 % and 9.4 % of memory, in pages (287901 383868 575802 of 24 GiB)", Formula: "third: 1.25 pages x sockets, at most memory / 4; first and second: a half and three quarters of it",
 		Why:    "Pages in the queues of all sockets. An idle session has none, any waiting byte takes one: when something goes to everybody, a page for each session. Above the third number packets are dropped ('TCP: out of memory' in the log).",
 		Cost:   "Up to a quarter of memory can go to queues: leave that free, or the machine runs out before TCP holds back",
-		Source: "TestMeasureMemory: 0 pages for 4,000 idle pairs, 3,840 with one unread byte each; the shares are a choice",
+		Source: "TestMeasureMemory: 0 pages for 4,000 idle pairs, 3,840 with one unread byte each; the bound of a quarter is a choice",
 	},
 	{
 		Name: "net.ipv4.tcp_rmem", Group: groupSessions, Need: Could, rule: atMost, spaced: true, want: always("4096 131072 1048576"),
@@ -134,7 +134,7 @@ var linuxTCP = []Knob{
 	},
 	{
 		Name: "net.ipv4.tcp_max_orphans", Group: groupEnd, Need: Should, rule: atLeast, want: number(orphans),
-		Default: "half of the hash table's buckets (131,072 here)", Formula: "sessions / workers, at least 131,072",
+		Default: "half of the hash table's buckets (131,072 here)", Formula: "1.05 x sessions / workers",
 		Why:    "When a worker dies, all of its sessions become orphans until their clients have answered. Those above the limit are reset at once, and the log fills with warnings.",
 		Cost:   "An orphan with unsent bytes holds them: with tcp_notsent_lowat about 53 KB at most",
 		Source: "ip-sysctl.rst; TestMeasureClosing: 4,000 closed at once: 38 orphans remain where all clients answer",
@@ -175,10 +175,10 @@ func acceptQueue(p plan) int64 { return clamp(powerOfTwo(int64(p.Sessions)/32), 
 func buckets(p plan) int64 { return min(powerOfTwo(p.sockets()/2), 1<<24) }
 
 // orphans is how many sessions end at once when a worker dies.
-func orphans(p plan) int64 { return max(p.spread(p.workers()), 131072) }
+func orphans(p plan) int64 { return p.spread(p.workers()) }
 
 // tcpPages is the memory that all queues of sockets may have together.
 func tcpPages(p plan) string {
-	pages := p.Memory / p.Page
-	return fmt.Sprintf("%d %d %d", pages/8, pages*3/16, pages/4)
+	most := min(p.sockets()*5/4, p.Memory/p.Page/4)
+	return fmt.Sprintf("%d %d %d", most/2, most*3/4, most)
 }

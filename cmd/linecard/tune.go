@@ -3,8 +3,10 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"path/filepath"
 	"runtime"
 
+	"linecard.example/internal/config"
 	tuning "linecard.example/kernel-tuning"
 )
 
@@ -12,6 +14,7 @@ import (
 type TuneCmd struct {
 	Check TuneCheckCmd `cmd:"" help:"Compare this system with what a number of sessions needs; exit 1 if something is missing, 2 if it cannot be told."`
 	Apply TuneApplyCmd `cmd:"" help:"Set what can be set while the system runs, and keep what was."`
+	Print TunePrintCmd `cmd:"" help:"Write files that make the settings last: sysctl.d, limits, units, scripts."`
 	Undo  TuneUndoCmd  `cmd:"" help:"Set back what apply has set."`
 }
 
@@ -105,6 +108,30 @@ func printChanges(std Std, list []tuning.Change) error {
 			note = "  NOT DONE: " + oneLine(c.Err)
 		}
 		if _, err := fmt.Fprintf(std.Out, "%s: %s -> %s%s\n", c.Knob, c.Before, c.After, note); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// TunePrintCmd writes the files that make settings last.
+type TunePrintCmd struct {
+	tuneTarget
+	Out    string      `help:"Directory for the files; they have the names below it that they have on the system." required:"" type:"path" placeholder:"DIR"`
+	Memory config.Size `help:"Memory of another machine that the files are for, such as 64GiB; with --cores nothing is looked at here." placeholder:"SIZE"`
+	Cores  int         `help:"Its cores." placeholder:"N"`
+}
+
+// Run prints the names of the files.
+func (c TunePrintCmd) Run(std Std) error {
+	target := c.target()
+	target.Memory, target.Cores = int64(c.Memory), c.Cores
+	names, err := tuning.Print(target, c.Out)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if _, err := fmt.Fprintln(std.Out, filepath.Join(c.Out, name)); err != nil {
 			return err
 		}
 	}
