@@ -45,33 +45,70 @@ func (m *group) handleAttach(env *link.Envelope) {
 	if env.Account == 0 || env.Device == 0 || env.Account > stanza.MaxAccount || env.Device > stanza.MaxDevice {
 		return
 	}
-	q := m.queue(keyOf(env.Account, env.Device))
+	k := keyOf(env.Account, env.Device)
+	q := m.find(k)
+	if m.broken != nil {
+		return
+	}
 	gw := m.peers.gateway(env.Gateway)
-	if q.tomb != 0 {
+	if q != nil && q.tomb != 0 {
 		m.close(gw, env.Slot, env.Gen, stanza.ReasonUnlinked)
 		return
 	}
-	a := q.att
-	switch {
-	case a != nil && a.gw == gw && a.is(env):
-		a.serial = max(a.serial, env.Serial)
-		m.touch(q)
-		return
-	case a != nil && env.Serial < a.serial:
-		return
-	case a != nil && env.Epoch != 0 && env.Epoch == a.epoch:
-		m.move(a, gw, env)
-		return
+	if q != nil && q.att != nil {
+		if !m.reattach(q.att, gw, env) {
+			return
+		}
+		m.detach(q)
+	} else if s := m.asleep.get(k); s != nil {
+		if !m.reattachSleeper(k, s, gw, env) {
+			return
+		}
+		m.forgetSleeper(k)
 	}
-	if a == nil {
-		m.attached++
-	}
+	m.attached++
 	m.epochs++
-	q.att = &attachment{
-		q: q, gw: gw, slot: env.Slot, gen: env.Gen, serial: env.Serial,
-		epoch: link.MakeFence(m.term, m.epochs), cursor: q.head,
+	epoch := link.MakeFence(m.term, m.epochs)
+	if q == nil || q.entries() == 0 {
+		m.asleep.put(k, gw, sleeper{serial: env.Serial, epoch: epoch, slot: env.Slot, gen: env.Gen})
+		return
 	}
+	a := m.newAttachment()
+	*a = attachment{q: q, gw: gw, slot: env.Slot, gen: env.Gen, serial: env.Serial, epoch: epoch, cursor: q.head}
+	m.rouse(a)
 	m.touch(q)
+}
+
+// reattach settles an attach against the attachment that there is; true: it is to be replaced.
+func (m *group) reattach(a *attachment, gw *gateway, env *link.Envelope) bool {
+	switch {
+	case a.gw == gw && a.is(env):
+		a.serial = max(a.serial, env.Serial)
+		m.touch(a.q)
+	case env.Serial < a.serial:
+	case env.Epoch != 0 && env.Epoch == a.epoch:
+		m.move(a, gw, env)
+	default:
+		return true
+	}
+	return false
+}
+
+// reattachSleeper is reattach for one that is asleep. A move has nothing to send again then.
+func (m *group) reattachSleeper(k queueKey, s *sleeper, gw *gateway, env *link.Envelope) bool {
+	switch {
+	case m.asleep.at(s) == gw && s.is(env):
+		s.serial = max(s.serial, env.Serial)
+	case env.Serial < s.serial:
+	case env.Epoch != 0 && env.Epoch == s.epoch:
+		moved := *s
+		moved.slot, moved.gen, moved.serial = env.Slot, env.Gen, env.Serial
+		m.asleep.remove(k)
+		m.asleep.put(k, gw, moved)
+	default:
+		return true
+	}
+	return false
 }
 
 // move goes on with an attachment under the session's new name. What went to the old one and was not written there comes again from the
@@ -88,17 +125,25 @@ func (m *group) move(a *attachment, gw *gateway, env *link.Envelope) {
 }
 
 func (m *group) handleDetach(env *link.Envelope) {
-	q := m.queues[keyOf(env.Account, env.Device)]
-	if q != nil && q.att != nil && q.att.gw.id == env.Gateway && q.att.is(env) {
-		m.detach(q)
+	k := keyOf(env.Account, env.Device)
+	if q := m.queues[k]; q != nil && q.att != nil {
+		if q.att.gw.id == env.Gateway && q.att.is(env) {
+			m.detach(q)
+		}
+	} else if s := m.asleep.get(k); s != nil && m.asleep.at(s).id == env.Gateway && s.is(env) {
+		m.forgetSleeper(k)
 	}
 }
 
 // handleGone forgets a session that its gateway does not have any more.
 func (m *group) handleGone(it *link.Item) {
-	q := m.queues[keyOf(it.Env.Account, it.Env.Device)]
-	if q != nil && q.att != nil && q.att.is(&it.Env) && q.att.gw.stream.Load() == it.From {
-		m.detach(q)
+	k := keyOf(it.Env.Account, it.Env.Device)
+	if q := m.queues[k]; q != nil && q.att != nil {
+		if q.att.is(&it.Env) && q.att.gw.stream.Load() == it.From {
+			m.detach(q)
+		}
+	} else if s := m.asleep.get(k); s != nil && s.is(&it.Env) && m.asleep.at(s).stream.Load() == it.From {
+		m.forgetSleeper(k)
 	}
 }
 
@@ -108,20 +153,33 @@ func (m *group) detach(q *queue) {
 	m.attached--
 }
 
+func (m *group) forgetSleeper(k queueKey) {
+	m.asleep.remove(k)
+	m.attached--
+}
+
 // close tells a gateway to close a session; false if there is no way to.
 func (m *group) close(gw *gateway, slot, gen uint32, reason stanza.Reason) bool {
 	m.env = link.Envelope{Kind: link.KindClose, Group: m.id, Slot: slot, Gen: gen, Reason: reason}
 	return m.answer(gw)
 }
 
-// of returns the attachment that an envelope of a gateway is about, nil if it was replaced.
+// of returns the attachment that an envelope of a gateway is about, nil if it was replaced, or is asleep: then it has nothing on its way
+// that could be acked, or sent again.
 func (m *group) of(env *link.Envelope) *attachment {
-	q := m.queues[keyOf(env.Account, env.Device)]
-	if q == nil || q.att == nil || (q.att.epoch != env.Epoch && !planted.On(planted.OldAck)) || !q.att.is(env) {
-		m.count.dropped.Inc(stanza.ReasonStaleEpoch)
+	k := keyOf(env.Account, env.Device)
+	if q := m.queues[k]; q != nil && q.att != nil {
+		if a := q.att; a.is(env) && (a.epoch == env.Epoch || planted.On(planted.OldAck)) {
+			return a
+		}
+	} else if s := m.asleep.get(k); s != nil && s.is(env) && s.epoch == env.Epoch {
+		if env.ID > uint64(s.acked) && env.Kind == link.KindDeliveryAck {
+			m.count.dropped.Inc(stanza.ReasonOutOfTurn)
+		}
 		return nil
 	}
-	return q.att
+	m.count.dropped.Inc(stanza.ReasonStaleEpoch)
+	return nil
 }
 
 // handleDeliveryAck moves the window and notes what to propose. The window moves before the ack is committed: if it never is, the

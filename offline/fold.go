@@ -78,8 +78,9 @@ type state struct {
 
 	// For the leader: what a command touched.
 	leading bool
-	ready   []*queue   // attached queues with new entries
-	raised  []*pending // receipts to send
+	wake    func(*queue) // gives the queue its attachment, if that is asleep
+	ready   []*queue     // attached queues with new entries
+	raised  []*pending   // receipts to send
 
 	hits, misses uint64 // reads of entries from memory, from tables
 	lost         uint64 // receipts dropped because too many wait
@@ -269,6 +270,9 @@ func (s *state) markDirty(q *queue) {
 
 // touch notes that the leader should push from q.
 func (s *state) touch(q *queue) {
+	if q.att == nil && s.leading {
+		s.wake(q)
+	}
 	if q.att != nil && !q.ready {
 		q.ready = true
 		s.ready = append(s.ready, q)

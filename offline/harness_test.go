@@ -337,3 +337,15 @@ func (p *peer) delivered() (e link.Envelope, id uint64) {
 	}
 	return e, s.ID
 }
+
+// attached returns the attachment of a device, nil if there is none: a copy if it is asleep.
+func (h *harness) attached(k queueKey) *attachment {
+	m := h.m()
+	if q := m.queues[k]; q != nil && q.att != nil {
+		return q.att
+	}
+	if s := m.asleep.get(k); s != nil {
+		return &attachment{gw: m.asleep.at(s), slot: s.slot, gen: s.gen, serial: s.serial, epoch: s.epoch, acked: uint64(s.acked)}
+	}
+	return nil
+}

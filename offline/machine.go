@@ -74,7 +74,9 @@ type group struct {
 	// Leader.
 	term     uint64
 	epochs   uint64 // counter of attachment epochs in this term
-	attached int
+	attached int    // asleep ones included
+	asleep   sleepers
+	spare    []*attachment
 	greet    []*link.Stream // to say hello to
 	acking   []*attachment  // with acks to propose
 	blocked  []*attachment  // to push to again at the next tick
@@ -96,9 +98,9 @@ type group struct {
 func newGroup(cfg Config, id stanza.Group, shards int, p *peers, c *counters, log *slog.Logger, stopGroup func(error)) *group {
 	m := &group{
 		cfg: cfg, id: id, shards: shards, peers: p, count: c, gauges: c.group(id), log: log, stopGroup: stopGroup,
-		idle: map[queueKey]int64{},
+		idle: map[queueKey]int64{}, asleep: newSleepers(),
 	}
-	m.state = newState(m.failed, cfg.StreamCache)
+	m.state = m.newState()
 	m.sweeps[0] = sweep{op: opExpireQueues, every: cfg.Sweep.D().Milliseconds()}
 	m.sweeps[1] = sweep{op: opExpireStreams, every: cfg.StreamSweep.D().Milliseconds()}
 	m.inbox = link.NewInbox(func() {
@@ -123,8 +125,14 @@ func (m *group) bind(r proposer, endTurn func()) {
 func (m *group) Load(t shard.Tables, _ uint64) error { return m.loadFrom(shardTables{t}) }
 
 func (m *group) loadFrom(t tables) error {
-	m.state = newState(m.failed, m.cfg.StreamCache)
+	m.state = m.newState()
 	return m.state.load(t)
+}
+
+func (m *group) newState() *state {
+	s := newState(m.failed, m.cfg.StreamCache)
+	s.wake = m.wake
+	return s
 }
 
 // failed stops the group: the fold cannot go on.
@@ -134,12 +142,20 @@ func (m *group) failed(err error) { m.stopGroup(fmt.Errorf("offline: %s: %w", m.
 func (m *group) Apply(e shard.Entry) result {
 	r := m.apply(e)
 	if m.leading && m.broken == nil && m.cmd.op == opDrop {
-		if q := m.queues[keyOf(m.cmd.account, m.cmd.device)]; q.att != nil {
-			m.close(q.att.gw, q.att.slot, q.att.gen, stanza.ReasonUnlinked)
-			m.detach(q)
-		}
+		m.closeDropped(m.queues[keyOf(m.cmd.account, m.cmd.device)])
 	}
 	return r
+}
+
+// closeDropped closes the session of a device whose queue was dropped.
+func (m *group) closeDropped(q *queue) {
+	if a := q.att; a != nil {
+		m.close(a.gw, a.slot, a.gen, stanza.ReasonUnlinked)
+		m.detach(q)
+	} else if s := m.asleep.get(q.key); s != nil {
+		m.close(m.asleep.at(s), s.slot, s.gen, stanza.ReasonUnlinked)
+		m.forgetSleeper(q.key)
+	}
 }
 
 // Flush implements shard.Machine.
@@ -180,6 +196,8 @@ func (m *group) Follow() {
 	}
 	m.free = nil // they may think that they are in the lists
 	m.attached = 0
+	m.asleep.clear()
+	m.spare = nil
 	m.greet, m.acking, m.blocked = nil, nil, nil
 	m.timers, m.retries = nil, nil
 	m.ready, m.raised = nil, nil

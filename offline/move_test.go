@@ -35,7 +35,7 @@ func TestMove(t *testing.T) {
 	// The dead name: what still comes from there ends nothing and takes nothing.
 	h.post(deliveryAck(first, 4), link.Envelope{Kind: link.KindDetach, Gateway: old.id, Account: 9, Device: 1, Slot: 7, Gen: 1, Serial: 1})
 	old.stop()
-	a := h.m().queue(keyOf(9, 1)).att
+	a := h.attached(keyOf(9, 1))
 	if a == nil || a.acked != 1 {
 		t.Fatalf("attachment %+v", a)
 	}

@@ -75,7 +75,7 @@ func (m *group) unresponsive(a *attachment) {
 	a.due = m.now + firstResend
 }
 
-// checkAttachments resends what is due and gives up sessions without progress.
+// checkAttachments resends what is due, gives up sessions without progress, and lets those sleep that have nothing to do.
 func (m *group) checkAttachments() {
 	for {
 		a, ok := m.timers.due(m.now)
@@ -86,12 +86,19 @@ func (m *group) checkAttachments() {
 			continue // it was due earlier, and is armed anew
 		}
 		a.armed = 0
-		if a.q.att != a || len(a.sent) == 0 {
-			continue
-		}
-		m.checkAttachment(a)
-		if a.q.att == a {
-			m.arm(a)
+		switch {
+		case a.q == nil: // released
+		case a.q.att != a:
+			m.release(a)
+		case len(a.sent) == 0:
+			m.rest(a)
+		default:
+			m.checkAttachment(a)
+			if a.q.att == a {
+				m.arm(a)
+			} else {
+				m.release(a)
+			}
 		}
 	}
 }
@@ -127,8 +134,9 @@ func (m *group) arm(a *attachment) {
 }
 
 // gatewayUp resumes the attachments of a gateway whose stream is up: what was on the way may be lost. Those of earlier runs of the same
-// gateway are dropped with it.
+// gateway are dropped with it. One that is asleep had nothing on its way.
 func (m *group) gatewayUp(s *link.Stream) {
+	m.attached -= m.asleep.removeReplaced(s.Peer().Gateway())
 	for _, q := range m.queues {
 		a := q.att
 		switch {

@@ -131,7 +131,7 @@ func TestAttachments(t *testing.T) {
 	h := newHarness(t, 1, nil)
 	gw := h.peer(link.RoleGateway, 1, 0)
 	epoch := func() link.Fence {
-		if a := h.m().queue(keyOf(9, 1)).att; a != nil {
+		if a := h.attached(keyOf(9, 1)); a != nil {
 			return a.epoch
 		}
 		return 0
@@ -222,7 +222,7 @@ func TestExpect(t *testing.T) {
 	}
 	gw.answer(link.KindExpect, first, 5)      // nothing is known of that
 	gw.answer(link.KindDeliveryAck, first, 9) // nor of that
-	if n := gw.count(link.KindDeliver); n != 0 || h.m().queue(keyOf(9, 1)).att.acked != 3 {
+	if n := gw.count(link.KindDeliver); n != 0 || h.attached(keyOf(9, 1)).acked != 3 {
 		t.Errorf("%d deliveries too many", n)
 	}
 }
@@ -256,7 +256,7 @@ func TestResendsAndUnresponsive(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 	q := h.m().queue(keyOf(9, 1))
-	if q.att != nil || h.m().attached != 0 || q.entries() != 1 {
+	if h.attached(q.key) != nil || h.m().attached != 0 || q.entries() != 1 {
 		t.Error("still attached, or the queue is gone")
 	}
 }
@@ -286,7 +286,7 @@ func TestWindow(t *testing.T) {
 		gw.storeStanza(7, 1, id, 20, large.Append(nil))
 	}
 	n := gw.count(link.KindDeliver)
-	if a := h.m().queue(keyOf(20, 1)).att; n != 3+4 || a.bytes > 256<<10 {
+	if a := h.attached(keyOf(20, 1)); n != 3+4 || a.bytes > 256<<10 {
 		t.Errorf("%d deliveries, %d bytes", n, a.bytes)
 	}
 }
@@ -298,7 +298,7 @@ func TestNoCredit(t *testing.T) {
 	gw.held = true
 	gw.attach(link.KindAttach, 9, 1, 7, 1)
 	q := h.m().queue(keyOf(9, 1))
-	h.until("the attachment", func() bool { return q.att != nil })
+	h.until("the attachment", func() bool { return h.attached(q.key) != nil })
 	for id := uint64(1); id <= 20; id++ {
 		other.store(7, 1, id, 0, 9, 1)
 	}
@@ -341,7 +341,7 @@ func TestGatewayComesBack(t *testing.T) {
 	router.store(7, 1, 2, 0, 9, 1)
 	h.until("the second message", func() bool { return h.m().queue(keyOf(9, 1)).entries() == 2 })
 	h.tick(100 * time.Second) // the device is not to blame
-	if h.m().queue(keyOf(9, 1)).att == nil {
+	if h.attached(keyOf(9, 1)) == nil {
 		t.Fatal("detached while its gateway was away")
 	}
 	gw.connect()

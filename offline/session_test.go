@@ -168,7 +168,7 @@ func TestAckOfLastSessionCommitsLate(t *testing.T) {
 	if again, id := gw.delivered(); id != 3 || again.ID != 3 {
 		t.Errorf("%d in %+v", id, again)
 	}
-	if gw.count(link.KindClose) != 0 || gw.count(link.KindDeliver) != 0 || q.att == nil {
+	if gw.count(link.KindClose) != 0 || gw.count(link.KindDeliver) != 0 || h.attached(q.key) == nil {
 		t.Fatal("closed for being slow, or sent what is gone")
 	}
 	gw.answer(link.KindExpect, e, 1)
@@ -185,13 +185,13 @@ func TestCloseWaitsForCredit(t *testing.T) {
 	gw.held = true
 	gw.attach(link.KindAttach, 9, 1, 7, 1)
 	q := h.m().queue(keyOf(9, 1))
-	h.until("the attachment", func() bool { return q.att != nil })
+	h.until("the attachment", func() bool { return h.attached(q.key) != nil })
 	for id := uint64(1); id <= 20; id++ {
 		other.store(7, 1, id, 0, 9, 1)
 	}
 	other.fence()
 	h.tick(50 * time.Second)
-	if q.att == nil || h.m().attached != 1 {
+	if h.attached(q.key) == nil || h.m().attached != 1 {
 		t.Fatal("forgotten, and the gateway does not know")
 	}
 	gw.mu.Lock()
@@ -202,7 +202,7 @@ func TestCloseWaitsForCredit(t *testing.T) {
 	gw.mu.Unlock()
 	h.until("the end of the attachment", func() bool {
 		h.tick(time.Second)
-		return q.att == nil
+		return h.attached(q.key) == nil
 	})
 	if c := gw.take(link.KindClose); c.Reason != stanza.ReasonUnresponsive || c.Slot != 7 {
 		t.Errorf("%+v", c)
