@@ -3,13 +3,19 @@ package swarm
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"net/netip"
+	"runtime"
+	"sync"
+	"time"
 )
 
 // FleetConfig describes a Fleet.
 type FleetConfig struct {
 	Config // of all sessions together
-	// PerEngine is how many sessions a child process holds; 0: 18,000, which fits a limit of 20,000 descriptors.
+	// PerEngine is how many sessions a child process holds, rounded down to an even number; 0: 18,000, which fits a limit of 20,000
+	// descriptors.
 	PerEngine int
 	// Agents are machines that run the engines instead of this one: HOST:PORT of `linecard bench agent`. Engines are spread over them.
 	Agents []string
@@ -24,46 +30,180 @@ type FleetConfig struct {
 	Log io.Writer
 }
 
+const defaultPerEngine = 18000
+
 // Fleet is many engines as one: sessions are numbered through, orders are divided over the engines that hold the sessions, and results
-// added up. An engine that dies is reported by every later order and in Counters; its sessions are lost, never forgotten.
-type Fleet struct{ cfg FleetConfig }
-
-var errUnwritten = errors.New("swarm: not written yet")
-
-// NewFleet starts the engines. Children end with the fleet, with this process, and when ctx ends.
-func NewFleet(ctx context.Context, cfg FleetConfig) (*Fleet, error) { return &Fleet{cfg: cfg}, nil }
-
-// Open connects sessions and waits until each of them is bound or has stopped. Rate is that of the whole fleet.
-func (f *Fleet) Open(ctx context.Context, o Open) (Opened, error) { return Opened{}, errUnwritten }
-
-// Hangup ends sessions for good.
-func (f *Fleet) Hangup(ctx context.Context, r Range) error { return errUnwritten }
-
-// Cut ends connections at once on all engines and waits until the sessions are back.
-func (f *Fleet) Cut(ctx context.Context, c Cut) (Storm, error) { return Storm{}, errUnwritten }
-
-// Pairs makes traffic. Pairs never span two engines: their latencies are by one clock.
-func (f *Fleet) Pairs(ctx context.Context, p Pairs) (Traffic, error) { return Traffic{}, errUnwritten }
-
-// Random sends messages between random sessions of the whole fleet and checks that each of them arrives, once.
-func (f *Fleet) Random(ctx context.Context, messages, size int) (Traffic, error) {
-	return Traffic{}, errUnwritten
+// added up. An engine that dies is reported by every later order that is about its sessions, and in Counters; they are lost, never
+// forgotten.
+//
+// Without Sources, and with servers on the loopback interface alone, every engine connects from an address of its own in 127.9.0.0/16
+// (Linux), so that ports never bind.
+type Fleet struct {
+	cfg     FleetConfig
+	engines []*remote
+	cancel  context.CancelFunc
+	done    sync.WaitGroup // Progress
 }
 
-// Slow stops reading on sessions, or reads again.
-func (f *Fleet) Slow(ctx context.Context, s Slow) error { return errUnwritten }
+// NewFleet starts the engines. Children end with Close, with this process, and when ctx ends.
+func NewFleet(ctx context.Context, cfg FleetConfig) (*Fleet, error) {
+	cfg.Config = cfg.Config.withDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.PerEngine <= 0 {
+		cfg.PerEngine = defaultPerEngine
+	}
+	cfg.PerEngine = max(2, cfg.PerEngine&^1) // a pair is of one engine
+	ctx, cancel := context.WithCancel(ctx)
+	f := &Fleet{cfg: cfg, cancel: cancel}
+	for first := 0; first < cfg.Sessions; first += cfg.PerEngine {
+		if err := f.start(ctx, first); err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+	}
+	context.AfterFunc(ctx, func() {
+		for _, r := range f.engines {
+			_ = r.in.Close()
+		}
+	})
+	if cfg.Progress != nil {
+		f.done.Go(func() { f.progress(ctx) })
+	}
+	return f, nil
+}
 
-// Ping has sessions ping at once and waits for the pongs.
-func (f *Fleet) Ping(ctx context.Context, p Ping) (Pinged, error) { return Pinged{}, errUnwritten }
+// start starts the engine of the sessions from first on.
+func (f *Fleet) start(ctx context.Context, first int) error {
+	k := len(f.engines)
+	cfg := f.cfg.Config
+	cfg.First += first
+	cfg.Sessions = min(f.cfg.PerEngine, f.cfg.Sessions-first)
+	cfg.Sources = f.sources(k)
+	var r *remote
+	var err error
+	if len(f.cfg.Agents) > 0 {
+		addr := f.cfg.Agents[k%len(f.cfg.Agents)]
+		r, err = dialAgent(ctx, fmt.Sprintf("%d at %s", k, addr), addr, f.cfg.Token)
+	} else {
+		r, err = startChild(fmt.Sprint(k), f.cfg.Command, f.cfg.Log)
+	}
+	if err != nil {
+		return err
+	}
+	r.first, r.count = first, cfg.Sessions
+	f.engines = append(f.engines, r)
+	return r.soon(ctx, opNew, cfg, nil)
+}
 
-// Counters returns the sum of all engines' totals. It asks them.
-func (f *Fleet) Counters(ctx context.Context) (Counters, error) { return Counters{}, errUnwritten }
+// sources are the addresses that engine k connects from.
+func (f *Fleet) sources(k int) []netip.Addr {
+	engines := (f.cfg.Sessions + f.cfg.PerEngine - 1) / f.cfg.PerEngine
+	if n := len(f.cfg.Sources); n > 0 {
+		var own []netip.Addr
+		for i := k % n; i < n; i += engines {
+			own = append(own, f.cfg.Sources[i])
+		}
+		return own
+	}
+	if runtime.GOOS != "linux" || engines == 1 || len(f.cfg.Agents) > 0 {
+		return nil
+	}
+	for _, s := range f.cfg.Servers {
+		if !s.Addr().Is4() || !s.Addr().IsLoopback() {
+			return nil
+		}
+	}
+	return []netip.Addr{netip.AddrFrom4([4]byte{127, 9, byte(k / 250), byte(1 + k%250)})}
+}
 
-// Memory returns the sum over the engines.
-func (f *Fleet) Memory(ctx context.Context) (Memory, error) { return Memory{}, errUnwritten }
+// part is what an order asks of one engine.
+type part struct {
+	r     *remote
+	local Range // by the engine's numbers
+	share float64
+}
+
+// parts divides a range over the engines that hold its sessions.
+func (f *Fleet) parts(o Range) ([]part, error) {
+	if o.From < 0 || o.Count < 0 || o.Step < 0 || o.From+o.Count > f.cfg.Sessions {
+		return nil, fmt.Errorf("swarm: sessions %d to %d: there are %d", o.From, o.From+o.Count-1, f.cfg.Sessions)
+	}
+	step := max(1, o.Step)
+	var list []part
+	for _, r := range f.engines {
+		from, to := max(o.From, r.first), min(o.From+o.Count, r.first+r.count)
+		if rest := (from - o.From) % step; rest != 0 {
+			from += step - rest
+		}
+		if from >= to {
+			continue
+		}
+		local := Range{From: from - r.first, Count: to - from, Step: o.Step}
+		list = append(list, part{r: r, local: local, share: float64(local.count()) / float64(o.count())})
+	}
+	return list, nil
+}
+
+// all returns every engine with all of its sessions.
+func (f *Fleet) all() []part {
+	list, _ := f.parts(Range{Count: f.cfg.Sessions}) // within bounds
+	return list
+}
+
+// each calls do for all parts at once and joins their errors.
+func each(parts []part, do func(k int, p part) error) error {
+	errs := make([]error, len(parts))
+	var wg sync.WaitGroup
+	for k, p := range parts {
+		wg.Go(func() { errs[k] = do(k, p) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// gather gives every part its order and returns the results, those beside errors as well.
+func gather[R any](ctx context.Context, parts []part, op string, order func(part) any) ([]R, error) {
+	results := make([]R, len(parts))
+	err := each(parts, func(k int, p part) error { return p.r.do(ctx, op, order(p), &results[k]) })
+	return results, err
+}
+
+// progress tells about the counters once a second.
+func (f *Fleet) progress(ctx context.Context) {
+	clock := time.NewTicker(time.Second)
+	defer clock.Stop()
+	for {
+		select {
+		case <-clock.C:
+			c, _ := f.Counters(ctx) // what is dead is in it
+			if ctx.Err() == nil {
+				f.cfg.Progress(c)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
 
 // Pids returns the process ids of the children on this machine.
-func (f *Fleet) Pids() []int { return nil }
+func (f *Fleet) Pids() []int {
+	var list []int
+	for _, r := range f.engines {
+		if r.pid != 0 {
+			list = append(list, r.pid)
+		}
+	}
+	return list
+}
 
-// Close ends all sessions and engines.
-func (f *Fleet) Close() error { return nil }
+// Close ends all sessions and engines and waits for them.
+func (f *Fleet) Close() error {
+	f.cancel()
+	f.done.Wait()
+	parts := make([]part, len(f.engines))
+	for k, r := range f.engines {
+		parts[k].r = r
+	}
+	return each(parts, func(_ int, p part) error { return p.r.close() })
+}

@@ -1,0 +1,6 @@
+package main
+
+// BenchCmd measures linecard.
+type BenchCmd struct {
+	benchClients
+}
