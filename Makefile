@@ -7,7 +7,11 @@ DATA ?= ./data
 LISTEN ?= 127.0.0.1:7400
 ADMIN ?= 127.0.0.1:7401
 
-.PHONY: up build test test-long race lint fuzz bench generate ci cross clean
+# What a session may take at 15,000: all servers with their empty base, the gateway, router and offline above it. Bytes, never time.
+BUDGETS ?= --assert 'sessions>=15000' --assert 'lost<=0' --assert 'user_bytes_per_session<=8500' --assert 'gateway_marginal_bytes<=1000' \
+	--assert 'router_bytes<=3800' --assert 'offline_bytes<=1200'
+
+.PHONY: up build test test-long race lint fuzz bench bench-micro generate ci cross clean
 
 up: build ## build and run the whole system, data under ./data
 	./bin/linecard up --data $(DATA) --listen $(LISTEN) --admin $(ADMIN)
@@ -37,9 +41,11 @@ $(LINT):
 fuzz: ## all fuzz targets together for FUZZTIME
 	@./.ci/fuzz $(FUZZTIME)
 
-bench: ## the figures of bench/README.md
-	go test -run '^$$' -bench . -benchtime 1x ./bench
-	go test -run '^$$' -bench . -benchmem ./internal/stanza ./internal/wire
+bench: build ## 15,000 idle sessions, both ends here, within their budgets of bytes; report in bench/out
+	./bin/linecard bench density --sessions 15000 --out bench/out $(BUDGETS)
+
+bench-micro: ## codec and crypto
+	go test -run '^$$' -bench . -benchmem ./bench ./internal/stanza ./internal/wire
 
 generate: ## tokens and reasons
 	go generate ./...

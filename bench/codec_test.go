@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"fmt"
 	"testing"
 
 	"linecard.example/internal/stanza"
@@ -40,20 +39,10 @@ func BenchmarkCodec(b *testing.B) {
 	}
 	allocs := testing.AllocsPerRun(1000, path)
 	b.ReportMetric(allocs, "allocs/frame")
-	table.add("codec: allocations for one message frame in and one out", "0", "%.0f", allocs)
 	if allocs != 0 {
 		b.Errorf("%v allocations", allocs)
 	}
 }
 
-// BenchmarkBudgets measures encoded sizes with the real encoder: plaintext of a frame with this one stanza, without the ciphertext and
-// without the 18 bytes of frame length and tag.
-func BenchmarkBudgets(b *testing.B) {
-	b.ReportMetric(0, "ns/op")
-	for _, budget := range stanza.Budgets() {
-		if budget.Size > budget.Limit {
-			b.Errorf("%s: %d bytes, at most %d", budget.Name, budget.Size, budget.Limit)
-		}
-		table.add("bytes: "+budget.Name, fmt.Sprintf("%d B", budget.Limit), "%d B", budget.Size)
-	}
-}
+// bodySize is the ciphertext of a message in bytes.
+const bodySize = 80

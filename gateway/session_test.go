@@ -164,7 +164,6 @@ func TestUnknownStanzasAreSkipped(t *testing.T) {
 
 func TestUseXX(t *testing.T) {
 	h := start(t, nil)
-	h.advance(keysGrace)
 	c := h.dial()
 	c.preamble()
 	resume := wire.AppendResume(nil, make([]byte, 40), make([]byte, 48))

@@ -62,6 +62,9 @@ func (k Kernel) Largest(n int) []Cache {
 	return all[:min(n, len(all))]
 }
 
+// lookedAt is the cache that grows by looking at processes.
+const lookedAt = "proc_inode_cache"
+
 // parseSlabinfo reads Linux's /proc/slabinfo, version 2: bytes of the objects in use by cache, an object's share of its pages being its
 // size, and the bytes of pages whose objects are free. Those stay behind when connections end, and the next ones take them, so that
 // counting pages would call a second run cheaper than the first.
@@ -74,7 +77,11 @@ func parseSlabinfo(text string, page int64) (used map[string]int64, free int64) 
 			continue // header
 		}
 		active, perSlab, pages, slabs := number64(f[1]), number64(f[4]), number64(f[5]), number64(f[14])
-		if perSlab == 0 {
+		switch {
+		case f[0] == lookedAt:
+			free += slabs * pages * page
+			continue
+		case perSlab == 0:
 			continue
 		}
 		used[f[0]] = active * pages * page / perSlab

@@ -43,12 +43,19 @@ func readUsage(pid int) (u Usage, err error) {
 	if io, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", pid)); err == nil { // another user's process hides it
 		u.Reads, u.Writes = number(io, "syscr:"), number(io, "syscw:")
 	}
-	for _, task := range tasks(pid) {
-		if status, err := os.ReadFile(task + "/status"); err == nil { // the thread may have ended
-			u.Switches += number(status, "voluntary_ctxt_switches:") + number(status, "nonvoluntary_ctxt_switches:")
+	return u, nil
+}
+
+// Switches counts the context switches of the processes' threads that live.
+func Switches(pids []int) (sum int64) {
+	for _, pid := range pids {
+		for _, task := range tasks(pid) {
+			if status, err := os.ReadFile(task + "/status"); err == nil { // the thread may have ended
+				sum += number(status, "voluntary_ctxt_switches:") + number(status, "nonvoluntary_ctxt_switches:")
+			}
 		}
 	}
-	return u, nil
+	return sum
 }
 
 func readMemory(pid int) (m Memory, err error) {

@@ -20,11 +20,11 @@ func Alive(pid int) bool {
 }
 
 func readUsage(pid int) (u Usage, err error) {
-	out, err := ps("usertime=,systime=,nvcsw=,nivcsw=", pid)
+	out, err := ps("usertime=,systime=", pid)
 	if err != nil {
 		return u, err
 	}
-	if len(out) != 4 {
+	if len(out) != 2 {
 		return u, errNoProcess
 	}
 	if u.User, err = parseClock(out[0]); err != nil {
@@ -32,10 +32,6 @@ func readUsage(pid int) (u Usage, err error) {
 	}
 	if u.System, err = parseClock(out[1]); err != nil {
 		return u, err
-	}
-	for _, n := range out[2:] {
-		v, _ := strconv.ParseInt(n, 10, 64) // "-" where it is not kept
-		u.Switches += v
 	}
 	return u, nil
 }
@@ -51,6 +47,9 @@ func readMemory(pid int) (Memory, error) {
 	kib, err := strconv.ParseInt(out[0], 10, 64)
 	return Memory{RSS: kib << 10, PSS: kib << 10, Shared: true}, err
 }
+
+// Switches counts the context switches of processes; not known here: 0.
+func Switches([]int) int64 { return 0 }
 
 func readThreads(int) []Thread { return nil }
 

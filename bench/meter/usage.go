@@ -13,7 +13,6 @@ import (
 type Usage struct {
 	User, System  time.Duration
 	Reads, Writes int64 // system calls, files and sockets; 0 where the system does not count them
-	Switches      int64 // context switches of the threads that live
 }
 
 // CPU is user and system time together.
@@ -23,7 +22,7 @@ func (u Usage) CPU() time.Duration { return u.User + u.System }
 func (u Usage) Since(before Usage) Usage {
 	return Usage{
 		User: u.User - before.User, System: u.System - before.System,
-		Reads: u.Reads - before.Reads, Writes: u.Writes - before.Writes, Switches: u.Switches - before.Switches,
+		Reads: u.Reads - before.Reads, Writes: u.Writes - before.Writes,
 	}
 }
 
@@ -31,7 +30,7 @@ func (u Usage) Since(before Usage) Usage {
 func (u Usage) Plus(o Usage) Usage {
 	return Usage{
 		User: u.User + o.User, System: u.System + o.System,
-		Reads: u.Reads + o.Reads, Writes: u.Writes + o.Writes, Switches: u.Switches + o.Switches,
+		Reads: u.Reads + o.Reads, Writes: u.Writes + o.Writes,
 	}
 }
 

@@ -139,7 +139,7 @@ func TestText(t *testing.T) {
 }
 
 func TestNumber(t *testing.T) {
-	for v, want := range map[float64]string{0: "0", 0.1234: "0.123", 3.14159: "3.14", 42.42: "42.4", 1234.5: "1,234", -1234567: "-1,234,567", 999: "999"} {
+	for v, want := range map[float64]string{0: "0", 0.1234: "0.123", 0.001234: "0.0012", 3.14159: "3.14", 42.42: "42.4", 1234.5: "1,234", -1234567: "-1,234,567", 999: "999"} {
 		if got := number(v); got != want {
 			t.Errorf("%v: %s, want %s", v, got, want)
 		}

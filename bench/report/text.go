@@ -121,6 +121,8 @@ func number(v float64) string {
 	abs, decimals := math.Abs(v), 0
 	switch {
 	case v == math.Trunc(v):
+	case abs < 0.1:
+		return strconv.FormatFloat(v, 'g', 2, 64)
 	case abs < 1:
 		decimals = 3
 	case abs < 10:

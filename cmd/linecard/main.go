@@ -31,7 +31,7 @@ type commands struct {
 	Chat    ChatCmd    `cmd:"" help:"Chat in this terminal."`
 	Send    SendCmd    `cmd:"" help:"Send messages and wait until they are stored."`
 	Recv    RecvCmd    `cmd:"" help:"Receive messages."`
-	Bench   BenchCmd   `cmd:"" help:"Measure linecard."`
+	Bench   BenchCmd   `cmd:"" help:"Measure linecard on this machine, or on others."`
 	Version VersionCmd `cmd:"" help:"Print the version."`
 }
 

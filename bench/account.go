@@ -1,0 +1,195 @@
+package bench
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"linecard.example/bench/meter"
+)
+
+// part is what the processes of one kind hold and use: gateway (the supervisor and its workers), router, offline, or up for all in one.
+type part struct {
+	Name      string
+	Processes int
+	Usage     meter.Usage
+	Memory    meter.Memory
+}
+
+// parts are the servers at a moment.
+type parts []part
+
+func (p parts) usage() (sum meter.Usage) {
+	for _, a := range p {
+		sum = sum.Plus(a.Usage)
+	}
+	return sum
+}
+
+func (p parts) memory() (sum meter.Memory) {
+	for _, a := range p {
+		sum = sum.Plus(a.Memory)
+	}
+	return sum
+}
+
+func (p parts) part(name string) part {
+	for _, a := range p {
+		if a.Name == name {
+			return a
+		}
+	}
+	return part{Name: name}
+}
+
+// processes returns the processes of a part.
+func (d *daemon) processes() ([]int, error) {
+	if !d.running() {
+		return nil, nil
+	}
+	return meter.Tree(d.cmd.Process.Pid)
+}
+
+// pids returns the processes of all servers here.
+func (s *system) pids() (all []int, err error) {
+	for _, d := range s.daemons {
+		pids, err := d.processes()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, pids...)
+	}
+	return all, nil
+}
+
+// look reads what the servers use and, where asked for, what they hold, which takes long with many processes.
+func (s *system) look(memory bool) (all parts, err error) {
+	if s.dir == "" {
+		return s.lookElsewhere()
+	}
+	for _, d := range s.daemons {
+		p := part{Name: d.part}
+		pids, err := d.processes()
+		if err != nil {
+			return nil, err
+		}
+		p.Processes = len(pids)
+		if p.Usage, err = meter.UsageOf(pids); err != nil {
+			return nil, err
+		}
+		if memory {
+			if p.Memory, err = meter.MemoryOf(pids); err != nil {
+				return nil, err
+			}
+		}
+		all = append(all, p)
+	}
+	return all, nil
+}
+
+// lookElsewhere reads what servers on other machines say of themselves: resident memory, and CPU time.
+func (s *system) lookElsewhere() (all parts, err error) {
+	for _, name := range []string{"gateway", "router", "offline"} {
+		p := part{Name: name}
+		for _, addr := range s.admins[name] {
+			m, err := scrape(addr)
+			if err != nil {
+				return nil, err
+			}
+			p.Processes++
+			rss := int64(m.sum("process_resident_memory_bytes"))
+			p.Memory = p.Memory.Plus(meter.Memory{RSS: rss, PSS: rss, Shared: true})
+			p.Usage.User += time.Duration(m.sum("process_cpu_seconds_total") * float64(time.Second))
+		}
+		if p.Processes > 0 {
+			all = append(all, p)
+		}
+	}
+	return all, nil
+}
+
+// admin returns the admin listeners of all servers.
+func (s *system) admin() (all []string) {
+	for _, d := range s.daemons {
+		all = append(all, d.admin)
+	}
+	for _, addrs := range s.admins {
+		all = append(all, addrs...)
+	}
+	return all
+}
+
+// counters adds up the metrics of all servers, their labels left out.
+func (s *system) counters() (counters, error) {
+	total := counters{}
+	for _, addr := range s.admin() {
+		m, err := scrape(addr)
+		if err != nil {
+			return nil, err
+		}
+		for name, v := range m {
+			total[name] += v
+		}
+	}
+	return total, nil
+}
+
+// counters are metrics by name, added up over their labels.
+type counters map[string]float64
+
+func (c counters) sum(name string) float64 { return c[name] }
+
+// since returns how much a counter has grown.
+func (c counters) since(before counters, name string) float64 { return c[name] - before[name] }
+
+// maxScrape bounds a page of metrics in bytes.
+const maxScrape = 8 << 20
+
+func scrape(addr string) (counters, error) {
+	client := http.Client{Timeout: 10 * time.Second}
+	resp, err := client.Get("http://" + addr + "/metrics")
+	if err != nil {
+		return nil, fmt.Errorf("bench: metrics: %w", err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxScrape))
+	if err != nil || resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("bench: metrics of %s: %s, %w", addr, resp.Status, err)
+	}
+	return parseMetrics(string(text)), nil
+}
+
+func parseMetrics(text string) counters {
+	m := counters{}
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		at := strings.LastIndexByte(line, ' ')
+		if at < 0 || line[0] == '#' {
+			continue
+		}
+		name, _, _ := strings.Cut(line[:at], "{")
+		if v, err := strconv.ParseFloat(line[at+1:], 64); err == nil {
+			m[name] += v
+		}
+	}
+	return m
+}
+
+// busiest returns the names and shares of the threads that used the most CPU time since before.
+func busiest(before, after []meter.Thread, n int) (all []meter.Thread) {
+	was := map[string]time.Duration{}
+	for _, t := range before {
+		was[t.Name] = t.CPU
+	}
+	for _, t := range after {
+		if d := t.CPU - was[t.Name]; d > 0 {
+			all = append(all, meter.Thread{Name: t.Name, CPU: d})
+		}
+	}
+	slices.SortFunc(all, func(a, b meter.Thread) int { return int(b.CPU - a.CPU) })
+	return all[:min(n, len(all))]
+}

@@ -1,0 +1,112 @@
+package bench
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"linecard.example/bench/report"
+)
+
+// Options say how a scenario runs. The zero value of each field is the scenario's own choice.
+type Options struct {
+	// Out is the folder for report.json, report.html and the charts.
+	Out string
+	// Command is what was typed, for the report.
+	Command []string
+	// Console gets the progress and the table at the end; nil: nobody. Terminal lets progress rewrite its line.
+	Console  io.Writer
+	Terminal bool
+	// Assert are budgets that the figures must keep.
+	Assert []report.Assertion
+
+	// Exe is the linecard binary that servers and clients are started from; "": this program.
+	Exe string
+	// Dir is where servers keep their data while the run lasts, a directory of its own below it; "": the system's for temporary files.
+	Dir string
+	// Shape is Together or Apart.
+	Shape Shape
+	// Workers is the number of gateway processes under a supervisor; 0: as many as the sessions need.
+	Workers int
+	// Settings are further lines of the servers' configuration, by section: gateway, router, offline, links, log.
+	Settings map[string]string
+
+	// Gateways are addresses of gateways that run already, instead of starting a system here; Root is the root line of their cluster and
+	// Admins are the admin listeners of its daemons, from which memory and CPU time are read.
+	Gateways []netip.AddrPort
+	Root     string
+	Admins   map[string][]string // by part: gateway, router, offline
+	// Agents are the machines that the clients run on, HOST:PORT of `linecard bench agent`, and Token is what they want to hear.
+	Agents []string
+	Token  string
+
+	// Sessions is the number of sessions, or of pairs where a scenario has pairs.
+	Sessions int
+	// Rate is a number of messages, or of set-ups, a second; 0: as fast as it goes.
+	Rate float64
+	// Hold is how long a state is kept, or a load goes on.
+	Hold time.Duration
+	// Ping is the interval of pings.
+	Ping time.Duration
+	// Messages is how many messages travel between random sessions at the end of density.
+	Messages int
+	// KillWorker kills one gateway process at the end of density.
+	KillWorker bool
+	// Profile takes CPU profiles of the servers and says what costs what; figures then include the profiler.
+	Profile bool
+}
+
+// Shape is how the servers are spread over processes.
+type Shape string
+
+// The shapes.
+const (
+	Together Shape = "together" // one process, `linecard up`
+	Apart    Shape = "apart"    // gateway, router and offline, a process each, and workers below the gateway
+)
+
+var errOptions = errors.New("bench")
+
+// check fills in what is left out and returns everything that is wrong.
+func (o Options) check() (Options, error) {
+	var faults []error
+	if o.Exe == "" {
+		exe, err := os.Executable()
+		if err != nil {
+			faults = append(faults, err)
+		}
+		o.Exe = exe
+	}
+	if o.Dir == "" {
+		o.Dir = os.TempDir()
+	}
+	if o.Console == nil {
+		o.Console = io.Discard
+	}
+	if o.Out == "" {
+		o.Out = filepath.Join("bench", "out")
+	}
+	fault := func(format string, args ...any) {
+		faults = append(faults, fmt.Errorf("%w: "+format, append([]any{errOptions}, args...)...))
+	}
+	if o.Sessions < 0 || o.Workers < 0 || o.Rate < 0 || o.Hold < 0 || o.Messages < 0 {
+		fault("counts, rates and durations are not negative")
+	}
+	if o.Shape == Together && o.Workers > 1 {
+		fault("%d workers need --shape apart", o.Workers)
+	}
+	if len(o.Gateways) > 0 && o.Root == "" {
+		fault("sessions with gateways elsewhere need the root line of their cluster (--root)")
+	}
+	if len(o.Gateways) > 0 && o.KillWorker {
+		fault("only a worker of this machine can be killed")
+	}
+	return o, errors.Join(faults...)
+}
+
+// remote reports whether the servers run already.
+func (o Options) remote() bool { return len(o.Gateways) > 0 }

@@ -1,0 +1,115 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"linecard.example/bench/report"
+	"linecard.example/internal/testkit"
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	testkit.RemoveBinary()
+	os.Exit(code)
+}
+
+// documented returns the keys of a scenario in README.md.
+func documented(t *testing.T, scenario string) (keys []string) {
+	t.Helper()
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(text), "| scenario | key | what |")
+	at := ""
+	for line := range strings.Lines(table) {
+		cells := strings.Split(line, "|")
+		if len(cells) < 4 {
+			if at != "" {
+				break
+			}
+			continue
+		}
+		if name := strings.TrimSpace(cells[1]); name != "" {
+			at = name
+		}
+		if at == scenario {
+			for _, m := range regexp.MustCompile("`([a-z0-9_]+)`").FindAllStringSubmatch(cells[2], -1) {
+				keys = append(keys, m[1])
+			}
+		}
+	}
+	if len(keys) == 0 {
+		t.Fatalf("README.md documents no key of %s", scenario)
+	}
+	return keys
+}
+
+// TestScenarios runs each scenario in small with the real binary: it must finish, lose nothing, and write the figures that README.md
+// documents, all of them and no others.
+func TestScenarios(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts servers")
+	}
+	for _, c := range []struct {
+		name   string
+		o      Options
+		assert []string
+	}{
+		{"density", Options{Sessions: 40, Hold: time.Second, Messages: 200, Workers: 2, KillWorker: true},
+			[]string{"sessions>=40", "lost<=0", "messages>=200", "messages_lost<=0", "kill_sessions>=1"}},
+		{"storm", Options{Sessions: 60, Hold: time.Second}, []string{"sessions>=60", "resumed>=1"}},
+		{"route", Options{Sessions: 10, Hold: time.Second}, []string{"flat_rate>=1", "paced_rate>=1"}},
+		{"offline", Options{Sessions: 10}, []string{"users>=10"}},
+		{"slow", Options{Sessions: 4, Hold: time.Second}, []string{"slow_messages>=128"}},
+		{"soak", Options{Sessions: 40, Hold: 3 * time.Second}, []string{"messages>=1", "cuts>=10"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			var console bytes.Buffer
+			c.o.Exe, c.o.Dir, c.o.Out, c.o.Console = testkit.Binary(t), t.TempDir(), t.TempDir(), &console
+			for _, text := range c.assert {
+				var a report.Assertion
+				if err := a.UnmarshalText([]byte(text)); err != nil {
+					t.Fatal(err)
+				}
+				c.o.Assert = append(c.o.Assert, a)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			defer cancel()
+			rep, err := Run(ctx, c.name, c.o)
+			if err != nil {
+				t.Fatalf("%v\n%s", err, console.String())
+			}
+			var keys []string
+			for _, f := range rep.Figures {
+				keys = append(keys, f.Key)
+			}
+			want := documented(t, c.name)
+			slices.Sort(keys)
+			slices.Sort(want)
+			if !slices.Equal(keys, want) {
+				t.Errorf("figures %v\nREADME.md has %v", keys, want)
+			}
+			if back, err := report.Read(c.o.Out); err != nil || len(back.Figures) != len(rep.Figures) {
+				t.Errorf("the written report: %v", err)
+			}
+			for _, chart := range rep.Charts {
+				if _, err := os.Stat(filepath.Join(c.o.Out, chart.Name+".png")); err != nil {
+					t.Error(err)
+				}
+			}
+			if left, err := os.ReadDir(c.o.Dir); err != nil || len(left) != 0 {
+				t.Errorf("left behind: %v, %v", left, err)
+			}
+		})
+	}
+}

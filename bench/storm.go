@@ -1,0 +1,130 @@
+package bench
+
+import (
+	"cmp"
+	"fmt"
+	"time"
+
+	"linecard.example/bench/report"
+	"linecard.example/bench/swarm"
+)
+
+const (
+	stormSessions = 10000
+	stormPairs    = 50   // that talk on
+	stormRate     = 1000 // their messages per second: little, so that what they wait for is the storm
+	quietFor      = 6 * time.Second
+	stormSlice    = 2 * time.Second
+	goalResume    = 130
+	goalRatio     = 5
+)
+
+// storm cuts all sessions but those of a few pairs, which talk on, at once, and has them come back by ticket.
+func (r *run) storm() error {
+	n := cmp.Or(r.o.Sessions, stormSessions)
+	talkers := swarm.Range{Count: 2 * min(stormPairs, max(1, n/10))}
+	rest := swarm.Range{From: talkers.Count, Count: n}
+	if err := r.up(talkers.Count+n, nil); err != nil {
+		return err
+	}
+	r.rep.Title = fmt.Sprintf("%d sessions cut at once and back by ticket, %d pairs talking on", n, talkers.Count/2)
+	if _, _, err := r.open("open", swarm.Open{Range: swarm.Range{Count: talkers.Count + n}, Mode: swarm.Register}); err != nil {
+		return err
+	}
+	talk := swarm.Pairs{Range: talkers, Size: loadSize, InFlight: 32, Rate: min(stormRate, float64(10*talkers.Count)), Duration: cmp.Or(r.o.Hold, quietFor)}
+	quiet, err := r.load("talk, quiet", talk)
+	if err != nil {
+		return err
+	}
+	back, during, ticks, err := r.cut(rest, talk)
+	if err != nil {
+		return err
+	}
+	r.cameBack(n, back, ticks, quiet.cores())
+	r.beside("storm", "during the storm", quiet.traffic.Ack, during)
+	if r.plan.here {
+		if err := r.strangers(talk, quiet.traffic.Ack); err != nil {
+			return err
+		}
+	}
+	if back.Lost != n {
+		return fmt.Errorf("%w: %d of %d sessions were cut", errOptions, back.Lost, n)
+	}
+	if back.Bound != n {
+		return fmt.Errorf("%w: %d of %d", errNotBack, back.Bound, n)
+	}
+	return nil
+}
+
+// cut makes the storm, while the talkers talk in slices; those that overlap it are its latencies.
+func (r *run) cut(rest swarm.Range, talk swarm.Pairs) (back swarm.Storm, during swarm.Histogram, ticks []tick, err error) {
+	type result struct {
+		storm swarm.Storm
+		err   error
+	}
+	others := r.rec.last().clients.Binds
+	r.rec.begin("storm", float64(rest.Count), "sessions back", func(c swarm.Counters) float64 { return float64(c.Binds - others) })
+	done := make(chan result, 1)
+	talk.Duration = stormSlice
+	ticks, err = r.watch(func() error {
+		go func() {
+			storm, err := r.fleet.Cut(r.ctx, swarm.Cut{Range: rest, Mode: swarm.Resume, Reset: true})
+			done <- result{storm, err}
+		}()
+		for {
+			t, err := r.fleet.Pairs(r.ctx, talk)
+			if err != nil {
+				return err
+			}
+			during.Merge(t.Ack)
+			if err := faults(t); err != nil {
+				return err
+			}
+			select {
+			case got := <-done:
+				back = got.storm
+				return got.err
+			default:
+			}
+		}
+	})
+	r.rec.end(float64(back.Bound), "")
+	return back, during, ticks, err
+}
+
+func (r *run) cameBack(n int, back swarm.Storm, ticks []tick, talk float64) {
+	w := window{ticks[0], ticks[len(ticks)-1]}
+	seconds := func(p float64) float64 { return back.Back.At(p).Seconds() }
+	r.add(report.Figure{Key: "sessions", Name: "sessions cut", Value: float64(back.Lost)})
+	r.add(report.Figure{Key: "back_p50_s", Name: "half of them back after", Unit: "s", Value: seconds(50), Better: report.Less})
+	r.add(report.Figure{Key: "back_p99_s", Name: "99 % back after", Unit: "s", Value: seconds(99), Better: report.Less})
+	r.add(report.Figure{Key: "back_all_s", Name: "all back after", Unit: "s", Value: back.Back.Max().Seconds(), Better: report.Less})
+	r.add(report.Figure{Key: "resumed", Name: "back by ticket", Value: float64(back.Resumed), Better: report.More})
+	r.add(report.Figure{Key: "retries", Name: "attempts beyond the first", Value: float64(back.Attempts) - float64(back.Lost), Better: report.Less})
+	cpu := micros(w.servers().CPU()) - talk*micros(w.wall())
+	r.add(report.Figure{Key: "resume_cpu_us", Name: "server CPU per session that came back, the end of the old one in it, less what the talk took before", Unit: "us",
+		Value: cpu / float64(back.Bound), Goal: goalResume, Better: report.Less})
+	if len(back.Closes) > 0 {
+		r.rep.Note("attempts failed: " + reasons(back.Closes))
+	}
+	line := report.Series{Name: "back"}
+	for _, p := range steps {
+		line.Points = append(line.Points, [2]float64{seconds(p), float64(n) * p / 100})
+	}
+	r.rep.Charts = append(r.rep.Charts, report.Chart{Name: "storm-back", Title: "Sessions back after the cut", X: "seconds", Y: "sessions", Series: []report.Series{line}})
+}
+
+// beside compares the latency of those who talk on with that of before.
+func (r *run) beside(key, when string, quiet, during swarm.Histogram) {
+	if key == "storm" {
+		r.latencies("quiet", "talk before: due to acked", quiet, 0, 0)
+	}
+	r.latencies(key, "talk "+when+": due to acked", during, 0, 0)
+	if q := quiet.At(99); q > 0 {
+		r.add(report.Figure{Key: key + "_p99_ratio", Name: "  its 99th percentile, times the quiet one", Value: float64(during.At(99)) / float64(q), Goal: goalRatio, Better: report.Less})
+	}
+	r.rep.Charts = append(r.rep.Charts, report.Chart{
+		Name: "storm-latency-" + key, Title: "Latency of those who talk on, " + when, X: "ms", Y: "% of messages at most", LogX: true,
+		Series: []report.Series{curve("before", quiet), curve(when, during)},
+	})
+}
