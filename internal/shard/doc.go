@@ -65,7 +65,7 @@
 //	fsm.go       raft's FSM: hands over to the shard goroutine; Persist
 //	logstore.go, logread.go, stable.go, snapstore.go   raft's stores on Pebble
 //	tables.go    Tables, Batch
-//	overlay.go, overlay_scan.go   Overlay: write-back map of small records
+//	overlay.go, overlay_scan.go   Overlay: write-back map of small records; cleancache.go: what it read and flushed
 //	scrub.go     when and how a group is scrubbed
 //	wash.go      WALs turned over, deleted keys compacted away
 //	metrics.go, hclog.go

@@ -1,7 +1,13 @@
 package shard
 
+import (
+	"runtime"
+
+	"linecard.example/internal/slab"
+)
+
 // Overlay is a write-back map over Tables for small records: changes stay in memory until FlushTo, and records that were read or
-// flushed stay in a bounded cache. Machines keep in it what they change often and scan now and then. Shard goroutine only.
+// flushed stay in a bounded cache outside the heap. Machines keep in it what they change often and scan now and then. Shard goroutine only.
 type Overlay struct {
 	t          Tables
 	dirty      map[string]record
@@ -23,10 +29,12 @@ func recordSize(key int, r record) int { return key + len(r.val) + recordOverhea
 
 // NewOverlay returns an overlay of t whose cache of unchanged records holds about cleanBytes; 0: no cache.
 func NewOverlay(t Tables, cleanBytes int) *Overlay {
-	return &Overlay{t: t, dirty: map[string]record{}, clean: newCleanCache(cleanBytes)}
+	o := &Overlay{t: t, dirty: map[string]record{}, clean: newCleanCache(cleanBytes)}
+	runtime.AddCleanup(o, func(ring []byte) { _ = slab.Unmap(ring) }, o.clean.mapped)
+	return o
 }
 
-// Get returns the value of key. The slice is the overlay's: it may be kept but not written to.
+// Get returns the value of key. The slice is the overlay's: it may not be written to, and is valid until the next call of any method.
 func (o *Overlay) Get(key []byte) (val []byte, ok bool, err error) {
 	if r, hit := o.dirty[string(key)]; hit {
 		return r.val, r.present, nil
@@ -38,7 +46,7 @@ func (o *Overlay) Get(key []byte) (val []byte, ok bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
-	o.clean.put(string(key), record{val: val, present: ok})
+	o.clean.put(key, record{val: val, present: ok})
 	return val, ok, nil
 }
 
@@ -57,7 +65,7 @@ func (o *Overlay) change(key []byte, r record) {
 		return
 	}
 	k := string(key)
-	o.clean.drop(k)
+	o.clean.drop(key)
 	o.dirty[k] = r
 	o.keys.add(k)
 	o.dirtyBytes += recordSize(len(k), r)
@@ -83,75 +91,9 @@ func (o *Overlay) FlushTo(b *Batch) {
 // see old values: the shard commits it before anything else happens on its goroutine.
 func (o *Overlay) settle() {
 	for k, r := range o.dirty {
-		o.clean.put(k, r)
+		o.clean.put([]byte(k), r)
 	}
 	clear(o.dirty)
 	o.keys = dirtyKeys{}
 	o.dirtyBytes = 0
-}
-
-// cleanCache holds records equal to the tables', least recently used out first, within a bound of bytes.
-type cleanCache struct {
-	limit, bytes int
-	m            map[string]*cleanEntry
-	ring         cleanEntry // ring.next is the most recently used
-}
-
-type cleanEntry struct {
-	key        string
-	r          record
-	prev, next *cleanEntry
-}
-
-func newCleanCache(limit int) cleanCache {
-	return cleanCache{limit: limit, m: map[string]*cleanEntry{}}
-}
-
-func (c *cleanCache) init() {
-	if c.ring.next == nil {
-		c.ring.next, c.ring.prev = &c.ring, &c.ring
-	}
-}
-
-func (e *cleanEntry) unlink() { e.prev.next, e.next.prev = e.next, e.prev }
-
-func (c *cleanCache) toFront(e *cleanEntry) {
-	c.init()
-	e.prev, e.next = &c.ring, c.ring.next
-	e.prev.next, e.next.prev = e, e
-}
-
-func (c *cleanCache) get(key []byte) (record, bool) {
-	e, ok := c.m[string(key)]
-	if !ok {
-		return record{}, false
-	}
-	e.unlink()
-	c.toFront(e)
-	return e.r, true
-}
-
-func (c *cleanCache) put(key string, r record) {
-	c.drop(key)
-	size := recordSize(len(key), r)
-	if size > c.limit {
-		return
-	}
-	for c.bytes+size > c.limit {
-		c.drop(c.ring.prev.key)
-	}
-	e := &cleanEntry{key: key, r: r}
-	c.m[key] = e
-	c.toFront(e)
-	c.bytes += size
-}
-
-func (c *cleanCache) drop(key string) {
-	e, ok := c.m[key]
-	if !ok {
-		return
-	}
-	e.unlink()
-	delete(c.m, key)
-	c.bytes -= recordSize(len(key), e.r)
 }

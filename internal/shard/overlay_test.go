@@ -101,8 +101,8 @@ func TestOverlayAgainstMap(t *testing.T) {
 					t.Fatalf("seed %d: %s is %q %v %v, want %q %v", seed, k, v, ok, err, want, wantOK)
 				}
 			}
-			if o.clean.bytes > o.clean.limit {
-				t.Fatalf("cache holds %d of %d bytes", o.clean.bytes, o.clean.limit)
+			if o.clean.bytes() > len(o.clean.ring) || o.clean.index.Len()*cleanHeader > len(o.clean.ring) {
+				t.Fatalf("cache holds %d bytes and %d records in %d bytes", o.clean.bytes(), o.clean.index.Len(), len(o.clean.ring))
 			}
 		}
 	}
@@ -136,12 +136,15 @@ func TestOverlaySizes(t *testing.T) {
 		t.Fatalf("size %d, want %d", o.Size(), want)
 	}
 	flushOverlay(t, o)
-	used := 0
-	for k, e := range o.clean.m {
-		used += recordSize(len(k), e.r)
+	if n := o.clean.index.Len(); o.clean.bytes() > 10_000 || o.clean.bytes() < 9000 || n < 9000/(cleanHeader+3+100) {
+		t.Fatalf("cache holds %d records in %d bytes", n, o.clean.bytes())
 	}
-	if used != o.clean.bytes || used > 10_000 || used < 9000 {
-		t.Fatalf("cache counts %d, holds %d", o.clean.bytes, used)
+	heap := testing.AllocsPerRun(100, func() {
+		k := []byte("a")
+		o.clean.put(k, record{val: val, present: true})
+	})
+	if heap > 0 {
+		t.Errorf("%v allocations to cache a record", heap)
 	}
 }
 

@@ -20,6 +20,13 @@ func mapChunk(n int) ([]byte, error) {
 	return b, nil
 }
 
+// Map returns n bytes of zeroed memory outside the heap and outside core dumps, in whole pages, of which the kernel backs those that are
+// touched. Unmap gives it back.
+func Map(n int) ([]byte, error) { return mapChunk(n) }
+
+// Unmap gives back what Map returned; nothing in it may be used afterwards.
+func Unmap(b []byte) error { return unmapAll([][]byte{b}) }
+
 // unmapAll gives the chunks back; no pointer into them may be used afterwards.
 func unmapAll(chunks [][]byte) error {
 	var first error

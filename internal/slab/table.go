@@ -5,6 +5,7 @@ import (
 	"math/bits"
 	"math/rand/v2"
 	"reflect"
+	"runtime"
 	"unsafe"
 )
 
@@ -22,8 +23,11 @@ type Table[V any] struct {
 	homes  uint64 // places that a hash names; behind them is room for the runs of the last ones
 	used   int
 	seed   uint64
-	mem    [][]byte
+	mem    *tableMemory
 }
+
+// tableMemory is what a table has mapped. It is an object of its own so that it can be given back after the table is garbage.
+type tableMemory struct{ chunks [][]byte }
 
 const (
 	tableLeast = 128 // homes of the smallest table
@@ -37,7 +41,9 @@ func NewTable[V any]() *Table[V] {
 		panic(err)
 	}
 	// The key 0^seed has the hash 0, which says free: with the highest bit in the seed it is no key of ours.
-	return &Table[V]{seed: rand.Uint64() | 1<<63}
+	t := &Table[V]{seed: rand.Uint64() | 1<<63, mem: &tableMemory{}}
+	runtime.AddCleanup(t, func(m *tableMemory) { _ = unmapAll(m.chunks) }, t.mem)
+	return t
 }
 
 // MaxTableKey is the largest key of a Table.
@@ -49,7 +55,7 @@ func (t *Table[V]) Len() int { return t.used }
 // Bytes returns how much memory is mapped.
 func (t *Table[V]) Bytes() int {
 	n := 0
-	for _, b := range t.mem {
+	for _, b := range t.mem.chunks {
 		n += len(b)
 	}
 	return n
@@ -115,9 +121,14 @@ func (t *Table[V]) Delete(key uint64) bool {
 
 // Clear removes all entries and gives the memory back.
 func (t *Table[V]) Clear() {
-	mem := t.mem
-	t.hashes, t.vals, t.homes, t.used, t.mem = nil, nil, 0, 0, nil
-	if err := unmapAll(mem); err != nil {
+	t.hashes, t.vals, t.homes, t.used = nil, nil, 0, 0
+	t.mem.replace(nil)
+}
+
+func (m *tableMemory) replace(chunks [][]byte) {
+	old := m.chunks
+	m.chunks = chunks
+	if err := unmapAll(old); err != nil {
 		panic(err) // the kernel says that the memory is not ours
 	}
 }
@@ -185,7 +196,7 @@ func (t *Table[V]) resize(homes uint64) error {
 	old := *t
 	t.hashes = unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(hashes))), n)
 	t.vals = unsafe.Slice((*V)(unsafe.Pointer(unsafe.SliceData(vals))), n)
-	t.homes, t.mem = homes, [][]byte{hashes, vals}
+	t.homes = homes
 	at := 0
 	for i, h := range old.hashes {
 		if h == 0 {
@@ -193,15 +204,14 @@ func (t *Table[V]) resize(homes uint64) error {
 		}
 		at = max(at, t.home(h))
 		if at >= n-1 { // a run that does not fit behind the last home: with more homes it is elsewhere
-			grown := t.mem
-			*t = old
-			_ = unmapAll(grown)
+			t.hashes, t.vals, t.homes = old.hashes, old.vals, old.homes
+			_ = unmapAll([][]byte{hashes, vals})
 			return t.resize(homes + homes/4)
 		}
 		t.hashes[at], t.vals[at] = h, old.vals[i]
 		at++
 	}
-	old.Clear()
+	t.mem.replace([][]byte{hashes, vals})
 	return nil
 }
 
