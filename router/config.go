@@ -39,10 +39,8 @@ type Config struct {
 	LimitEntries int `toml:"limit_entries"`
 	// ContactEntries is how many pairs "has written to" are remembered per shard, 256-16777216, default 32768, 8 bytes each.
 	ContactEntries int `toml:"contact_entries"`
-	// AccountCache is how many accounts are kept decoded per shard, 16-16777216, default 16384, about 250 bytes each. An account that
-	// is not among them is decoded again, which costs a message a microsecond and some garbage.
-	AccountCache int `toml:"account_cache"`
-	// RecordCache is how many bytes of clean directory records are kept in memory per shard, 64KiB-16GiB, default 4MiB.
+	// RecordCache is how many bytes of directory records are kept in memory per shard, 64KiB-16GiB, default 2MiB, a fifth more for
+	// finding them. An account takes about 75 bytes. One that is not among them is read from tables, some microseconds.
 	RecordCache config.Size `toml:"record_cache"`
 	// GatewayGrace is how long the bindings of a gateway outlive its stream, 1s-10m, default 10s. Raising it saves re-binding after
 	// short cuts and keeps devices of a dead gateway unreachable for longer.
@@ -76,8 +74,7 @@ func DefaultConfig() Config {
 		LookedUpRate:   200,
 		LimitEntries:   16384,
 		ContactEntries: 32768,
-		AccountCache:   16384,
-		RecordCache:    4 << 20,
+		RecordCache:    2 << 20,
 		GatewayGrace:   config.Duration(10 * time.Second),
 		RetryAfter:     config.Duration(time.Second),
 		FullRetryAfter: config.Duration(30 * time.Second),
@@ -102,7 +99,6 @@ func (c Config) Validate() []error {
 	f.Rate("looked_up_rate", c.LookedUpRate)
 	f.Count("limit_entries", c.LimitEntries, 256, 1<<24)
 	f.Count("contact_entries", c.ContactEntries, 256, 1<<24)
-	f.Count("account_cache", c.AccountCache, 16, 1<<24)
 	f.Size("record_cache", c.RecordCache, 64<<10, 16<<30)
 	f.Span("gateway_grace", c.GatewayGrace, time.Second, 10*time.Minute)
 	f.Span("retry_after", c.RetryAfter, 100*time.Millisecond, 10*time.Minute)

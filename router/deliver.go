@@ -9,7 +9,7 @@ import (
 )
 
 // message checks a message or read receipt and hands it to the leader of the recipient's queues. What passes costs no allocation:
-// the account is cached decoded, the stanza is read in place, the envelope goes on with another kind and group.
+// the account is decoded in place of the last one, the stanza is read in place, the envelope goes on with another kind and group.
 func (m *dirShard) message(gw *gateway, e *link.Envelope) {
 	v, rest, err := stanza.Decode(e.Payload)
 	if err != nil || len(rest) != 0 {

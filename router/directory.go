@@ -20,17 +20,19 @@ type records interface {
 	Scan(lower, upper []byte, f func(k, v []byte) bool) error
 }
 
-// directory is the replicated state of one dir/N group: a fold of its log over records, nothing else. Accounts that are in use
-// are kept decoded beside them. Shard goroutine only.
+// directory is the replicated state of one dir/N group: a fold of its log over records, nothing else. Shard goroutine only.
 type directory struct {
 	shard, shards int
 	cluster       string
 	records       records
-	cache         *accountCache
 	accounts      uint64 // created here so far: the counter of the last one
 	factsKnown    bool
 	tickets       ticketRecord
 	fail          func(error) // stops the group, as shard.Host.StopGroup: nothing more is folded, flushed or answered as committed
+
+	// Scratch.
+	open     accountRecord // the account that was asked for last
+	key, val []byte
 }
 
 // result is what apply returns to the proposer. reason is 0 when the command took effect or was in effect already.
@@ -157,9 +159,11 @@ func (d *directory) applyRegister(c *command) result {
 	}
 	d.accounts++
 	d.records.Set([]byte{prefixCounter}, binary.AppendUvarint(nil, d.accounts))
-	d.records.Set(handleKey(c.text), binary.AppendUvarint(nil, number))
-	a := &accountRecord{version: 1, next: 2, handle: string(c.text)}
-	a.devices = []deviceRecord{{number: 1, noted: min(c.id, stanza.MaxID), key: c.key}}
+	d.key, d.val = appendHandleKey(d.key[:0], c.text), binary.AppendUvarint(d.val[:0], number)
+	d.records.Set(d.key, d.val)
+	a := &d.open
+	*a = accountRecord{version: 1, next: 2, handle: append(a.handle[:0], c.text...), devices: a.devices[:0]}
+	a.devices = append(a.devices, deviceRecord{number: 1, noted: min(c.id, stanza.MaxID), key: c.key})
 	d.save(stanza.Account(number), a)
 	return result{account: stanza.Account(number), device: 1, version: 1}
 }
@@ -269,38 +273,32 @@ func (d *directory) note(number stanza.Account, a *accountRecord, own *deviceRec
 	return result{account: number, device: own.number, version: a.version, noted: before}
 }
 
-// account returns the record of a, nil when there is none; the record is the directory's, for reading only.
+// account returns the record of a, nil when there is none; the record is the directory's, for reading only, and valid until the next
+// call or entry. To decode one anew costs less than finding it among decoded ones that the memory has no room for.
 func (d *directory) account(a stanza.Account) (*accountRecord, error) {
-	if r := d.cache.get(a); r != nil {
-		return r, nil
-	}
-	return d.readAccount(a)
-}
-
-func (d *directory) readAccount(a stanza.Account) (*accountRecord, error) {
-	v, ok, err := d.records.Get(accountKey(a))
-	if err != nil {
-		return nil, d.unreadable(fmt.Errorf("directory: account %d: %w", a, err))
-	}
-	if !ok {
+	d.key = appendAccountKey(d.key[:0], a)
+	v, ok, err := d.records.Get(d.key)
+	if err == nil && !ok {
 		return nil, nil
 	}
-	r, err := decodeAccount(v)
+	if err == nil {
+		err = d.open.decode(v)
+	}
 	if err != nil {
 		return nil, d.unreadable(fmt.Errorf("directory: account %d: %w", a, err))
 	}
-	d.cache.put(a, r)
-	return r, nil
+	return &d.open, nil
 }
 
 func (d *directory) save(number stanza.Account, a *accountRecord) {
-	d.records.Set(accountKey(number), a.append(nil))
-	d.cache.put(number, a)
+	d.key, d.val = appendAccountKey(d.key[:0], number), a.append(d.val[:0])
+	d.records.Set(d.key, d.val)
 }
 
 // owner returns the account that owns a folded handle, 0 when nobody does.
 func (d *directory) owner(handle []byte) (stanza.Account, error) {
-	v, ok, err := d.records.Get(handleKey(handle))
+	d.key = appendHandleKey(d.key[:0], handle)
+	v, ok, err := d.records.Get(d.key)
 	if err != nil {
 		return 0, d.unreadable(fmt.Errorf("directory: handle: %w", err))
 	}

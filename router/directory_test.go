@@ -13,13 +13,12 @@ import (
 )
 
 func newTestDirectory(r records) *directory {
-	return &directory{shard: testShard, shards: testShards, cluster: "test", records: r, cache: newAccountCache(16), fail: func(error) {}}
+	return &directory{shard: testShard, shards: testShards, cluster: "test", records: r, fail: func(error) {}}
 }
 
 func entry(stamp int64, cmd []byte) shard.Entry { return shard.Entry{Index: 7, Stamp: stamp, Cmd: cmd} }
 
-// checkDirectory checks what must hold after any fold: records decode, handles and accounts name each other, numbers are dense,
-// the cache says what the records say.
+// checkDirectory checks what must hold after any fold: records decode, handles and accounts name each other, numbers are dense.
 func checkDirectory(t *testing.T, d *directory) {
 	t.Helper()
 	handles := 0
@@ -30,7 +29,7 @@ func checkDirectory(t *testing.T, d *directory) {
 			t.Fatal(err)
 		}
 		a, err := d.account(owner)
-		if err != nil || a == nil || a.handle != string(k[1:]) {
+		if err != nil || a == nil || string(a.handle) != string(k[1:]) {
 			t.Fatalf("handle %q of account %d: %+v, %v", k[1:], owner, a, err)
 		}
 		return true
@@ -43,13 +42,10 @@ func checkDirectory(t *testing.T, d *directory) {
 	}
 	for n := range d.accounts {
 		number := stanza.Account((n+1)*testShards + testShard)
-		v, ok, _ := d.records.Get(accountKey(number))
-		stored, err := decodeAccount(v)
-		if !ok || err != nil {
+		v, ok, _ := d.records.Get(appendAccountKey(nil, number))
+		var stored accountRecord
+		if err := stored.decode(v); !ok || err != nil {
 			t.Fatalf("account %d: %v", number, err)
-		}
-		if cached := d.cache.get(number); cached != nil && string(cached.append(nil)) != string(stored.append(nil)) {
-			t.Fatalf("account %d: cached %+v, stored %+v", number, cached, stored)
 		}
 		last := stanza.Device(0)
 		for _, dev := range stored.devices {
@@ -142,8 +138,8 @@ func TestDirectoryFacts(t *testing.T) {
 		t.Errorf("the same cluster: %v", err)
 	}
 	for _, other := range []*directory{
-		{shards: testShards * 2, cluster: "test", records: r, cache: newAccountCache(4)},
-		{shards: testShards, cluster: "other", records: r, cache: newAccountCache(4)},
+		{shards: testShards * 2, cluster: "test", records: r},
+		{shards: testShards, cluster: "other", records: r},
 	} {
 		if err := other.load(); err == nil {
 			t.Errorf("cluster %q with %d shards opens data of another", other.cluster, other.shards)

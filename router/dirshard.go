@@ -80,7 +80,7 @@ func newDirShard(cfg Config, number, shards int, cluster string, now time.Time, 
 	return &dirShard{
 		id: id, queue: stanza.QueueGroup(number), name: id.String(), shards: shards, cfg: cfg, log: log,
 		metrics: metrics.group(id.String()), events: &streamEvents{}, started: now, now: now,
-		directory: &directory{shard: number, shards: shards, cluster: cluster, cache: newAccountCache(cfg.AccountCache)},
+		directory: &directory{shard: number, shards: shards, cluster: cluster},
 		peers:     map[sender]*peer{}, gateways: gateways,
 		retryAfter: uint32(cfg.RetryAfter.D().Milliseconds()),
 		bindings:   newBindingTable(gateways),

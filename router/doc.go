@@ -21,7 +21,7 @@
 //	directory.go   the replicated state machine: what each command does to the records
 //	invite.go      the same for invites
 //	command.go     codec of the commands in the log
-//	record.go      codec of the records in the tables, the cache of decoded accounts
+//	record.go      codec of the records in the tables
 //	pending.go     what waits for a commit or for verified leadership, and who is told
 //	bind.go        bind, re-bind, unbind, displacement
 //	binding.go     the table of bindings

@@ -93,7 +93,7 @@ func TestConfig(t *testing.T) {
 	if faults := DefaultConfig().Validate(); len(faults) > 0 {
 		t.Errorf("default: %v", faults)
 	}
-	if faults := (Config{}).Validate(); len(faults) != 19 {
+	if faults := (Config{}).Validate(); len(faults) != 18 {
 		t.Errorf("the zero config has %d faults, want one for each field: %v", len(faults), faults)
 	}
 }

@@ -82,7 +82,7 @@ func TestManyAccounts(t *testing.T) {
 		accounts = n
 	}
 	const shards = 16
-	host, err := shard.OpenHost(shard.HostConfig{Dir: t.TempDir(), NodeID: "n1", Bootstrap: true, NoTrailing: true, Heartbeat: time.Second})
+	host, err := shard.OpenHost(shard.HostConfig{Dir: t.TempDir(), NodeID: "n1", Bootstrap: true, NoTrailing: true, FlushBytes: 1 << 20, Heartbeat: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

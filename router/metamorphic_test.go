@@ -63,7 +63,7 @@ func startLife(t *testing.T, cfg shard.HostConfig, applied func(logged)) *life {
 		t.Fatal(err)
 	}
 	conf := DefaultConfig()
-	conf.AccountCache = 16 // small, so that records are read again
+	conf.RecordCache = 600 // small, so that records are read again
 	d := newDirShard(conf, testShard, testShards, "test", time.Now(), slog.New(slog.DiscardHandler), newMetrics(nil))
 	m := &directMachine{dirShard: d, applied: applied}
 	g, err := shard.Open(host, d.id, m)

@@ -216,8 +216,8 @@ func directoryLines(d *directory) ([]string, error) {
 		}
 	}
 	scan(prefixAccount, func(k, v []byte) error {
-		a, err := decodeAccount(v)
-		if err != nil {
+		var a accountRecord
+		if err := a.decode(v); err != nil {
 			return err
 		}
 		number := stanza.Account(0)

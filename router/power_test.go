@@ -75,7 +75,7 @@ func (p *powered) Open(d *disktest.Disk, first bool) (err error) {
 		return err
 	}
 	cfg := DefaultConfig()
-	cfg.AccountCache = 4 // small, so that records are read again
+	cfg.RecordCache = 600 // small, so that records are read again
 	for _, x := range p.groups {
 		dir := newDirShard(cfg, testShard, testShards, "test", time.Now(), slog.New(slog.DiscardHandler), newMetrics(nil))
 		dir.directory.fail = func(err error) { p.lost.Store(&err) }

@@ -76,7 +76,7 @@ func (m *dirShard) answerLookup(p *pending, verified bool) {
 	case verified || m.mayBeAsked(p):
 		res := stanza.Result{ID: p.id, Account: p.about, Version: a.version, Devices: m.deviceList(a)}
 		if p.handle != "" {
-			res.Handle = []byte(a.handle)
+			res.Handle = a.handle
 		}
 		m.result(p, &res)
 	}

@@ -260,7 +260,6 @@ func TestUnreadableStopsGroup(t *testing.T) {
 	} {
 		h, s, _, _, bob := pair(t, nil)
 		spoil(h.m.directory.records.(memRecords))
-		h.m.directory.cache = newAccountCache(16)
 		e := h.queryError(h.query(s, bob, stanza.Query{ID: 3, Op: stanza.OpLookup, Handle: []byte(handleIn("ann"))}))
 		if e.Reason != stanza.ReasonUnavailable || e.RetryAfter == 0 {
 			t.Errorf("%s: %v after %d", name, e.Reason, e.RetryAfter)

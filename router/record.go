@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"linecard.example/internal/stanza"
 )
@@ -31,11 +32,11 @@ const recordVersion = 1
 
 var errRecord = errors.New("router: malformed record")
 
-// accountRecord is one account, decoded. It belongs to the shard goroutine and is changed only by directory.apply.
+// accountRecord is one account, decoded.
 type accountRecord struct {
 	version uint64 // of the device list, from 1
 	next    stanza.Device
-	handle  string
+	handle  []byte
 	devices []deviceRecord // ascending numbers, at most stanza.MaxDevices
 	revive  [keySize]byte  // with no device left: the key of the last one, which alone may claim the handle again
 }
@@ -71,7 +72,7 @@ func (a *accountRecord) append(dst []byte) []byte {
 	dst = append(dst, recordVersion)
 	dst = binary.AppendUvarint(dst, a.version)
 	dst = binary.AppendUvarint(dst, uint64(a.next))
-	dst = appendText(dst, []byte(a.handle))
+	dst = appendText(dst, a.handle)
 	dst = append(dst, byte(len(a.devices)))
 	for i := range a.devices {
 		d := &a.devices[i]
@@ -85,17 +86,16 @@ func (a *accountRecord) append(dst []byte) []byte {
 	return dst
 }
 
-// decodeAccount reads what append wrote; it keeps nothing of b.
-func decodeAccount(b []byte) (*accountRecord, error) {
+// decode reads what append wrote; it keeps nothing of b, and allocates only to grow what a held before. After an error a is undefined.
+func (a *accountRecord) decode(b []byte) error {
 	if len(b) == 0 || b[0] != recordVersion {
-		return nil, fmt.Errorf("%w: account", errRecord)
+		return fmt.Errorf("%w: account", errRecord)
 	}
 	r := reader{b: b[1:]}
-	a := &accountRecord{version: r.uint(maxUint), next: stanza.Device(r.uint(maxDevice + 1)), handle: string(r.text(maxHandle))}
+	a.version, a.next = r.uint(maxUint), stanza.Device(r.uint(maxDevice+1))
+	a.handle = append(a.handle[:0], r.text(maxHandle)...)
 	n := int(r.uint(stanza.MaxDevices))
-	if n > 0 {
-		a.devices = make([]deviceRecord, n)
-	}
+	a.devices = slices.Grow(a.devices[:0], n)[:n]
 	for i := range a.devices {
 		d := &a.devices[i]
 		d.number, d.noted = r.device(), r.uint(stanza.MaxID)
@@ -104,13 +104,14 @@ func decodeAccount(b []byte) (*accountRecord, error) {
 			r.fail()
 		}
 	}
+	a.revive = [keySize]byte{}
 	if n == 0 {
 		r.fixed(a.revive[:])
 	}
 	if r.bad || len(r.b) != 0 {
-		return nil, fmt.Errorf("%w: account", errRecord)
+		return fmt.Errorf("%w: account", errRecord)
 	}
-	return a, nil
+	return nil
 }
 
 // inviteRecord is one invite: free until a stamp, then remembered for the key and the handle that redeemed it. They may redeem it
@@ -148,11 +149,11 @@ func decodeInvite(b []byte) (i inviteRecord, err error) {
 	return i, nil
 }
 
-func accountKey(a stanza.Account) []byte {
-	return binary.BigEndian.AppendUint64([]byte{prefixAccount}, uint64(a))
+func appendAccountKey(dst []byte, a stanza.Account) []byte {
+	return binary.BigEndian.AppendUint64(append(dst, prefixAccount), uint64(a))
 }
 
-func handleKey(folded []byte) []byte { return append([]byte{prefixHandle}, folded...) }
+func appendHandleKey(dst, folded []byte) []byte { return append(append(dst, prefixHandle), folded...) }
 
 func inviteKey(digest *[digestSize]byte) []byte { return append([]byte{prefixInvite}, digest[:]...) }
 
@@ -166,34 +167,4 @@ func parseDropKey(key []byte) (stanza.Account, stanza.Device, bool) {
 		return 0, 0, false
 	}
 	return stanza.Account(binary.BigEndian.Uint64(key[1:])), stanza.Device(binary.BigEndian.Uint16(key[9:])), true
-}
-
-// accountCache keeps decoded accounts in two generations: when the young one is full it becomes the old one, and what the old
-// one still held is forgotten unless it was used meanwhile. So at most limit records live here and a hit writes nothing.
-type accountCache struct {
-	young, old map[stanza.Account]*accountRecord
-	half       int
-}
-
-func newAccountCache(limit int) *accountCache {
-	return &accountCache{young: map[stanza.Account]*accountRecord{}, half: max(1, limit/2)}
-}
-
-// get returns a's record or nil. A record found in the old generation moves to the young one.
-func (c *accountCache) get(a stanza.Account) *accountRecord {
-	if r := c.young[a]; r != nil {
-		return r
-	}
-	r := c.old[a]
-	if r != nil {
-		c.put(a, r)
-	}
-	return r
-}
-
-func (c *accountCache) put(a stanza.Account, r *accountRecord) {
-	if len(c.young) >= c.half {
-		c.old, c.young = c.young, make(map[stanza.Account]*accountRecord, c.half)
-	}
-	c.young[a] = r
 }
