@@ -27,7 +27,7 @@ var calls = []work{
 	{"garbage collection", []string{"runtime.gcBgMarkWorker", "runtime.gcAssist", "runtime.bgsweep", "runtime.bgscavenge", "runtime.gcStart"}},
 	{"allocation", []string{"runtime.mallocgc", "runtime.newobject", "runtime.growslice"}},
 	{"copies", []string{"runtime.memmove", "runtime.typedmemmove"}},
-	{"crypto: handshakes", []string{"x25519", "flynn/noise", "internal/wire.(*Responder)"}},
+	{"crypto: handshakes", []string{"x25519", "flynn/noise", "internal/wire.(*Responder)", "internal/wire.AnswerResume", "internal/wire.OpenTicket", "internal/wire.AppendTicket"}},
 	{"crypto: seal and open", []string{"chacha20poly1305", "internal/wire.(*Sealer)"}},
 	{"scheduler", []string{
 		"runtime.mcall", "runtime.mstart", "runtime.sysmon", "runtime.schedule", "runtime.goready", "runtime.ready", "runtime.futex",

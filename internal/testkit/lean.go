@@ -66,6 +66,7 @@ type Lean struct {
 	Bound   stanza.Bound // of the last session; the zero Account: not registered yet
 	AckFrom uint32       // so many deliveries are acked together
 	Hooks   LeanHooks
+	Tickets bool                                // come back by ticket; otherwise by XX
 	Dialer  func(addr string) (net.Conn, error) // nil: plain TCP
 
 	site *Site
@@ -113,7 +114,11 @@ func (d *Lean) Connect() error {
 	if err := d.dial(); err != nil {
 		return err
 	}
-	for _, step := range []func() error{d.hello, d.finish, d.waitBound} {
+	steps := []func() error{d.hello, d.finish, d.waitBound}
+	if d.Tickets && len(d.Bound.Ticket) > 0 {
+		steps = []func() error{d.resume, d.waitBound}
+	}
+	for _, step := range steps {
 		if err := step(); err != nil {
 			d.nc.Close()
 			return err
@@ -122,90 +127,6 @@ func (d *Lean) Connect() error {
 	d.gone = make(chan struct{})
 	go d.read()
 	return nil
-}
-
-func (d *Lean) dial() error {
-	dial := d.Dialer
-	if dial == nil {
-		dial = func(addr string) (net.Conn, error) { return net.DialTimeout("tcp", addr, 10*time.Second) }
-	}
-	nc, err := dial(d.site.addr)
-	if err != nil {
-		return err
-	}
-	if err := nc.SetDeadline(d.site.ends); err != nil {
-		nc.Close()
-		return err
-	}
-	d.Lock()
-	defer d.Unlock()
-	d.notLate()
-	d.nc, d.in = nc, bufio.NewReaderSize(nc, 4<<10)
-	d.opener, d.sealer, d.opened, d.sealed = wire.NewSealer(), wire.NewSealer(), 0, 0
-	d.Plain, d.handled, d.heavy, d.due, d.closing = append(d.Plain[:0], 0), 0, false, 0, false
-	return nil
-}
-
-// hello writes the preamble and message 1.
-func (d *Lean) hello() error {
-	d.init = wire.NewInitiator(d.key, nil)
-	preamble := append([]byte(nil), wire.Preamble[:]...)
-	hello, err := d.init.AppendHello(preamble, wire.Preamble[:])
-	if err != nil {
-		return err
-	}
-	_, err = d.nc.Write(hello)
-	return err
-}
-
-// finish reads message 2 and writes message 3.
-func (d *Lean) finish() error {
-	reply, err := d.readBody()
-	if err != nil {
-		return err
-	}
-	if kind, _ := wire.FrameKind(reply); kind == wire.KindRefused {
-		reason, _, _ := wire.ParseRefused(reply)
-		return fmt.Errorf("refused: %s", reason)
-	}
-	if err := d.init.ReadReply(reply, d.site.verify); err != nil {
-		return err
-	}
-	var payload []byte
-	if d.Bound.Account != 0 {
-		bind := stanza.Bind{Account: d.Bound.Account, Device: d.Bound.Device, Interval: leanPing}
-		payload = bind.Append(nil)
-	} else {
-		register := stanza.Register{Handle: []byte(d.Handle), Interval: leanPing}
-		payload = register.Append(nil)
-	}
-	finish, keys, err := d.init.AppendFinish(nil, payload)
-	if err != nil {
-		return err
-	}
-	d.keys, d.init = keys, nil
-	_, err = d.nc.Write(finish)
-	return err
-}
-
-// waitBound reads the session's first frame. What was packed behind bound is handled like anything later.
-func (d *Lean) waitBound() error {
-	plain, err := d.readPlain()
-	if err != nil {
-		return err
-	}
-	first := true
-	return stanza.DecodeFrame(plain, func(v stanza.View) error {
-		if !first || v.Tag == stanza.TagClose {
-			return d.handle(v)
-		}
-		first = false
-		b, err := stanza.ParseBound(v)
-		if err == nil {
-			d.Bound = b
-		}
-		return err
-	})
 }
 
 func (d *Lean) readBody() ([]byte, error) {
