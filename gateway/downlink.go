@@ -53,6 +53,9 @@ func (l *loop) receive(from *link.Stream, e *link.Envelope) {
 // binding or attachment stands behind them.
 func (g *Gateway) gone(to *link.Stream, e *link.Envelope) {
 	g.metrics.drops.Inc(stanza.ReasonGone)
+	if g.giving.Load() {
+		return // it may live in another process, and must not be detached before that one has said so
+	}
 	switch e.Kind {
 	case link.KindDeliver, link.KindBound, link.KindClose:
 		g.sendTo(to, &link.Envelope{

@@ -9,9 +9,14 @@ import (
 // drain closes everything of this loop: connections in a handshake at once, sessions page by page. New connections are refused
 // before they get this far.
 func (l *loop) drain() {
+	l.evict()
+	l.addSweep(&sweep{drain: true})
+}
+
+// evict refuses the connections in a handshake.
+func (l *loop) evict() {
 	reason, wait := l.g.parting()
 	l.early.refuseAll(l, reason, wait)
-	l.addSweep(&sweep{drain: true})
 }
 
 // Leave makes the end of Run a departure from siblings that go on, in a rolling restart: strangers are refused worker_full, which sends

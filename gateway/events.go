@@ -20,7 +20,7 @@ import (
 // goroutine of its own: it must never touch a session.
 //
 // A connection's context says what it is: *handshake until message 3, then *session (a pointer into the slab, invisible to the
-// collector), nil for one that was refused at once, probe for our own.
+// collector), nil for one that was refused at once, probe for our own, *arrival for one that comes from another process.
 type events struct {
 	gnet.BuiltinEventEngine
 	g      *Gateway
@@ -32,7 +32,7 @@ type events struct {
 type probe struct{}
 
 func (e *events) OnBoot(engine gnet.Engine) gnet.Action {
-	e.engine = engine
+	e.engine, e.g.engine = engine, engine
 	return gnet.None
 }
 
@@ -47,6 +47,9 @@ func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	l, err := g.attach(c.EventLoop())
 	if err != nil {
 		return nil, gnet.Close
+	}
+	if a, ok := c.Context().(*arrival); ok {
+		return nil, l.arrive(a, c)
 	}
 	if reason, wait := g.unwelcome(); reason != 0 {
 		g.refused(reason, 0, 0)

@@ -37,6 +37,9 @@ type Deps struct {
 	// Listen is set for a worker under a supervisor, which holds the port: the addresses of gnet to share with other workers. Otherwise
 	// Run resolves Config.Listen, checks that the port is free and shares it with nobody.
 	Listen []string
+
+	HandoverSocket string    // where a newer process asks for the sessions; "": nowhere
+	Takeover       *Takeover // the running gateway to replace; nil: none
 }
 
 // Turn is when a loop last did something.
@@ -76,11 +79,17 @@ type Gateway struct {
 	// Any goroutine.
 	draining atomic.Bool
 	leaving  atomic.Bool  // siblings go on
+	giving   atomic.Bool  // sessions are being handed over, or all have been
+	taking   atomic.Bool  // another process's sessions are still to come
 	open     atomic.Int64 // connections, but for refused ones
 	attached atomic.Int32 // loops that gnet has shown
 	addr     atomic.Pointer[net.TCPAddr]
 	ready    chan struct{} // closed when listening
 	failed   chan error
+	engine   gnet.Engine // set before ready is closed
+
+	handedOver chan struct{} // closed when another process has the sessions
+	departed   *net.UnixConn // to that process; set before handedOver is closed
 
 	attachMu sync.Mutex
 
@@ -101,7 +110,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	}
 	g := &Gateway{
 		cfg: cfg, deps: deps, log: deps.Logger, clock: deps.Clock, shards: deps.Shards,
-		ready: make(chan struct{}), failed: make(chan error, 1),
+		ready: make(chan struct{}), failed: make(chan error, 1), handedOver: make(chan struct{}),
 		dirs: make([]route, deps.Shards), queues: make([]route, deps.Shards),
 	}
 	if g.log == nil {
@@ -178,15 +187,22 @@ func (g *Gateway) Ready() (ok bool, why string) {
 	if g.draining.Load() {
 		return false, "draining"
 	}
+	if g.taking.Load() {
+		return false, "taking over sessions"
+	}
 	if group, ok := g.leaderless(); ok {
 		return false, "no leader known for " + group.String()
 	}
 	return true, ""
 }
 
-// Run serves until ctx ends, then drains and returns nil. It returns an error when it cannot listen, and when the engine stops by itself:
-// gnet does that on an accept error, and the sessions are lost then.
+// Run serves until ctx ends, then drains and returns nil. It returns ErrHandedOver when another process has the sessions. It returns an
+// error when it cannot listen, and when the engine stops by itself: gnet does that on an accept error, and the sessions are lost then.
 func (g *Gateway) Run(ctx context.Context) error {
+	defer g.endHandover()
+	if err := g.prepareTakeover(ctx); err != nil || ctx.Err() != nil {
+		return err
+	}
 	addrs, release, err := g.places()
 	if err != nil {
 		return fmt.Errorf("gateway: %w", err)
@@ -221,14 +237,39 @@ func (g *Gateway) serve(ctx context.Context, ended chan error, release func()) e
 	case err := <-g.failed:
 		return fmt.Errorf("gateway: %w", err)
 	}
-	select {
-	case <-ctx.Done():
-		g.shutdown()
-		return nil
-	case err := <-ended:
-		return g.engineEnded(ended, err)
-	case err := <-g.failed:
-		return fmt.Errorf("gateway: %w", err)
+	return g.serveOn(ctx, ended)
+}
+
+// serveOn is serve once the gateway listens.
+func (g *Gateway) serveOn(ctx context.Context, ended chan error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	taken := make(chan error, 1)
+	if g.taking.Load() {
+		go func() { taken <- g.take(g.deps.Takeover) }()
+	} else {
+		taken <- nil
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			g.shutdown()
+			return nil
+		case err := <-taken:
+			if err != nil {
+				g.shutdown() // what has come finds the old process again
+				return err
+			}
+			g.taking.Store(false)
+			go g.serveHandover(ctx)
+		case <-g.handedOver:
+			g.shutdown()
+			return ErrHandedOver
+		case err := <-ended:
+			return g.engineEnded(ended, err)
+		case err := <-g.failed:
+			return fmt.Errorf("gateway: %w", err)
+		}
 	}
 }
 

@@ -166,6 +166,12 @@ type harness struct {
 // start runs a gateway between a fake router and a fake offline. Time stands still until the test moves it.
 func start(t testing.TB, change func(*Config)) *harness {
 	t.Helper()
+	return startAs(t, change, nil)
+}
+
+// startAs is start with other surroundings.
+func startAs(t testing.TB, change func(*Config), surround func(*Deps)) *harness {
+	t.Helper()
 	h := &harness{t: t, clock: &fakeClock{now: time.Unix(1_800_000_000, 0)}, reg: prometheus.NewRegistry(), cut: map[*peer]func(){}}
 	cfg := DefaultConfig()
 	cfg.Listen, cfg.Loops, cfg.HandshakeWorkers, cfg.SetProcs = "127.0.0.1:0", 2, 1, false
@@ -180,10 +186,14 @@ func start(t testing.TB, change func(*Config)) *harness {
 	_, h.root, _ = ed25519.GenerateKey(nil)
 	cert := wire.Certificate{Serial: 1, NotBefore: 0, NotAfter: 1 << 39, Cluster: "test"}
 	copy(cert.Static[:], static.Public)
-	h.g, err = New(cfg, Deps{
+	deps := Deps{
 		Node: 7, Incarnation: 8, Shards: testShards, Cluster: "test", Registerer: h.reg, Clock: h.clock.Now,
 		Static: static, Cert: cert.Sign(h.root),
-	})
+	}
+	if surround != nil {
+		surround(&deps)
+	}
+	h.g, err = New(cfg, deps)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,7 +219,7 @@ func (h *harness) run() {
 		return result
 	}
 	h.t.Cleanup(func() {
-		if err := h.stop(); err != nil {
+		if err := h.stop(); err != nil && !errors.Is(err, ErrHandedOver) {
 			h.t.Errorf("Run: %v", err)
 		}
 		for _, cut := range h.cut {

@@ -17,7 +17,11 @@ import (
 func (g *Gateway) places() (addrs []string, release func(), err error) {
 	var at netip.AddrPort
 	if addrs, release = g.deps.Listen, func() {}; len(addrs) == 0 {
-		addrs, release, err = reserve(g.cfg.Listen)
+		beside := g.deps.Takeover
+		if !CanHandOver {
+			beside = nil // it has ended by now
+		}
+		addrs, release, err = reserve(g.cfg.Listen, beside)
 	}
 	if err == nil {
 		_, text, _ := strings.Cut(addrs[0], "://")
@@ -29,8 +33,9 @@ func (g *Gateway) places() (addrs []string, release func(), err error) {
 
 // reserve resolves HOST:PORT to what gnet shall listen on, IPv4 first, and holds the ports with bound sockets that do not listen until
 // release (safe to call more than once). Event loops share a port with SO_REUSEPORT, under which a second process of the same user
-// would silently take half of the connections: that the port is free is checked without it first.
-func reserve(listen string) (addrs []string, release func(), err error) {
+// would silently take half of the connections: that the port is free is checked without it first, unless it is the port of the gateway that this one is to
+// stand beside.
+func reserve(listen string, beside *Takeover) (addrs []string, release func(), err error) {
 	hp, err := splitListen(listen)
 	if err != nil {
 		return nil, nil, err
@@ -49,8 +54,11 @@ func reserve(listen string) (addrs []string, release func(), err error) {
 		})
 	}
 	port := uint16(hp.port)
+	if port == 0 && beside != nil {
+		port = uint16(beside.old.port)
+	}
 	for _, ip := range ips {
-		fd, at, err := hold(netip.AddrPortFrom(ip, port))
+		fd, at, err := hold(netip.AddrPortFrom(ip, port), beside != nil)
 		if err != nil {
 			release()
 			return nil, nil, fmt.Errorf("listen %s: %w", listen, err)
@@ -91,8 +99,11 @@ func resolve(host string) ([]netip.Addr, error) {
 	return ips[:1], nil
 }
 
-// hold checks that nobody listens at the address, and then binds a socket there.
-func hold(at netip.AddrPort) (int, netip.AddrPort, error) {
+// hold checks that nobody listens at the address, and then binds a socket there; beside: the process that is to be replaced does.
+func hold(at netip.AddrPort, beside bool) (int, netip.AddrPort, error) {
+	if beside {
+		return bind(at, unix.SO_REUSEADDR, reusePort)
+	}
 	fd, free, err := bind(at, unix.SO_REUSEADDR)
 	if err != nil {
 		return -1, at, err

@@ -67,6 +67,7 @@ type loop struct {
 	claims   map[uint32]*claim // registrations that wait for their invite, by slot
 	sweeps   []*sweep
 	unsent   []*rebindRun // done, but there was no credit to say so
+	moved    []slotUse    // came from another process, and no router knows yet for want of credit
 	expected expectation
 	turns    uint64
 
@@ -152,6 +153,7 @@ func (l *loop) advance(now time.Time) {
 	for _, s := range l.sweeps {
 		s.blocked = false
 	}
+	l.rebindOwed()
 	l.retryRebindDone()
 	l.tellUnanswered()
 	if seconds > 0 {

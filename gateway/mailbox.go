@@ -9,6 +9,8 @@ type notice struct {
 	job   *job   // a handshake job has ended
 	sweep *sweep // look at all sessions
 	drain bool   // close everything
+	evict bool   // refuse connections in a handshake
+	page  *page  // let go of some sessions
 }
 
 // post gives the loop a notice. Safe for concurrent use. Notices are bounded by what causes them: handshake jobs by the pool's queue,
@@ -33,6 +35,10 @@ func (l *loop) drainNotices() {
 			l.addSweep(n.sweep)
 		case n.drain:
 			l.drain()
+		case n.evict:
+			l.evict()
+		case n.page != nil:
+			l.fillPage(n.page)
 		}
 	}
 	clear(notices)

@@ -21,6 +21,7 @@ type metrics struct {
 	handshakesOK, resumed   prometheus.Counter
 	useXX                   [causes]prometheus.Counter
 	checks                  prometheus.Counter    // health checks of a balancer
+	handedOver, takenOver   prometheus.Counter    // sessions, to and from another process
 	handshakesBad           []prometheus.Counter  // by reason
 	lag                     []prometheus.Observer // by loop
 }
@@ -34,6 +35,8 @@ func newMetrics(reg prometheus.Registerer, loops int, g *Gateway) *metrics {
 		refusals:    reasons.NewReasons(reg, "linecard_gateway_refusals_total", "Messages and queries that the gateway refused, by reason."),
 		drops:       reasons.NewReasons(reg, "linecard_gateway_drops_total", "Envelopes dropped, by reason; all are recovered by resending."),
 	}
+	m.handedOver = counter(reg, "linecard_gateway_handed_over_total", "Sessions handed over to another process.")
+	m.takenOver = counter(reg, "linecard_gateway_taken_over_total", "Sessions taken over from another process.")
 	m.stanzas(reg)
 	m.traffic(reg)
 	m.handshakes(reg)
@@ -115,4 +118,10 @@ func gauge(reg prometheus.Registerer, name, help string) prometheus.Gauge {
 	g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
 	reg.MustRegister(g)
 	return g
+}
+
+func counter(reg prometheus.Registerer, name, help string) prometheus.Counter {
+	c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	reg.MustRegister(c)
+	return c
 }

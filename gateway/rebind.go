@@ -117,16 +117,21 @@ func (l *loop) sweepOne(s *sweep, gen uint32, t *session) bool {
 		if run.group != group {
 			continue
 		}
-		l.env = link.Envelope{
-			Kind: link.KindRebind, Group: group, Account: t.account, Device: t.dev(), Slot: t.self, Gen: gen, Serial: t.serial,
-			Epoch: t.epoch, ID: t.expects(),
-		}
+		l.env = l.rebindOf(t, gen)
 		if err := s.stream.Send(&l.env); errors.Is(err, link.ErrNoCredit) {
 			return false
 		}
 		break
 	}
 	return true
+}
+
+// rebindOf tells the leader of a session's account where the session is.
+func (l *loop) rebindOf(s *session, gen uint32) link.Envelope {
+	return link.Envelope{
+		Kind: link.KindRebind, Group: l.g.dirOf(s.account), Account: s.account, Device: s.dev(), Slot: s.self, Gen: gen, Serial: s.serial,
+		Epoch: s.epoch, ID: s.expects(),
+	}
 }
 
 func (l *loop) sweepDone(s *sweep) {

@@ -68,12 +68,24 @@ func (l *loop) resume(h *handshake, frame []byte) gnet.Action {
 		return l.turnAway(h, stanza.ReasonBadFrame, 0)
 	}
 	h.resumed = true
+	if l.g.awaitsKeys() {
+		return l.turnAway(h, stanza.ReasonUnavailable, time.Duration(jitter(l.g.cfg.RetryAfter.D()))*time.Millisecond)
+	}
 	r := &resumption{}
 	if why := l.g.openTicket(&r.ticket, sealed); why != causes {
 		return l.useXX(h, frame, why)
 	}
 	h.resume = r
 	return l.submit(h, body, stageResumeJob)
+}
+
+// keysGrace is how long after its start a gateway has those who come with a ticket come again, rather than with a full handshake, while it
+// waits for the keys. When everything restarts, everybody comes back: the keys are there within a second or so, and XX for all is minutes.
+const keysGrace = 10 * time.Second
+
+// awaitsKeys reports whether ticket keys are likely to come in a moment.
+func (g *Gateway) awaitsKeys() bool {
+	return g.tickets.Load() == nil && g.clock().Sub(g.start) < keysGrace
 }
 
 // openTicket opens a ticket and takes a token of its account; causes when it is good.

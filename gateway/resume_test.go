@@ -155,6 +155,8 @@ func TestTicketsSentBack(t *testing.T) {
 			t.Errorf("%s: counted %v, before %v", cause, n, before)
 		}
 	}
+	h.advance(keysGrace)
+	now += int64(keysGrace / time.Second)
 	try("no_keys", sealed(9, now+9, 5))
 	h.keys(3, 9, 8)
 	h.untilKey(9)
@@ -182,6 +184,24 @@ func TestTicketsSentBack(t *testing.T) {
 	h.keys(4, 12)
 	h.untilKey(12)
 	try("unknown_key", sealed(9, now+int64(2*ticketLife/time.Second), 5))
+}
+
+// TestResumeBeforeKeys: a gateway that has just started has tickets come again, but not for long.
+func TestResumeBeforeKeys(t *testing.T) {
+	h := start(t, nil)
+	h.keys(1, 9)
+	h.untilKey(9)
+	value := h.bindTicket(5)
+	h.g.tickets.Store(nil)
+	c := h.dial()
+	_, body := c.resume(value)
+	if reason, wait, err := wire.ParseRefused(body); err != nil || reason != stanza.ReasonUnavailable || wait == 0 {
+		t.Fatalf("%x: %v, %v, %v", body, reason, wait, err)
+	}
+	h.advance(keysGrace)
+	c = h.dial()
+	_, body = c.resume(value)
+	c.wantUseXX(body)
 }
 
 // TestReplayedResume: who has recorded a resume gets the server's answer to it and no further. Nothing is bound or displaced.

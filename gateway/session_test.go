@@ -164,6 +164,7 @@ func TestUnknownStanzasAreSkipped(t *testing.T) {
 
 func TestUseXX(t *testing.T) {
 	h := start(t, nil)
+	h.advance(keysGrace)
 	c := h.dial()
 	c.preamble()
 	resume := wire.AppendResume(nil, make([]byte, 40), make([]byte, 48))

@@ -85,7 +85,7 @@ const (
 
 // NewSupervisor checks that the port is free and holds it. Run, or Close without Run, lets it go.
 func NewSupervisor(crew Crew) (*Supervisor, error) {
-	listen, release, err := reserve(crew.Listen)
+	listen, release, err := reserve(crew.Listen, nil)
 	if err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}

@@ -33,6 +33,7 @@ func bigLinux() map[string]string {
 		"proc/sys/fs/nr_open":                 "1048576\n",
 		"proc/sys/fs/file-max":                "9223372036854775807\n",
 		"proc/sys/net/core/somaxconn":         "4096\n",
+		"proc/sys/fs/epoll/max_user_watches":  "2000000\n",
 		"proc/sys/net/ipv4/tcp_mem":           "100\t200\t300\n",
 		"sys/devices/system/cpu/online":       "0-31\n",
 		"proc/sys/net/ipv4/tcp_ehash_entries": "524288\n",
@@ -62,6 +63,7 @@ func TestCheckFindsWhatIsMissing(t *testing.T) {
 		"thash_entries (kernel command line)": {State: Bad, Have: "524288", Want: ">= 1048576"},
 		"net.ipv4.tcp_mem":                    {State: Bad, Have: "100 200 300", Want: ">= 1250000 1875000 2500000"},
 		"swap":                                {State: OK, Have: "none"},
+		"fs.epoll.max_user_watches":           {State: Bad, Need: Must, Have: "2000000", Want: ">= 2165536", Runtime: true},
 	} {
 		got, ok := found[name]
 		if !ok || got.State != want.State || got.Have != want.Have || want.Want != "" && got.Want != want.Want {

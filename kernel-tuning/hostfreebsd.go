@@ -74,6 +74,6 @@ var freebsdHost = []Knob{
 		Default: "normal priority", Formula: "not used; linecard_gateway_prepend=\"/usr/sbin/rtprio 31\" in rc.conf tries it",
 		Why:    "Threads have no nice value of their own here, so handshakes cannot stand behind event loops as on linux: the pool has one thread less than there are cores instead. Real-time priority would lift handshakes as well, and a storm would then starve everything else, ssh first.",
 		Cost:   "See why",
-		Source: "rtprio(1), design/gateway.md (Admission)",
+		Source: "rtprio(1); gateway/pool_linux.go has what priorities are worth on linux",
 	},
 }

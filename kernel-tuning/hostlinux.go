@@ -20,7 +20,7 @@ var linuxHost = []Knob{
 		Formula: "1.05 x sessions / workers + 256, up to a multiple of 65,536. Workers, if not given: as few as 1,048,576 a process allow",
 		Why:     "The most files that any process may be allowed to have open. No LimitNOFILE goes above it.",
 		Cost:    "Nothing. A process pays 8 B for each descriptor up to the highest in use",
-		Source:  "admin-guide/sysctl/fs.rst; 1.05: the spread of SO_REUSEPORT over 101 workers, design/gateway.md",
+		Source:  "admin-guide/sysctl/fs.rst; 1.05: SO_REUSEPORT over 101 workers, measured for the gateway's design",
 	},
 	{
 		Name: "fs.file-max", Group: groupFiles, Need: Must, rule: atLeast, want: number(plan.files),
@@ -28,7 +28,21 @@ var linuxHost = []Knob{
 		Formula: "1.05 x sockets + 65,536. Sockets: the sessions, twice with the clients here",
 		Why:     "All open files of the machine. At the limit accept fails for everybody, and a gateway's event engine ends at such an error.",
 		Cost:    "Nothing until used; then it is in the 3.77 KB of a session",
-		Source:  "admin-guide/sysctl/fs.rst; 2,000,260 pairs ran with it raised to 6 M, measured, design/gateway.md",
+		Source:  "admin-guide/sysctl/fs.rst; 2,000,260 pairs ran with it raised to 6 M",
+	},
+	{
+		Name: "fs.epoll.max_user_watches", Group: groupFiles, Need: Must, rule: atLeast, want: number(plan.files),
+		Default: "a 25th of memory, by what a watch takes (5,491,511 of 24 GiB)", Formula: "as fs.file-max",
+		Why:    "Sockets that all processes of one user together may watch by epoll. Each session is one; at the limit a gateway cannot take a connection that it has accepted.",
+		Cost:   "Nothing until used; then 128 B for each, in the 3.77 KB of a session",
+		Source: "admin-guide/sysctl/fs.rst; fs/eventpoll.c",
+	},
+	{
+		Name: "LimitNOFILE, nofile", Group: groupFiles, Need: Must, where: byHand, want: always(""),
+		Default: "524,288 for a service of systemd, hard; 4,096 and more for logins", Formula: "as fs.nr_open",
+		Why:    "Each session is an open file of its gateway process. Only the hard limit counts: the daemons raise the soft one to it, and the supervisor makes as many workers as it asks for.",
+		Cost:   "Nothing",
+		Source: "systemd.exec(5), limits.conf(5); gateway/admission.go",
 	},
 	{
 		Name: "vm.overcommit_memory", Group: groupMemory, Need: Should, where: checkOnly, rule: atMost, want: always("1"),
@@ -56,15 +70,15 @@ var linuxHost = []Knob{
 		Default: "core, or a pipe to systemd-coredump", Formula: "any; the units have LimitCORE=0",
 		Why:    "A core of a gateway has keys of its sessions in it. Slab pages are left out of it (MADV_DONTDUMP), handshake objects on the heap are not.",
 		Cost:   "No core to look at after a crash; the log has the goroutines",
-		Source: "design/gateway.md; internal/slab has the test",
+		Source: "test in internal/slab",
 		want:   always(""),
 	},
 	{
-		Name: "net.core.netdev_max_backlog", Group: groupNetwork, Need: Could, rule: atLeast,
-		Default: "1000", Formula: "1,000 x cores, at most 16,384", want: number(func(p plan) int64 { return clamp(1000*int64(p.Cores), 1000, 16384) }),
-		Why:    "Packets that wait for one core when they come through the loopback or are spread by RPS. What finds the queue full is dropped (second column of /proc/net/softnet_stat).",
+		Name: "net.core.netdev_max_backlog", Group: groupNetwork, Need: Could, where: byHand, want: always(""),
+		Default: "1000", Formula: "left alone; double it as long as the second column of /proc/net/softnet_stat rises",
+		Why:    "Packets that wait for one core when they come through the loopback or are spread by RPS. What finds the queue full is dropped.",
 		Cost:   "Memory of queued packets in a burst. A network card with a queue per core does not pass here",
-		Source: "admin-guide/sysctl/net.rst; the factor is a guess to be checked with softnet_stat, nothing was dropped here at 1000",
+		Source: "admin-guide/sysctl/net.rst",
 	},
 	{
 		Name: "net.core.busy_read", Group: groupNetwork, Need: Could, rule: exactly, want: always("0"),
@@ -113,7 +127,7 @@ var linuxHost = []Knob{
 		Default: "all cores", Formula: "not set",
 		Why:    "A connection goes to a worker by hash, not by the core that its packets arrive at: pinning workers gains nothing without steering by a BPF program, which is not there. Event loops are kept responsive by priorities instead (handshakes at nice 15).",
 		Cost:   "Pinned workers of unequal load cannot share cores",
-		Source: "design/gateway.md: p99 of an echo 0.11 ms with the pool saturated, 33 ms without priorities",
+		Source: "measured for the gateway's design: p99 of an echo 0.11 ms with the pool saturated, 33 ms without priorities",
 	},
 }
 

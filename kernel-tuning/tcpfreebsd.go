@@ -14,7 +14,7 @@ var freebsdTCP = []Knob{
 	{
 		Name: "net.inet.tcp.syncache.hashsize", Group: groupAccept, Need: Could, where: bootSetting, rule: atLeast, reads: "net.inet.tcp.syncache.hashsize",
 		want:    number(func(p plan) int64 { return clamp(powerOfTwo(acceptQueue(p)/16), 512, 8192) }),
-		Default: "512", Formula: "soacceptqueue / 16, up to a power of two, 512 to 8,192",
+		Default: "512", Formula: "soacceptqueue / 16, up to a power of two, 512 to 8,192: room for twice the accept queue",
 		Why:    "Half-open handshakes are in buckets of 30. A full bucket throws the oldest out, and the client is answered by a cookie.",
 		Cost:   "A bucket each; entries as needed, at most hashsize x bucketlimit",
 		Source: "sys/netinet/tcp_syncache.c (TCP_SYNCACHE_HASHSIZE, _BUCKETLIMIT), syncache(4)",
@@ -36,7 +36,7 @@ var freebsdTCP = []Knob{
 	},
 	{
 		Name: "SO_REUSEPORT_LB", Group: groupAccept, Need: Must, where: byHand, want: always(""),
-		Default: "256 sockets in a group", Formula: "workers x loops <= 256",
+		Default: "256 sockets in a group", Formula: "(workers + 1) x loops of each <= 256",
 		Why:    "The kernel spreads connections over listeners of one port by a hash. A group takes 256 sockets, and each event loop of each worker has one. The gateway checks it at start.",
 		Cost:   "A connection that waits at a listener which closes is reset: nothing here moves it (linux: tcp_migrate_req). Drain before you stop",
 		Source: "sys/netinet/in_pcb.c (INPCBLBGROUP_SIZMAX), r334719",

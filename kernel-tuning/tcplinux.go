@@ -38,7 +38,7 @@ var linuxTCP = []Knob{
 		Default: "0", Formula: "1",
 		Why:    "When a worker or an upgraded gateway closes its listener, the connections that wait there go to the other listeners of the port instead of being reset.",
 		Cost:   "None found. All listeners of the port must be of one kind, which they are",
-		Source: "TestMeasureMigrate: of 200 that wait for two listeners, 93 survive the close of one; with 1 all 200",
+		Source: "TestMeasureMigrate: of 200 that wait for two listeners 105 survive the close of one; with 1 all 200",
 	},
 	{
 		Name: "net.ipv4.ip_local_port_range", Group: groupAccept, Need: Could, rule: exactly, spaced: true,
@@ -59,7 +59,7 @@ var linuxTCP = []Knob{
 		Default: "a bucket for each 128 KiB of memory, at most 524,288 (262,144 of 24 GiB)", Formula: "sockets / 2, up to a power of two, at most 16,777,216",
 		Why:    "The hash table of all TCP sockets. Every packet walks a chain of sockets / buckets, and each step is a cache miss.",
 		Cost:   "8 B a bucket, and a boot",
-		Source: "TestMeasureHash: a ping costs 1.5 times the processor time with 31 sockets a bucket; admin-guide/kernel-parameters.txt, net/ipv4/tcp.c",
+		Source: "TestMeasureHash: a ping costs 1.2 to 1.5 times the processor time with 31 sockets a bucket; admin-guide/kernel-parameters.txt, net/ipv4/tcp.c",
 	},
 	{
 		Name: "net.ipv4.tcp_child_ehash_entries", Group: groupTables, Need: Could, where: byHand, want: always(""),
@@ -74,7 +74,7 @@ var linuxTCP = []Knob{
 		Default: "4.7 %, 6.2 % and 9.4 % of memory, in pages (287901 383868 575802 of 24 GiB)", Formula: "third: 1.25 pages x sockets, at most memory / 4; first and second: a half and three quarters of it",
 		Why:    "Pages in the queues of all sockets. An idle session has none, any waiting byte takes one: when something goes to everybody, a page for each session. Above the third number packets are dropped ('TCP: out of memory' in the log).",
 		Cost:   "Up to a quarter of memory can go to queues: leave that free, or the machine runs out before TCP holds back",
-		Source: "TestMeasureMemory: 0 pages for 4,000 idle pairs, 3,840 with one unread byte each; the bound of a quarter is a choice",
+		Source: "TestMeasureMemory: 0 pages for 4,000 idle pairs, 3,584 with one unread byte each (cores take pages in batches); the bound of a quarter is a choice",
 	},
 	{
 		Name: "net.ipv4.tcp_rmem", Group: groupSessions, Need: Could, rule: atMost, spaced: true, want: always("4096 131072 1048576"),
@@ -137,14 +137,14 @@ var linuxTCP = []Knob{
 		Default: "half of the hash table's buckets (131,072 here)", Formula: "1.05 x sessions / workers",
 		Why:    "When a worker dies, all of its sessions become orphans until their clients have answered. Those above the limit are reset at once, and the log fills with warnings.",
 		Cost:   "An orphan with unsent bytes holds them: with tcp_notsent_lowat about 53 KB at most",
-		Source: "ip-sysctl.rst; TestMeasureClosing: 4,000 closed at once: 38 orphans remain where all clients answer",
+		Source: "ip-sysctl.rst; TestMeasureClosing: 4,000 closed at once: 54 orphans remain where all clients answer",
 	},
 	{
 		Name: "net.ipv4.tcp_max_tw_buckets", Group: groupEnd, Need: Could, rule: atLeast, spaced: true, want: number(orphans),
 		Default: "half of the hash table's buckets (131,072 here)", Formula: "as net.ipv4.tcp_max_orphans",
 		Why:    "Who closes first keeps a small socket for a minute. A worker's death leaves one for each session whose client has not closed yet; above the limit it is dropped, with a warning each.",
 		Cost:   fmt.Sprintf("%d B each, instead of 2,368 B", 256),
-		Source: "TestMeasureClosing: 4,000 closed: 3,962 in time-wait; with a limit of 1,000: 1,000",
+		Source: "TestMeasureClosing: 4,000 closed: 3,946 in time-wait; with a limit of 1,000: 1,000",
 	},
 	{
 		Name: "net.ipv4.tcp_fin_timeout", Group: groupEnd, Need: Could, rule: atMost, spaced: true, want: always("20"),

@@ -66,23 +66,27 @@ func (c *Client) lost(s *session) {
 	c.asked.restart()
 }
 
-// handshake does Noise XX with bind or register in message 3. Nobody is told who the client is before the server's certificate was
-// judged.
+// handshake comes back by ticket, or does Noise XX with bind or register in message 3. Nobody is told who the client is before the
+// server has proved that it belongs to the cluster: by opening the ticket, or by its certificate.
 func (c *Client) handshake(nc net.Conn) (*frameConn, error) {
 	f := newFrameConn(nc)
 	f.done = c.ctx.Done()
+	said, transcript := 0, wire.Preamble[:]
+	if value := c.home.takeTicket(); value != nil && !c.doubt {
+		before, done, err := c.resume(f, value)
+		if err != nil || done {
+			return f, err
+		}
+		said, transcript = len(before), before
+	}
+	c.doubt = false
 	init := wire.NewInitiator(c.home.static, nil)
-	transcript := wire.Preamble[:]
 	hello, err := init.AppendHello(transcript[:len(transcript):len(transcript)], transcript)
 	if err != nil {
 		return nil, err
 	}
-	_, writeErr := nc.Write(hello)
-	reply, err := f.readBody(wire.MaxEarlyBody) // a server that refuses everybody may have said so and closed before the write
-	if err = cmp.Or(writeErr, err); err != nil && !isRefused(reply) {
-		return nil, fmt.Errorf("handshake: %w", err)
-	}
-	if err := refusedHint(reply); err != nil {
+	reply, err := f.ask(hello[said:])
+	if err != nil {
 		return nil, err
 	}
 	err = init.ReadReply(reply, func(static, cert []byte) error {
@@ -100,6 +104,19 @@ func (c *Client) handshake(nc net.Conn) (*frameConn, error) {
 	}
 	f.keys = keys
 	return f, nil
+}
+
+// ask writes what begins a handshake and reads the answer's body; a refused frame is a *HintError.
+func (f *frameConn) ask(out []byte) ([]byte, error) {
+	_, writeErr := f.nc.Write(out)
+	body, err := f.readBody(wire.MaxEarlyBody) // a server that refuses everybody may have said so and closed before the write
+	if err = cmp.Or(writeErr, err); err != nil && !isRefused(body) {
+		return nil, fmt.Errorf("handshake: %w", err)
+	}
+	if err := refusedHint(body); err != nil {
+		return nil, err
+	}
+	return body, nil
 }
 
 // isRefused reports whether a body has the form of a refused frame, which no sealed one has.

@@ -23,6 +23,7 @@
 //	options.go client.go   Options; Client: life cycle and state
 //	reconnect.go           when to connect again: the policy for every reason
 //	connect.go conn.go     dial, handshake, certificate; sealed frames
+//	ticket.go              coming back by ticket
 //	session.go writer.go   what is done with each stanza that arrives; what is written when
 //	outbox.go stream.go    unacked messages: order, window, resends (pure, no clock, no I/O)
 //	send.go answer.go      Send, copies, MarkRead; encoding, acks and refusals

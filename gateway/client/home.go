@@ -20,8 +20,8 @@ import (
 // Home is what a device must not forget, in a directory (mode 0700) or in memory: static key, pinned roots, identity, highest id,
 // unacked messages, the last id handled of each received stream, and caches of names and device lists.
 //
-// Files: lock (flock; one process at a time), key (static key, 0600), roots (pinned roots), journal (everything else). Every change
-// is written to the journal at once, so that killing the process loses none. It is synced to disk, many changes together, before
+// Files: lock (flock; one process at a time), key (static key, 0600), roots (pinned roots), ticket (of the last session, 0600), journal
+// (everything else). Every change is written to the journal at once, so that killing the process loses none. It is synced to disk, many changes together, before
 // anybody else is told: before a message is transmitted (its record carries its id, so ids need no reservation of their own) and
 // before a delivery is acknowledged. A power failure can lose only what was not told yet.
 //
@@ -37,6 +37,7 @@ type Home struct {
 	mu      sync.Mutex
 	state   homeState
 	roots   []Root
+	ticket  []byte // to resume with, behind its psk; nil = none
 	floor   uint64 // ids up to it are skipped
 	claimed bool   // by a Client
 	err     error
@@ -59,7 +60,7 @@ func OpenHome(dir string) (*Home, error) {
 	if err := h.takeLock(); err != nil {
 		return nil, err
 	}
-	for _, step := range []func() error{h.readKey, h.readRoots, h.readJournal} {
+	for _, step := range []func() error{h.readKey, h.readRoots, h.readJournal, h.readTicket} {
 		if err := step(); err != nil {
 			h.lock.Close()
 			return nil, err

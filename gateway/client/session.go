@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"linecard.example/internal/stanza"
+	"linecard.example/internal/wire"
 )
 
 // session is one bound connection. The writer (serve) runs on Client.run's goroutine, the reader on one of its own.
@@ -128,6 +129,10 @@ func (s *session) onBound(v stanza.View) error {
 		return fmt.Errorf("%w: %w", errFatal, err)
 	}
 	c.home.skipTo(b.ID + idSkip - 1)
+	if _, _, ok := wire.SplitTicketValue(b.Ticket); ok {
+		c.home.putTicket(b.Ticket)
+	}
+	b.Ticket = nil // a view, and secret
 	s.as, c.self, c.sess, c.trouble = b, id, s, nil
 	c.out.restart()
 	c.out.maxIDs, c.out.maxBytes = clampWindow(b.WindowIDs, b.WindowBytes)

@@ -127,8 +127,11 @@ func earlyCases() []badCase {
 	return all
 }
 
-// usedXX is a resume sent back: counted, and no fault.
+// usedXX is a resume sent back: counted by its cause, and no fault.
 var usedXX = event{daemon: "gateway", line: "malformed"}
+
+// usedXX reports whether e is one.
+func (e event) usedXX() bool { return e.reason == 0 }
 
 // firstErr returns err, or the error of the first step that has one.
 func firstErr(err error, steps ...func() error) error {

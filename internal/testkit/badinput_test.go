@@ -31,7 +31,7 @@ func refusedByQueue(r stanza.Reason) event           { return event{"offline", "
 func (e event) series() string {
 	family, label := "linecard_"+e.daemon+"_refusals_total", "reason"
 	switch {
-	case e == usedXX:
+	case e.usedXX():
 		return fmt.Sprintf("linecard_gateway_use_xx_total{cause=%q}", e.line)
 	case e.line == "connection refused":
 		family, label = "linecard_gateway_handshakes_total", "result"
@@ -110,6 +110,8 @@ lookup_rate = 1
 outbound_cap = "64KiB"
 window_ids = 16
 window_bytes = "64KiB"
+resume_burst = 3
+resume_rate = 0.001
 `
 
 // badWindow is the window in messages, small enough for one frame to hold more than twice of it: no answer can come in between.
@@ -124,9 +126,10 @@ func TestBadInput(t *testing.T) {
 		Gateway: badGateway, Router: "window_ids = 16\nwindow_bytes = \"64KiB\"\n",
 		Offline: "queue_entries = 64\nwindow_entries = 16\nwindow_bytes = \"64KiB\"\n", Log: "level = \"debug\"\nclient_burst = 100000\n", LogLine: k.line,
 	})
+	k.s.WaitTickets()
 	k.crowd = k.s.NewCrowd(CrowdOptions{})
 	batches := [][]badCase{slowCases()} // which wait for deadlines, all at once
-	for _, c := range slices.Concat(earlyCases(), bindCases(), frameCases(), stanzaCases(t), refusalCases(), flowCases(), configCases(t)) {
+	for _, c := range slices.Concat(earlyCases(), bindCases(), resumeCases(), frameCases(), stanzaCases(t), refusalCases(), flowCases(), configCases(t)) {
 		batches = append(batches, []badCase{c})
 	}
 	for _, batch := range batches {
@@ -154,7 +157,7 @@ func (k *badTable) play(t *testing.T, batch []badCase) {
 	for _, c := range batch {
 		drops = drops || c.drops
 		for _, e := range c.events() {
-			if e != usedXX {
+			if !e.usedXX() {
 				lines = append(lines, e.String())
 			}
 			counts[e.series()]++

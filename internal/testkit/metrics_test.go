@@ -128,7 +128,8 @@ func TestMetrics(t *testing.T) {
 			}{
 				{"linecard_gateway_sessions", 2, nil},
 				{"linecard_gateway_connections", 2, nil},
-				{"linecard_gateway_handshakes_total", 4, []string{"result", "ok"}},
+				{"linecard_gateway_handshakes_total", 3, []string{"result", "ok"}},
+				{"linecard_gateway_handshakes_total", 1, []string{"result", "resumed"}},
 				{"linecard_gateway_handshakes_total", 1, []string{"result", "bad_preamble"}},
 				{"linecard_gateway_stanzas_total", 40, []string{"kind", "message", "direction", "up"}},
 				{"linecard_gateway_stanzas_total", 40, []string{"kind", "message", "direction", "down"}},
@@ -196,6 +197,7 @@ func TestMetrics(t *testing.T) {
 // message that is too large, a stranger.
 func metricsTraffic(t *testing.T, s *System) {
 	t.Helper()
+	s.WaitTickets()
 	ann, bob := s.NewDevice("ann", nil, DeviceOptions{}), s.NewDevice("bob", nil, DeviceOptions{Home: s.DiskHome("bob")})
 	away := s.NewDevice("cleo", nil, DeviceOptions{})
 	must(t, ann.SayAll("bob", 20, 8))
@@ -234,7 +236,7 @@ func metricsTraffic(t *testing.T, s *System) {
 }
 
 // fixedLabels are the labels that our metrics may have.
-var fixedLabels = []string{"reason", "kind", "direction", "result", "group", "loop", "role", "peer", "disk", "version", "revision"}
+var fixedLabels = []string{"reason", "cause", "step", "kind", "direction", "result", "group", "loop", "role", "peer", "disk", "version", "revision"}
 
 // checkLabels: no label tells who or where. Values are words, group names or numbers of loops.
 func checkLabels(t *testing.T, m map[string]*family) {

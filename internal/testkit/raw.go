@@ -111,6 +111,44 @@ func (r *Raw) Register(handle string) error {
 	return r.WaitBound()
 }
 
+// Resume writes the preamble and a resume frame with what an earlier bound gave, and reads the server's answer: the keys are those of the session
+// then, and the next that it says must be bind.
+func (r *Raw) Resume(value []byte) error {
+	psk, ticket, _ := wire.SplitTicketValue(value)
+	init := wire.NewResumer(nil)
+	b, err := init.AppendResume(wire.Preamble[:wire.PreambleSize:wire.PreambleSize], wire.Preamble[:], ticket, &psk)
+	if err != nil {
+		return err
+	}
+	if _, err := r.Write(b); err != nil {
+		return err
+	}
+	body, err := r.ReadBody()
+	if err != nil {
+		return err
+	}
+	r.keys, err = init.ReadAnswer(body)
+	return err
+}
+
+// WaitTickets waits until the gateway gives tickets: routers tell it the keys a moment after the start.
+func (s *System) WaitTickets() {
+	s.t.Helper()
+	key, err := wire.GenerateKeypair(nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	Eventually(s.t, "bound has a ticket", func() bool {
+		r, err := DialRaw(s.Server)
+		if err != nil {
+			return false
+		}
+		defer r.Close()
+		r.Key = key // the same account each time
+		return r.Register("tickets") == nil && len(r.Bound.Ticket) > 0
+	})
+}
+
 // WaitBound reads the session's first stanza.
 func (r *Raw) WaitBound() error {
 	v, err := r.Next()

@@ -1,0 +1,100 @@
+package client
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"os"
+	"time"
+
+	"linecard.example/internal/stanza"
+	"linecard.example/internal/wire"
+)
+
+// A Home keeps the ticket of its last session in a file of its own and not in the journal, because it is worth no sync: one that a power
+// failure takes, or tears, costs a full handshake; one that it brings back was used, which is harmless, once.
+//
+//	checksum  4 bytes, big-endian: CRC-32C of the rest
+//	value     the psk and the ticket, as they came with bound
+//
+// An empty file is no ticket.
+
+// readTicket loads the ticket; what is not one is none.
+func (h *Home) readTicket() error {
+	b, err := os.ReadFile(h.path("ticket"))
+	if err != nil || len(b) < 4 || binary.BigEndian.Uint32(b) != crc32.Checksum(b[4:], castagnoli) {
+		return nil
+	}
+	if _, _, ok := wire.SplitTicketValue(b[4:]); ok {
+		h.ticket = b[4:]
+	}
+	return nil
+}
+
+// putTicket keeps a copy of the ticket that came with bound; empty: the one there is was used. Nothing depends on the file: a disk that
+// fails is noticed by the journal.
+func (h *Home) putTicket(value []byte) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	clear(h.ticket)
+	if h.ticket = bytes.Clone(value); h.dir == "" {
+		return
+	}
+	var file []byte
+	if len(value) > 0 {
+		file = append(binary.BigEndian.AppendUint32(nil, crc32.Checksum(value, castagnoli)), value...)
+	}
+	_ = os.WriteFile(h.path("ticket"), file, 0o600)
+}
+
+// takeTicket returns a copy of the ticket, nil if there is none.
+func (h *Home) takeTicket() []byte {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return bytes.Clone(h.ticket)
+}
+
+// errAnswer: a server answered a resume with something that is no answer to it.
+var errAnswer = errors.New("handshake: unexpected answer to a resume")
+
+// resume tries to come back by ticket. done: f has the keys of the session and bind is written. Otherwise, without an error, the server
+// wants XX on the same connection, and transcript is what was said so far.
+//
+// The ticket is dropped only once the server has proved to know its secret, never because somebody says so in clear. Until then it is
+// in doubt: the next attempt is XX, so that no ticket gone bad keeps the client out, unless the server asked it to come later or elsewhere.
+func (c *Client) resume(f *frameConn, value []byte) (transcript []byte, done bool, err error) {
+	psk, ticket, _ := wire.SplitTicketValue(value)
+	r := wire.NewResumer(nil)
+	out, err := r.AppendResume(bytes.Clone(wire.Preamble[:]), wire.Preamble[:], ticket, &psk)
+	if err != nil {
+		return nil, false, err
+	}
+	c.doubt = true
+	body, err := f.ask(out)
+	var hint *HintError
+	if errors.As(err, &hint) {
+		retry := hint.Reason.Retry()
+		c.doubt = retry != stanza.RetryNow && retry != stanza.RetryLater
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	switch kind, _ := wire.FrameKind(body); kind {
+	case wire.KindUseXX:
+		if err := wire.ParseUseXX(body); err != nil {
+			return nil, false, err
+		}
+		c.doubt = false
+		return wire.AppendUseXX(out), false, nil
+	case wire.KindResume:
+	default:
+		return nil, false, errAnswer
+	}
+	if f.keys, err = r.ReadAnswer(body); err != nil {
+		return nil, false, err
+	}
+	c.doubt = false
+	c.home.putTicket(nil)
+	return nil, true, f.write(append([]byte{0}, c.introduction()...), time.Now())
+}

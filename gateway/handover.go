@@ -1,0 +1,294 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"linecard.example/internal/link"
+	"linecard.example/internal/stanza"
+)
+
+// ErrHandedOver is what Run returns when another process has the gateway's sessions now.
+var ErrHandedOver = errors.New("gateway: handed over to another process")
+
+// A process that is to replace this one asks for the sessions on a unix socket. It comes with its links up; then it listens beside this
+// one, takes the sessions a page at a time, and this one ends. Whatever fails on the way, this one goes on with what it has left: a page
+// that the other one has not got the last word on is taken back, and connections are accepted again. What was moved stays moved; if the
+// other process ends too, those sessions come back like those of any process that ended.
+
+// takeLimit is how long a new process may take to be ready once it has said hello.
+const takeLimit = 2 * time.Minute
+
+// listenHandover makes the socket, in place of one that is there. Only processes of this user get to it.
+func listenHandover(path string) (*net.UnixListener, error) {
+	fresh := path + ".new"
+	_ = os.Remove(fresh) // of a start that was killed
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: fresh, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	ln.SetUnlinkOnClose(false) // the path may be another process's by then
+	if err = os.Chmod(fresh, 0o600); err == nil {
+		err = os.Rename(fresh, path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, ln.Close())
+	}
+	return ln, nil
+}
+
+// serveHandover answers new processes until ctx ends or one of them has everything.
+func (g *Gateway) serveHandover(ctx context.Context) {
+	path := g.deps.HandoverSocket
+	if path == "" {
+		return
+	}
+	ln, err := listenHandover(path)
+	if err != nil {
+		g.log.Warn("sessions cannot be handed over to another process", "err", err)
+		return
+	}
+	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
+	defer stop()
+	defer ln.Close()
+	for {
+		c, err := ln.AcceptUnix()
+		if err != nil {
+			if ctx.Err() != nil {
+				_ = os.Remove(path)
+			}
+			return
+		}
+		err = g.answerHandover(ctx, handoverConn{c})
+		if err == nil {
+			g.departed = c // open until the process has ended, which is how the other one learns of that
+			close(g.handedOver)
+			return
+		}
+		_ = c.Close()
+		g.log.Warn("hand-over failed, going on", "err", err, "connections", g.open.Load())
+	}
+}
+
+// answerHandover talks to one new process; nil: it has everything, or wants everybody to leave.
+func (g *Gateway) answerHandover(ctx context.Context, c handoverConn) error {
+	if err := samePeer(c.UnixConn); err != nil {
+		return err
+	}
+	body, err := c.want(msgHello, handoverWait)
+	if err != nil {
+		return err
+	}
+	hello, err := parseHello(body)
+	if err == nil {
+		err = g.checkHello(&hello)
+	}
+	if err != nil {
+		return errors.Join(err, c.send(msgRefused, []byte(err.Error())))
+	}
+	doors := g.listeners() // while nobody listens beside them
+	mine := g.introduction()
+	if err := c.send(msgHello, mine.append(nil)); err != nil {
+		return err
+	}
+	kind, body, fds, err := c.receive(takeLimit)
+	closeAll(fds)
+	switch {
+	case err != nil:
+		return fmt.Errorf("the new process did not get ready: %w", err)
+	case kind == msgTake:
+		return g.give(ctx, c, doors, int64(hello.sessions))
+	case kind == msgLeave:
+		return nil
+	}
+	return fmt.Errorf("message %d: %s", kind, body)
+}
+
+func (g *Gateway) introduction() handoverHello {
+	h := handoverHello{
+		version: recordVersion, node: g.deps.Node, incarnation: g.deps.Incarnation, shards: uint64(g.shards), cluster: g.deps.Cluster,
+		sessions: uint64(max(g.open.Load(), 0)),
+	}
+	if a := g.addr.Load(); a != nil {
+		h.port = uint64(a.Port)
+	}
+	return h
+}
+
+// checkHello says whether the other process may have this one's sessions.
+func (g *Gateway) checkHello(h *handoverHello) error {
+	switch {
+	case h.node != g.deps.Node:
+		return errors.New("it runs on another data directory")
+	case h.cluster != g.deps.Cluster || h.shards != uint64(g.shards):
+		return fmt.Errorf("it is of cluster %q with %d shards, this one of %q with %d", h.cluster, h.shards, g.deps.Cluster, g.shards)
+	}
+	return nil
+}
+
+// give moves everything. On an error this process goes on.
+func (g *Gateway) give(ctx context.Context, c handoverConn, doors []int, room int64) error {
+	g.giving.Store(true)
+	before := g.leaving.Swap(true) // the other process listens beside this one: strangers come again at once
+	g.draining.Store(true)
+	g.closeDoors(doors)
+	for _, l := range g.loops {
+		l.post(notice{evict: true})
+	}
+	start := g.clock()
+	moved, err := 0, error(nil)
+	if n := g.open.Load(); n > room {
+		err = fmt.Errorf("%d connections, and the new process holds %d", n, room)
+	} else {
+		g.log.Info("handing over", "connections", n)
+		moved, err = g.giveAll(ctx, c)
+	}
+	if err == nil {
+		err = c.send(msgEnd, nil)
+	}
+	if err != nil {
+		_ = c.send(msgAbort, []byte(err.Error())) // it may be what is gone
+		g.giving.Store(false)
+		g.leaving.Store(before)
+		g.draining.Store(ctx.Err() != nil)
+		g.openDoors(doors)
+		return fmt.Errorf("after %d sessions: %w", moved, err)
+	}
+	g.log.Info("handed over", "sessions", moved, "took", g.clock().Sub(start))
+	return nil
+}
+
+// giveAll moves the sessions of every loop, and in a second round those that were being bound in the first.
+func (g *Gateway) giveAll(ctx context.Context, c handoverConn) (moved int, err error) {
+	for _, last := range []bool{false, true} {
+		for _, l := range g.loops {
+			for p := (&page{last: last}); ; {
+				if err := l.takePage(ctx, p); err != nil {
+					return moved, err
+				}
+				if n := len(p.fds); n > 0 {
+					if err := g.givePage(c, p); err != nil {
+						return moved, err
+					}
+					moved += n
+				}
+				if p.next == 0 {
+					break
+				}
+				p = &page{last: last, from: p.next}
+			}
+		}
+	}
+	return moved, nil
+}
+
+// givePage moves one page, or takes it back.
+func (g *Gateway) givePage(c handoverConn, p *page) error {
+	err := c.send(msgSessions, p.records, p.fds...)
+	if err == nil {
+		_, err = c.want(msgHeld, handoverWait)
+	}
+	if err == nil {
+		err = c.send(msgYours, nil) // once this is on its way the sessions are not touched here any more, whatever happens
+	}
+	if err != nil {
+		back := g.adopt(p.records, p.fds)
+		return fmt.Errorf("%w (%d sessions of %d taken back)", err, back, len(p.fds))
+	}
+	clear(p.records)
+	closeAll(p.fds)
+	g.metrics.handedOver.Add(float64(len(p.fds)))
+	return nil
+}
+
+// page is some sessions that leave a loop together. The loop fills it.
+type page struct {
+	from    uint32 // slot to begin at
+	next    uint32 // slot to go on at, 0: that was all
+	last    bool   // sessions that are still being bound are closed
+	records []byte
+	fds     []int
+	done    chan struct{}
+}
+
+// takePage has the loop fill p.
+func (l *loop) takePage(ctx context.Context, p *page) error {
+	p.done = make(chan struct{})
+	l.post(notice{page: p})
+	select {
+	case <-p.done:
+		return nil
+	case <-ctx.Done():
+		return errors.New("this process ends")
+	}
+}
+
+// fillPage takes sessions off the loop: after it not a byte of theirs is read or written here. Loop only.
+func (l *loop) fillPage(p *page) {
+	defer close(p.done)
+	l.flush()
+	stopped := false
+	p.next = l.slots.Scan(p.from, pageSessions, func(slot, _ uint32, s *session) {
+		switch {
+		case stopped:
+		case len(p.records) >= pageBytes:
+			stopped, p.from = true, slot
+		case s.state == stateBound:
+			l.depart(p, s)
+		case s.state == stateBinding && p.last:
+			l.closeSession(s, stanza.ReasonDraining, l.g.farewell())
+		}
+	})
+	if stopped {
+		p.next = p.from
+	}
+}
+
+// depart puts one session into a page and lets it go here. One that cannot be put there stays, and is drained when the process ends.
+func (l *loop) depart(p *page, s *session) {
+	c := l.conn(s.slot())
+	fd, err := c.Dup()
+	if err != nil {
+		l.g.log.Warn("a session cannot be handed over", "err", err)
+		return
+	}
+	r := l.recordOf(s)
+	if c.InboundBuffered() > 0 {
+		r.inbound, _ = c.Peek(-1) // everything
+	}
+	if r.outbound, err = takeOutbound(l.out[:0], c); err != nil {
+		closeAll([]int{fd})
+		l.g.log.Warn("a session cannot be handed over", "err", err)
+		return
+	}
+	p.records = appendRecord(p.records, &r)
+	p.fds = append(p.fds, fd)
+	r.rx, r.tx = [len(r.rx)]byte{}, [len(r.tx)]byte{}
+	l.g.metrics.sessions.Dec()
+	l.forgive(s)
+	l.partials.drop(s)
+	s.state = stateClosing // and nobody is told: the session lives
+	l.closeConn(c)         // no end of the connection shows: fd holds it
+}
+
+// recordOf is what s has in its slot.
+func (l *loop) recordOf(s *session) record {
+	l.refill(s)
+	return record{
+		rx: s.rx, tx: s.tx, rxNonce: s.rxNonce, txNonce: s.txNonce,
+		account: s.account, device: s.dev(), serial: s.serial, epoch: s.epoch, base: s.base, written: s.written,
+		unacked: s.unacked, unanswered: s.inflight, noted: s.noted, send: s.send, lookups: s.lookups,
+		interval: uint16(time.Duration(s.interval) * pingUnit / time.Second), silent: l.sec16() - s.lastSeen, stuck: l.sec8() - s.progress,
+		warned: s.flags&flagWarned != 0,
+	}
+}
+
+// rebindMoved tells the router under which name a session lives now.
+func (l *loop) rebindMoved(s *session, gen uint32) (sent bool) {
+	l.env = l.rebindOf(s, gen)
+	return !errors.Is(l.g.send(&l.env), link.ErrNoCredit) // without a leader: the next one asks for every session
+}
