@@ -52,7 +52,7 @@ func TestApplyAndUndoInNamespace(t *testing.T) {
 			return
 		}
 		for name, want := range map[string]string{
-			"net.core.somaxconn": "65535", "net.ipv4.tcp_migrate_req": "1", "net.ipv4.tcp_notsent_lowat": "16384",
+			"net.core.somaxconn": "65535", "net.ipv4.tcp_migrate_req": "1", "net.ipv4.tcp_notsent_lowat": "131072",
 			"net.ipv4.tcp_rmem": "4096 131072 1048576", "net.ipv4.ip_local_port_range": "1024 65535",
 		} {
 			if got := sysctlOf(t, name); got != want {

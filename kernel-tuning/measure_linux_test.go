@@ -2,6 +2,7 @@ package tuning
 
 import (
 	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -23,10 +24,17 @@ func TestMeasureMigrate(t *testing.T) {
 			first, port := s.listen(0, n)
 			second, _ := s.listen(port, n)
 			for range n {
-				s.dial(port)
+				fd := s.dial(port)
+				if !eventually(func() bool { return connected(fd) }) {
+					t.Error("a connection was not made")
+				}
 			}
 			unix.Close(first)
 			s.fds = s.fds[1:]
+			if migrate == "1" {
+				eventually(func() bool { count += len(s.accept(second)); return count == n })
+				return
+			}
 			count = len(s.accept(second))
 		})
 		return count
@@ -82,19 +90,28 @@ func TestMeasureNotSent(t *testing.T) {
 	}
 	plain := held(nil)
 	low := held(map[string]string{"net.ipv4.tcp_notsent_lowat": "16384"})
+	mid := held(map[string]string{"net.ipv4.tcp_notsent_lowat": "131072"})
 	capped := held(map[string]string{"net.ipv4.tcp_wmem": "4096 16384 262144"})
-	t.Logf("bytes at a peer that does not read: as it is %+v, tcp_notsent_lowat=16384 %+v, tcp_wmem up to 256 KiB %+v", plain, low, capped)
-	if low.unsent > 16384+64<<10 || plain.unsent <= low.unsent { // the last buffer is filled: up to 64 KiB above the mark
-		t.Errorf("%d bytes unsent with a low-water mark, %d without", low.unsent, plain.unsent)
+	t.Logf("bytes for a peer that does not read: as it is %+v, tcp_notsent_lowat=131072 %+v, =16384 %+v, tcp_wmem up to 256 KiB %+v", plain, mid, low, capped)
+	for _, c := range []struct {
+		result
+		mark int
+	}{{low, 16384}, {mid, 131072}} { // the last buffer is filled: up to 64 KiB above the mark
+		if c.unsent > c.mark+64<<10 || c.unsent < c.mark || plain.unsent <= c.unsent {
+			t.Errorf("%d bytes unsent with a mark of %d, %d without", c.unsent, c.mark, plain.unsent)
+		}
+	}
+	if left := 256<<10 - mid.taken; left > 64<<10 {
+		t.Errorf("of a full window of 256 KiB %d bytes are left to the gateway", left)
 	}
 }
 
 // TestMeasureClosing: what is left of sessions when their process dies.
 func TestMeasureClosing(t *testing.T) {
 	const n = 4000
-	left := func(buckets string) (orphans, waiting int) {
+	left := func(limit int) (orphans, waiting int) {
 		inNamespace(t, func() {
-			set(t, "net.ipv4.tcp_max_tw_buckets", buckets)
+			set(t, "net.ipv4.tcp_max_tw_buckets", strconv.Itoa(limit))
 			s := &sockets{t: t}
 			defer s.closeAll()
 			_, servers := s.pairs(n)
@@ -102,12 +119,13 @@ func TestMeasureClosing(t *testing.T) {
 				unix.Close(fd)
 			}
 			s.fds = s.fds[:n+1]
+			eventually(func() bool { return sockstat(t, "tw") >= min(limit, n*9/10) })
 			orphans, waiting = sockstat(t, "orphan"), sockstat(t, "tw")
 		})
 		return orphans, waiting
 	}
-	orphans, waiting := left("100000")
-	_, capped := left("1000")
+	orphans, waiting := left(100000)
+	_, capped := left(1000)
 	t.Logf("%d sessions closed by the server: %d orphans, %d in time-wait of %d B; with tcp_max_tw_buckets=1000 %d", n, orphans, waiting, slab("tw_sock_TCP"), capped)
 	if waiting < n*9/10 || capped > 1000 {
 		t.Errorf("%d in time-wait, %d with a limit of 1000", waiting, capped)
@@ -196,7 +214,7 @@ func TestMeasureHalfOpen(t *testing.T) {
 	} else {
 		tun.Close()
 	}
-	half := func(sets map[string]string) (held, cookies, dropped int) {
+	half := func(sets map[string]string, least int) (held, cookies, dropped int) {
 		inNamespace(t, func() {
 			for name, value := range sets {
 				set(t, name, value)
@@ -212,7 +230,7 @@ func TestMeasureHalfOpen(t *testing.T) {
 					return
 				}
 			}
-			held = halfOpen(t)
+			eventually(func() bool { held = halfOpen(t); return held >= least })
 			cookies, dropped = counter(t, "TcpExt", "SyncookiesSent"), counter(t, "TcpExt", "ListenDrops")
 		})
 		return held, cookies, dropped
@@ -227,7 +245,7 @@ func TestMeasureHalfOpen(t *testing.T) {
 		{"0", "4096", "65536", n, n},
 	} {
 		held, cookies, dropped := half(map[string]string{"net.ipv4.tcp_syncookies": c.cookies, "net.core.somaxconn": c.somaxconn,
-			"net.ipv4.tcp_max_syn_backlog": c.backlog})
+			"net.ipv4.tcp_max_syn_backlog": c.backlog}, c.least)
 		t.Logf("%d SYNs, tcp_syncookies=%s somaxconn=%s tcp_max_syn_backlog=%s: %d half-open, %d cookies sent, %d dropped",
 			n, c.cookies, c.somaxconn, c.backlog, held, cookies, dropped)
 		if held < c.least || held > c.most {

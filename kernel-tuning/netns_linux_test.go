@@ -2,11 +2,13 @@ package tuning
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"runtime"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,7 +31,7 @@ func inNamespace(t *testing.T, f func()) {
 		defer close(done) // also when a test ends by FailNow
 		f()
 	}()
-	if err := <-done; err == unix.EPERM {
+	if err := <-done; errors.Is(err, unix.EPERM) {
 		t.Skip("a network namespace needs root")
 	} else if err != nil {
 		t.Fatal(err)
@@ -48,6 +50,16 @@ func loopbackUp() error {
 	}
 	r.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, r)
+}
+
+// eventually polls for what the kernel does in its own time, which is long on a machine with much else to do.
+func eventually(done func() bool) bool {
+	for deadline := time.Now().Add(20 * time.Second); !done(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			return false
+		}
+	}
+	return true
 }
 
 // set writes a sysctl of this thread's namespace.
@@ -215,11 +227,19 @@ func (s *sockets) pairs(n int) (clients, servers []int) {
 			servers = append(servers, s.accept(listener)...)
 		}
 	}
-	servers = append(servers, s.accept(listener)...)
-	if len(servers) != n {
+	if !eventually(func() bool {
+		servers = append(servers, s.accept(listener)...)
+		return len(servers) == n
+	}) {
 		s.t.Fatalf("%d of %d connections came", len(servers), n)
 	}
 	return clients, servers
+}
+
+// connected reports whether a connection is established at this end.
+func connected(fd int) bool {
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	return err == nil && info.State == 1
 }
 
 // fill writes pieces of size bytes until the kernel takes no more, and returns how many bytes it took.

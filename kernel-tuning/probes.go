@@ -87,7 +87,7 @@ func (h *host) limit() (int64, error) {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err != nil {
 		return 0, os.NewSyscallError("getrlimit", err)
 	}
-	return int64(min(uint64(r.Max), 1<<62)), nil
+	return int64(min(r.Max, 1<<62)), nil
 }
 
 // copiedLimit reads a copy of a process's limits, for checks below a root.

@@ -91,11 +91,11 @@ var linuxTCP = []Knob{
 		Source: "TestMeasureNotSent: a peer that does not read takes 3.9 MB at 4 MiB, 0.3 MB at 256 KiB",
 	},
 	{
-		Name: "net.ipv4.tcp_notsent_lowat", Group: groupSessions, Need: Should, rule: atMost, spaced: true, want: always("16384"),
-		Default: "4294967295", Formula: "16384",
-		Why:    "A client that does not read would have megabytes of the kernel. With it the bytes stay in the gateway, where they are bounded, counted, and end the session.",
-		Cost:   "A fast stream is woken up more often: a write for each 16 KiB or more",
-		Source: "TestMeasureNotSent: of 3.85 MB unsent for one such client 53 KB are left (the mark, and the buffer that passes it)",
+		Name: "net.ipv4.tcp_notsent_lowat", Group: groupSessions, Need: Should, rule: atMost, spaced: true, want: always("131072"),
+		Default: "4294967295", Formula: "131072: half of a session's window of 256 KiB",
+		Why:    "A client that does not read, and asks for answers, would have megabytes of the kernel. With it the rest waits in the gateway, where it is bounded and counted, and ends the session. Lower marks leave more of an honest slow client's window to the gateway.",
+		Cost:   "A fast stream is woken up for each 128 KiB",
+		Source: "TestMeasureNotSent: of 3.85 MB unsent for one such client 158 KB are left (the mark, and the buffer that passes it), and of a full window 10 KB wait in the gateway; with 16384 it is 53 KB and 116 KB",
 	},
 	{
 		Name: "net.ipv4.tcp_slow_start_after_idle", Group: groupSessions, Need: Could, rule: exactly, spaced: true, want: always("0"),
@@ -136,8 +136,8 @@ var linuxTCP = []Knob{
 		Name: "net.ipv4.tcp_max_orphans", Group: groupEnd, Need: Should, rule: atLeast, want: number(orphans),
 		Default: "half of the hash table's buckets (131,072 here)", Formula: "1.05 x sessions / workers",
 		Why:    "When a worker dies, all of its sessions become orphans until their clients have answered. Those above the limit are reset at once, and the log fills with warnings.",
-		Cost:   "An orphan with unsent bytes holds them: with tcp_notsent_lowat about 53 KB at most",
-		Source: "ip-sysctl.rst; TestMeasureClosing: 4,000 closed at once: 54 orphans remain where all clients answer",
+		Cost:   "An orphan with unsent bytes holds them: with tcp_notsent_lowat about 160 KB at most",
+		Source: "ip-sysctl.rst; TestMeasureClosing: 4,000 closed at once: 54 to 179 orphans remain where all clients answer",
 	},
 	{
 		Name: "net.ipv4.tcp_max_tw_buckets", Group: groupEnd, Need: Could, rule: atLeast, spaced: true, want: number(orphans),
