@@ -103,6 +103,9 @@ type Config struct {
 	DrainRetryAfter config.Duration `toml:"drain_retry_after"`
 	// DrainTimeout bounds the flush of the last bytes to clients at the end, 100ms-5m, default 5s.
 	DrainTimeout config.Duration `toml:"drain_timeout"`
+	// HandoverSocket is the path of the unix socket on which a newer process asks for the sessions, see --upgrade. Default DATA/gateway.sock.
+	// Only processes of the same user may connect; keep it in a directory of that user.
+	HandoverSocket string `toml:"handover_socket"`
 	// RebindPage is how many sessions a loop looks at in one turn while it re-sends bindings, 16-65536, default 1000. Raising it
 	// finishes sooner and delays messages longer.
 	RebindPage int `toml:"rebind_page"`

@@ -24,6 +24,7 @@ const (
 	msgEnd                      // old: that was all; it ends
 	msgAbort                    // old, text: it keeps what it has left
 	msgLeave                    // new, in place of take: no sessions can be moved here; let go of everybody and end
+	msgRoll                     // to a supervisor, in place of hello: replace the workers; end or refused comes when that is done
 )
 
 const (

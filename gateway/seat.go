@@ -25,7 +25,11 @@ type Boot struct {
 	Worker  uint16   `json:"worker"`  // its number on links
 	Workers int      `json:"workers"` // that share the machine
 	Listen  []string `json:"listen"`  // for Deps.Listen
-	Config  []byte   `json:"config"`  // text of the configuration file, which all workers of one round share
+	// Handover is the path of the socket on which this worker hands its sessions over, Takeover that of the one whose it takes; "": none.
+	Handover string `json:"handover"`
+	Takeover string `json:"takeover"`
+
+	Config []byte `json:"config"` // text of the configuration file, which all workers of one round share
 }
 
 // order is what a supervisor sends later.

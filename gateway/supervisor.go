@@ -133,7 +133,7 @@ func (s *Supervisor) Run(ctx context.Context) {
 func (s *Supervisor) keep(ctx context.Context, at *slot) {
 	failures := 0
 	for ctx.Err() == nil {
-		w, err := s.start(ctx, at)
+		w, err := s.start(ctx, at, nil)
 		began := time.Now()
 		if err == nil {
 			w, err = s.tend(ctx, at, w)
@@ -210,11 +210,10 @@ func (s *Supervisor) tend(ctx context.Context, at *slot, w *worker) (*worker, er
 	}
 }
 
-// replace puts a new process beside w, and has w leave when that is ready. It returns the new one, or nil and why w goes on.
-//
-// A hand-over of live sessions belongs between the two: next is ready and has its own number on links, w still serves.
+// replace puts a new process beside w, which takes w's sessions, and w ends; what it could not move it drains. It returns the new one, or
+// nil and why w goes on.
 func (s *Supervisor) replace(ctx context.Context, at *slot, w *worker) (*worker, error) {
-	next, err := s.start(ctx, at)
+	next, err := s.start(ctx, at, w)
 	if err == nil {
 		err = s.awaitReady(ctx, next)
 	}
@@ -256,13 +255,17 @@ func (s *Supervisor) awaitReady(ctx context.Context, w *worker) error {
 	return nil
 }
 
-// start starts a process for a slot and shows it there.
-func (s *Supervisor) start(ctx context.Context, at *slot) (*worker, error) {
+// start starts a process for a slot and shows it there. It takes the sessions of old, if there is one.
+func (s *Supervisor) start(ctx context.Context, at *slot, old *worker) (*worker, error) {
 	s.mu.Lock()
 	config := s.config
 	s.mu.Unlock()
 	at.count++
 	boot := Boot{Slot: at.n, Worker: uint16(at.n) | at.count%2<<15, Workers: len(s.slots), Listen: s.listen, Config: config}
+	boot.Handover = filepath.Join(s.dir, fmt.Sprintf("moves-%d%c.sock", at.n, 'a'+rune(at.count%2)))
+	if old != nil {
+		boot.Takeover = old.handover
+	}
 	path := filepath.Join(s.dir, fmt.Sprintf("worker-%d%c.sock", at.n, 'a'+rune(at.count%2)))
 	w, err := launch(s.crew.Command(at.n), boot, path, func(c *exec.Cmd) error { return s.begin(ctx, c) },
 		func(line []byte) { s.crew.Said(at.n, line) })

@@ -26,14 +26,15 @@ import (
 
 // worker is one worker process as its supervisor sees it. Safe for concurrent use.
 type worker struct {
-	slot    int
-	cmd     *exec.Cmd
-	conn    net.Conn     // to its Seat
-	pages   *http.Client // of its admin pages, with askLimit
-	path    string       // of the socket of those
-	started time.Time
-	done    chan struct{} // closed when the process is gone and all it had to say was read
-	cause   error         // why it ended, nil when in order; after done
+	slot     int
+	cmd      *exec.Cmd
+	conn     net.Conn     // to its Seat
+	pages    *http.Client // of its admin pages, with askLimit
+	path     string       // of the socket of those
+	handover string       // path of the socket on which it hands its sessions over
+	started  time.Time
+	done     chan struct{} // closed when the process is gone and all it had to say was read
+	cause    error         // why it ended, nil when in order; after done
 
 	mu    sync.Mutex
 	last  []*dto.MetricFamily // as of its last answer
@@ -48,7 +49,7 @@ const maxLine = 64 << 10
 
 // launch starts a worker. cmd is complete but for its files. Lines that it writes go to said.
 func launch(cmd *exec.Cmd, boot Boot, path string, start func(*exec.Cmd) error, said func(line []byte)) (*worker, error) {
-	w := &worker{slot: boot.Slot, cmd: cmd, path: path, done: make(chan struct{})}
+	w := &worker{slot: boot.Slot, cmd: cmd, path: path, handover: boot.Handover, done: make(chan struct{})}
 	w.pages = &http.Client{Timeout: askLimit, Transport: w.transport()}
 	theirs, err := w.sockets()
 	if err != nil {

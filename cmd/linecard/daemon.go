@@ -16,7 +16,11 @@ type daemonFlags struct {
 }
 
 func (f daemonFlags) run(ctx context.Context, std Std, role node.Role, bootstrap bool) error {
-	cfg, err := node.ReadConfig(f.Config, func(c *node.Config) { c.Bootstrap = bootstrap }, role)
+	return f.runWith(ctx, std, role, func(c *node.Config) { c.Bootstrap = bootstrap })
+}
+
+func (f daemonFlags) runWith(ctx context.Context, std Std, role node.Role, change func(*node.Config)) error {
+	cfg, err := node.ReadConfig(f.Config, change, role)
 	if err != nil {
 		return err
 	}
@@ -37,7 +41,8 @@ func (f daemonFlags) run(ctx context.Context, std Std, role node.Role, bootstrap
 // GatewayCmd runs a gateway alone, or the supervisor of its workers, or one of those.
 type GatewayCmd struct {
 	daemonFlags
-	Worker int `hidden:"" help:"Slot of a worker; supervisors set it."`
+	Upgrade bool `help:"Take the sessions of the gateway that runs with this configuration, which then ends. With workers: have its supervisor replace them."`
+	Worker  int  `hidden:"" help:"Slot of a worker; supervisors set it."`
 }
 
 // Run returns when ctx ends and all is flushed.
@@ -50,7 +55,10 @@ func (c GatewayCmd) Run(ctx context.Context, std Std) error {
 		return err
 	}
 	if cfg.Gateway.WorkerCount() < 2 {
-		return c.run(ctx, std, node.Gateway, false)
+		return c.runWith(ctx, std, node.Gateway, func(cfg *node.Config) { cfg.Upgrade = c.Upgrade })
+	}
+	if c.Upgrade {
+		return node.UpgradeSupervised(ctx, cfg)
 	}
 	s, err := node.NewSupervised(c.Config, std.Err)
 	if err != nil {

@@ -43,6 +43,8 @@ type Config struct {
 	// Worker is the number of a gateway's worker process under a supervisor, unique among those that run at a time on the node; 0
 	// without one.
 	Worker uint16 `toml:"-"`
+	// Upgrade has a gateway take the sessions of the one that runs on the same data directory, which then ends. Set by the flag --upgrade.
+	Upgrade bool `toml:"-"`
 	// Clock is the wall clock of the whole process; nil: time.Now. For tests.
 	Clock func() time.Time `toml:"-"`
 

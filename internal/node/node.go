@@ -44,8 +44,11 @@ type Node struct {
 
 	tls     *tls.Config
 	seat    *gateway.Seat // of a worker process, else nil
-	adminLn net.Listener
+	adminLn net.Listener  // nil while the process to be replaced has the address
 	linkLn  net.Listener
+
+	takeover *gateway.Takeover // the running gateway to replace, else nil
+	adminAt  atomic.Value      // net.Addr, any goroutine
 
 	stopping atomic.Bool // any goroutine: Run has begun to end the daemons
 }
@@ -81,10 +84,11 @@ func (n *Node) open() error {
 	if n.id, err = readIdentity(n.cfg.Data); err != nil {
 		return err
 	}
-	if n.seat != nil {
-		n.adminLn = n.seat.Admin
-	} else if n.adminLn, err = net.Listen("tcp", n.cfg.Admin.Listen); err != nil {
-		return fmt.Errorf("admin listener: %w", err)
+	if err := n.findOld(); err != nil {
+		return err
+	}
+	if err := n.openAdmin(); err != nil {
+		return err
 	}
 	if !n.together() {
 		if err := n.openLinks(); err != nil {
@@ -129,7 +133,7 @@ func (n *Node) openRole(role Role) error {
 			Node: n.id.id, Incarnation: n.incarnation, Shards: n.cfg.Shards, Cluster: n.cfg.Cluster,
 			Logger: log, Registerer: n.reg, Clock: n.clock, Static: static, Cert: cert,
 			LinkCredit: n.cfg.Links.Credit.Int(), Lines: n.cfg.Log.budget(),
-			Listen: listen,
+			Listen: listen, HandoverSocket: n.handoverSocket(), Takeover: n.takeover,
 		})
 		return err
 	case Router:
@@ -199,6 +203,9 @@ func (n *Node) close() {
 			ln.Close()
 		}
 	}
+	if n.takeover != nil {
+		n.takeover.Close()
+	}
 	if err := n.closeHosts(closeLimit); err != nil {
 		n.log.Error("closing the databases", "err", err)
 	}
@@ -256,8 +263,11 @@ func (n *Node) GatewayAddr() net.Addr {
 	return n.gateway.Addr()
 }
 
-// AdminAddr is the address of the admin listener.
-func (n *Node) AdminAddr() net.Addr { return n.adminLn.Addr() }
+// AdminAddr is the address of the admin listener; nil as long as the process to be replaced has it.
+func (n *Node) AdminAddr() net.Addr {
+	at, _ := n.adminAt.Load().(net.Addr)
+	return at
+}
 
 // LinkAddr is where links are accepted; nil in `up` and for a gateway.
 func (n *Node) LinkAddr() net.Addr {

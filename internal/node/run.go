@@ -11,6 +11,7 @@ import (
 
 	"github.com/thejerf/suture/v4"
 
+	"linecard.example/gateway"
 	"linecard.example/internal/admin"
 	"linecard.example/internal/link"
 )
@@ -77,6 +78,9 @@ func (n *Node) startDaemons() *daemonSet {
 				err = named(role, err)
 				set.failed <- err
 			}
+			if errors.Is(err, gateway.ErrHandedOver) {
+				err = nil // an end in order, though nobody here asked for it
+			}
 			end <- err
 		}()
 	}
@@ -137,7 +141,11 @@ func (n *Node) startServices(ctx context.Context) <-chan struct{} {
 	if n.router != nil {
 		adm.Handle("/invite", n.invite)
 	}
-	sup.Add(&listenService{ln: n.adminLn, serve: adm.Serve})
+	if n.adminLn != nil {
+		sup.Add(&listenService{ln: n.adminLn, serve: adm.Serve})
+	} else {
+		sup.Add(lateAdmin{n, adm.Serve})
+	}
 	if n.together() {
 		sup.Add(connectService{n})
 	} else {
@@ -238,13 +246,13 @@ func (n *Node) waitReady(ctx context.Context, ready func()) {
 		}
 		now := n.clock()
 		faults := n.unready(now)
-		if len(faults) == 0 {
+		if len(faults) == 0 && n.AdminAddr() != nil {
 			if ready != nil {
 				ready()
 			}
 			return
 		}
-		if !warned && now.Sub(start) > startLimit {
+		if !warned && now.Sub(start) > startLimit && len(faults) > 0 {
 			warned = true
 			n.log.Warn("not ready yet", "first", faults[0].Name, "why", faults[0].Why, "faults", len(faults))
 		}

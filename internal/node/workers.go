@@ -161,6 +161,7 @@ func (s *Supervised) Run(ctx context.Context, reload <-chan os.Signal, ready fun
 	go func() { served <- s.serveAdmin(services) }()
 	go s.waitReady(services, ready)
 	go s.reload(ctx, reload)
+	go s.serveUpgrades(services)
 	s.crew.Run(ctx)
 	s.log.Info("stopped")
 	stop()
@@ -218,16 +219,29 @@ func (s *Supervised) reload(ctx context.Context, asked <-chan os.Signal) {
 			return
 		case <-asked:
 		}
-		text, err := s.again()
-		if err == nil {
-			s.log.Info("rolling restart", "workers", s.crew.Workers())
-			err = s.crew.Roll(ctx, text)
-		}
-		if err != nil {
-			s.log.Error("rolling restart given up", "err", strings.ReplaceAll(err.Error(), "\n", "; "))
-		} else {
-			s.log.Info("rolling restart done")
-		}
+		_ = s.roll(ctx) // it has logged what it returns
+	}
+}
+
+// roll replaces all workers, one after the other, and logs how that went.
+func (s *Supervised) roll(ctx context.Context) error {
+	text, err := s.again()
+	if err == nil {
+		s.log.Info("rolling restart", "workers", s.crew.Workers())
+		err = s.crew.Roll(ctx, text)
+	}
+	if err != nil {
+		s.log.Error("rolling restart given up", "err", strings.ReplaceAll(err.Error(), "\n", "; "))
+	} else {
+		s.log.Info("rolling restart done")
+	}
+	return err
+}
+
+// serveUpgrades does what reload does for who asks on the hand-over socket.
+func (s *Supervised) serveUpgrades(ctx context.Context) {
+	if err := gateway.ServeUpgrades(ctx, s.cfg.handoverSocket(), func() error { return s.roll(ctx) }); err != nil {
+		s.log.Warn("upgrades cannot be asked for, but by SIGHUP", "err", err)
 	}
 }
 
