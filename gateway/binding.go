@@ -110,9 +110,9 @@ func (l *loop) newSession(h *handshake, f *wire.Finish, r *request) (*session, u
 	l.setConn(slot, h.conn)
 	l.endEarly(h)
 	h.conn.SetContext(s)
+	forgetAddresses(h.conn)
 	left := int64(l.g.handshakeTicks) - int64(l.tick-h.opened)
-	s.flags |= flagBusy
-	l.busy.Arm(slot, gen, int(max(left/int64(ticksPerSecond), 1)))
+	l.idle.Arm(slot, gen, int(max(left/int64(ticksPerSecond), 1)))
 	return s, gen
 }
 
@@ -196,7 +196,6 @@ func (l *loop) bound(s *session, e *link.Envelope) {
 		l.g.metrics.handshakesOK.Inc()
 	}
 	l.relayBound(s, [wire.HashSize]byte(e.Payload), e.Payload[wire.HashSize:])
-	l.armIdle(s, e.Gen)
 	if s.epoch != 0 { // a delivery overtook this
 		l.sendExpect(s, 1)
 	}

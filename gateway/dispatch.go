@@ -154,15 +154,16 @@ const (
 
 // contacts remembers the pairs that were said lately, direct-mapped: a pair that shares a place with another is said more often.
 type contacts struct {
-	pairs   []uint64 // hash of the pair, 0: none
+	pairs   []uint64 // hash of the pair, 0: none; made with the first
 	cleared uint32
 }
-
-func (c *contacts) init() { c.pairs = make([]uint64, contactSlots) }
 
 // first reports whether the pair has not been said lately, and remembers it.
 func (c *contacts) first(from, to stanza.Account) bool {
 	h := mix(uint64(from)*0x9E3779B97F4A7C15 ^ mix(uint64(to)))
+	if c.pairs == nil {
+		c.pairs = make([]uint64, contactSlots)
+	}
 	at := &c.pairs[h%contactSlots]
 	if *at == h {
 		return false
@@ -179,7 +180,7 @@ func (c *contacts) age(sec uint32) {
 	}
 }
 
-func (c *contacts) forget() { clear(c.pairs) }
+func (c *contacts) forget() { c.pairs = nil }
 
 // mix is the finalizer of MurmurHash3: it spreads account numbers, nothing more.
 func mix(x uint64) uint64 {

@@ -86,8 +86,11 @@ func (e *events) OnTraffic(c gnet.Conn) gnet.Action {
 	case *session:
 		l := e.g.loops[x.self>>slotBits]
 		action := l.onSession(x, c)
-		if l.dirty > 0 || e.g.endpoint.Unflushed() {
+		switch {
+		case e.g.endpoint.Unflushed():
 			l.wake() // one task writes for all connections of this pass, and hands over what they sent
+		case l.dirty > 0:
+			l.answer()
 		}
 		return action
 	case *handshake:

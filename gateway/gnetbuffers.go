@@ -2,12 +2,14 @@ package gateway
 
 import (
 	"errors"
+	"net"
 	"reflect"
 	"sync/atomic"
 	"unsafe"
 
 	"github.com/panjf2000/gnet/v2"
 	"github.com/panjf2000/gnet/v2/pkg/buffer/elastic"
+	"golang.org/x/sys/unix"
 )
 
 var errGnetLayout = errors.New("gateway: gnet's connections do not look as expected")
@@ -57,5 +59,19 @@ func putInbound(c gnet.Conn, p []byte) error {
 func forgetSafeContext(c gnet.Conn) {
 	if p, err := gnetBuffer[atomic.Pointer[any]](c, "safeCtx"); err == nil {
 		p.Store(nil)
+	}
+}
+
+// forgetAddresses makes a connection forget where it comes from; RemoteAddr and LocalAddr are nil from here on. The addresses are three
+// objects on the heap, a quarter of what an idle connection takes of it, and two more for one that was handed over, and nobody asks a session for
+// them. gnet reads the fields of a TCP connection for nothing else, and clears them itself at the end. Loop only.
+func forgetAddresses(c gnet.Conn) {
+	if p, err := gnetBuffer[unix.Sockaddr](c, "remote"); err == nil {
+		*p = nil
+	}
+	for _, field := range [...]string{"remoteAddr", "localAddr"} {
+		if p, err := gnetBuffer[net.Addr](c, field); err == nil {
+			*p = nil
+		}
 	}
 }

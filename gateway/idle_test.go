@@ -10,7 +10,7 @@ import (
 	"linecard.example/internal/stanza"
 )
 
-// TestIdleSessionHeap: what an idle session keeps on the heap is gnet's connection and two table entries, nothing of ours. The
+// TestIdleSessionHeap: what an idle session keeps on the heap is gnet's connection with its callback and two table entries, nothing of ours. The
 // clients hold bare descriptors, so that they do not count.
 func TestIdleSessionHeap(t *testing.T) {
 	if testing.Short() {
@@ -59,7 +59,7 @@ func TestIdleSessionHeap(t *testing.T) {
 	b1, o1 := measure()
 	bytes, objects := float64(b1-b0)/n, float64(o1-o0)/n
 	t.Logf("%.0f bytes and %.1f objects of heap for each idle session", bytes, objects)
-	if bytes > 520 || objects > 6 {
+	if bytes > 360 || objects > 2.2 {
 		t.Errorf("%.0f bytes and %.1f objects of heap for each idle session", bytes, objects)
 	}
 }
@@ -73,4 +73,18 @@ func (h *harness) onLoopWait(l *loop, f func()) {
 		close(done)
 	})
 	<-done
+}
+
+// TestSessionForgetsAddresses: a session's connection is without its addresses, and lives on.
+func TestSessionForgetsAddresses(t *testing.T) {
+	h := start(t, func(c *Config) { c.Loops = 1 })
+	c := h.bind(7)
+	var remote, local net.Addr
+	l := h.g.loops[0]
+	h.onLoopWait(l, func() { remote, local = l.conn(0).RemoteAddr(), l.conn(0).LocalAddr() })
+	if remote != nil || local != nil {
+		t.Errorf("the session remembers %v and %v", remote, local)
+	}
+	c.send(stanza.Ping{}.Append(nil))
+	c.wantTag(stanza.TagPong)
 }

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"math/bits"
 
 	"github.com/panjf2000/gnet/v2"
 
@@ -84,6 +85,9 @@ func (l *loop) readFrames(s *session, buf []byte) int {
 	}
 }
 
+// minPlain is the least room for the plaintext of a frame; it grows to that of the longest frame since the last tidying.
+const minPlain = 4 << 10
+
 // readFrame opens one frame and handles its stanzas. Afterwards the session may be closing.
 func (l *loop) readFrame(s *session, sealed []byte) {
 	m := l.g.metrics
@@ -92,6 +96,9 @@ func (l *loop) readFrame(s *session, sealed []byte) {
 	if s.rxNonce == maxNonce {
 		l.closeSession(s, stanza.ReasonNonceExhausted, 0)
 		return
+	}
+	if cap(l.plain) < len(sealed) {
+		l.plain = make([]byte, 0, max(minPlain, 1<<bits.Len(uint(len(sealed)))))
 	}
 	plain, err := l.sealer.Open(l.plain[:0], &s.rx, uint64(s.rxNonce), sealed)
 	if err != nil {

@@ -4,17 +4,16 @@ import (
 	"linecard.example/internal/stanza"
 )
 
-// armIdle starts the session's one standing timer. It comes due at least once a minute, which also keeps the session's short times
-// from wrapping around.
-func (l *loop) armIdle(s *session, gen uint32) {
-	// The first look is spread over the minute, so that a storm of log-ins does not come due at once for ever.
-	l.idle.Arm(s.slot(), gen, 1+int(s.slot()%checkEvery))
-}
-
-// checkIdle closes a session that has been silent for longer than its limit.
+// checkIdle is what a session's one standing timer does, first at the deadline of its handshake and then at least once a minute, which
+// also keeps its short times from wrapping around. It closes a session that is not bound in time, or has been silent for longer than
+// its limit.
 func (l *loop) checkIdle(slot, gen uint32) {
 	s := l.slots.Get(slot, gen)
-	if s == nil || s.state != stateBound {
+	switch {
+	case s == nil || s.state == stateClosing:
+		return
+	case s.state == stateBinding:
+		l.closeRetry(s, stanza.ReasonUnavailable)
 		return
 	}
 	l.refill(s)
@@ -23,7 +22,8 @@ func (l *loop) checkIdle(slot, gen uint32) {
 		l.closeSession(s, stanza.ReasonIdleTimeout, 0)
 		return
 	}
-	l.idle.Arm(slot, gen, min(left, checkEvery))
+	// Not all at the same distance: what was bound in one second would come due in one second for ever.
+	l.idle.Arm(slot, gen, min(left, checkEvery-int(slot%checkSpread)))
 }
 
 // armBusy starts a timer for a session that has something unanswered, unless one runs.
@@ -34,15 +34,13 @@ func (l *loop) armBusy(s *session) {
 	}
 }
 
-// checkBusy looks after a session with a deadline: while it is binding, while anything is unanswered on either side, and while it
-// lingers.
+// checkBusy looks after a session with a deadline: while anything is unanswered on either side, and while it lingers.
 func (l *loop) checkBusy(slot, gen uint32) {
 	s := l.slots.Get(slot, gen)
 	if s == nil {
 		return
 	}
-	switch s.state {
-	case stateClosing:
+	if s.state == stateClosing {
 		// Early when the timer was armed before the session was closed, or while the wheels were a second behind: what closes
 		// sessions in advance runs before they have moved.
 		if left := lingerSeconds - int(l.sec8()-s.progress); left > 0 {
@@ -50,9 +48,6 @@ func (l *loop) checkBusy(slot, gen uint32) {
 			return
 		}
 		l.closeConn(l.conn(slot))
-		return
-	case stateBinding:
-		l.closeRetry(s, stanza.ReasonUnavailable)
 		return
 	}
 	s.flags &^= flagBusy

@@ -20,6 +20,7 @@ const (
 	peerChunk    = 2048 // sessions per chunk of the side table
 	busyInterval = 5    // seconds between two looks at a session with something unanswered
 	checkEvery   = 60   // seconds between two looks at any session, at most
+	checkSpread  = 16   // and up to so many less
 )
 
 // peers is a chunk of the side table of a slab: what a session needs that is a pointer, or lives for one turn only.
@@ -91,14 +92,13 @@ func newLoop(g *Gateway, idx int) (*loop, error) {
 	}
 	l := &loop{
 		g: g, idx: uint32(idx), slots: slots, sealer: wire.NewSealer(),
-		plain: make([]byte, 0, wire.MaxPlain), scratch: make([]byte, 0, 256), out: make([]byte, 0, wire.MaxBody),
-		idle: slab.NewWheel(time.Second, 2*checkEvery), busy: slab.NewWheel(time.Second, 64),
-		claims: map[uint32]*claim{}, spare: make([]notice, 0, 64), notices: make([]notice, 0, 64),
+		scratch: make([]byte, 0, 256),
+		idle:    slab.NewWheel(time.Second, 2*checkEvery), busy: slab.NewWheel(time.Second, 64),
+		claims: map[uint32]*claim{},
 	}
 	l.inbox = link.NewInbox(l.wake)
 	l.onStanza, l.onIdle, l.onBusy = l.dispatch, l.checkIdle, l.checkBusy
 	l.partials.init()
-	l.contacts.init()
 	l.early.init()
 	l.turned.Store(g.start.UnixNano())
 	return l, nil

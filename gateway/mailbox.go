@@ -11,6 +11,7 @@ type notice struct {
 	drain bool   // close everything
 	evict bool   // refuse connections in a handshake
 	page  *page  // let go of some sessions
+	trim  func() // let go of buffers, then call it
 }
 
 // post gives the loop a notice. Safe for concurrent use. Notices are bounded by what causes them: handshake jobs by the pool's queue,
@@ -39,11 +40,19 @@ func (l *loop) drainNotices() {
 			l.evict()
 		case n.page != nil:
 			l.fillPage(n.page)
+		case n.trim != nil:
+			l.trim()
+			n.trim()
 		}
 	}
 	clear(notices)
-	l.spare = notices
+	if l.spare = notices; cap(notices) > keepNotices {
+		l.spare = nil
+	}
 }
+
+// keepNotices is how many notices a buffer may have room for that is used again.
+const keepNotices = 1024
 
 // drainInbox handles the envelopes that came on links, and then gives their credits back: a loop that does not keep up stops its
 // peers, group by group.

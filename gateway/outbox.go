@@ -109,6 +109,17 @@ func (l *loop) packAcks(b *outbox) {
 	}
 }
 
+// answer writes what a connection's own bytes have brought about, or has it written by the next turn. One outbox is the session's own, for
+// a pong or a refusal: a turn would do the same one write, and its task costs a write and a read of the loop's event descriptor
+// and a round of the poller, which is half of what a ping takes. When a turn comes anyhow, or there is more to write, one task does all.
+func (l *loop) answer() {
+	if l.dirty == 1 && !l.scheduled.Load() {
+		l.flush()
+		return
+	}
+	l.wake()
+}
+
 // flush seals and writes every outbox of the turn: one write for each session.
 func (l *loop) flush() {
 	if l.dirty == 0 {

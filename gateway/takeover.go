@@ -290,10 +290,11 @@ func (l *loop) arrive(a *arrival, c gnet.Conn) gnet.Action {
 	s.self = l.idx<<slotBits | slot
 	l.setConn(slot, c)
 	c.SetContext(s)
+	forgetAddresses(c)
 	l.g.open.Add(1)
 	l.g.metrics.connections.Inc()
 	l.g.metrics.sessions.Inc()
-	l.armIdle(s, gen)
+	l.idle.Arm(slot, gen, 1+int(slot%checkEvery)) // all came at once: their looks are spread over the minute
 	if s.unacked > 0 {
 		l.armBusy(s)
 	}

@@ -106,6 +106,15 @@ func NewEndpoint(info Info, h Handler, opts Options) *Endpoint {
 // Info returns who this endpoint is.
 func (e *Endpoint) Info() Info { return e.info }
 
+// Trim has every stream let go of buffers that nothing is in, until they are needed again. Safe for concurrent use.
+func (e *Endpoint) Trim() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for s := range e.streams {
+		s.out.trim()
+	}
+}
+
 func (e *Endpoint) intro(want Role) intro {
 	return intro{info: e.info, want: want, window: e.opts.Credits}
 }

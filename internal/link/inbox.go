@@ -75,6 +75,16 @@ func (b *Inbox) reuse() []Item {
 	return b.out[:0]
 }
 
+// Trim lets go of room that is not in use, until it is needed again. Owner only, when what the last Drain returned is handled.
+func (b *Inbox) Trim() {
+	b.out, b.idle = nil, 0
+	b.mu.Lock()
+	if len(b.in) == 0 {
+		b.in = nil
+	}
+	b.mu.Unlock()
+}
+
 // Done tells the streams that items are handled, which gives their credits back. Kind and Payload of the items must be those that
 // were received. Owner only; once per item.
 func (b *Inbox) Done(items []Item) {

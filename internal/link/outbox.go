@@ -225,6 +225,13 @@ func (o *outbox) recycle(b *batch) {
 	o.mu.Unlock()
 }
 
+// trim lets go of the buffers that nothing is in.
+func (o *outbox) trim() {
+	o.mu.Lock()
+	o.spare, o.spared = nil, 0
+	o.mu.Unlock()
+}
+
 // grant queues credit for the peer: n bytes of group g. It is not charged: one stands for at least half of a window, so the peer's
 // own use bounds how many there can be.
 func (o *outbox) grant(g stanza.Group, n int64) {

@@ -59,7 +59,7 @@ func New(cfg Config, roles []Role, log *slog.Logger) (*Node, error) {
 }
 
 func newNode(cfg Config, roles []Role, log *slog.Logger, seat *gateway.Seat) (*Node, error) {
-	tuneRuntime(roles)
+	tuneRuntime(roles, cfg.Admin.HeapProfile)
 	shards, err := parseShards(cfg.Links.Shards, cfg.Shards)
 	if err != nil {
 		return nil, err

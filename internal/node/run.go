@@ -151,6 +151,9 @@ func (n *Node) startServices(ctx context.Context) <-chan struct{} {
 	} else {
 		n.addLinks(sup)
 	}
+	if n.runs(Gateway) && !n.together() {
+		sup.Add(tidyService{n.gateway, n.log})
+	}
 	done := make(chan struct{})
 	failed := sup.ServeBackground(ctx)
 	go func() {

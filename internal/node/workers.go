@@ -42,7 +42,7 @@ func NewSupervised(path string, w io.Writer) (*Supervised, error) {
 	if err != nil {
 		return nil, err
 	}
-	tuneRuntime([]Role{Gateway})
+	tuneRuntime([]Role{Gateway}, cfg.Admin.HeapProfile)
 	out := cfg.patiently(w)
 	s := &Supervised{path: path, cfg: cfg, log: cfg.loggerTo(out), reg: metrics.NewRegistry()}
 	if err := s.settle(); err != nil {

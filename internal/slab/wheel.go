@@ -111,6 +111,16 @@ func (w *Wheel) Advance(ticks int, due func(slot, gen uint32)) {
 	for n := range uint32(min(ticks, len(w.buckets))) {
 		w.visit((first+n)&w.mask, due)
 	}
+	if w.armed == 0 && len(w.chunks) > 1 {
+		w.trim()
+	}
+}
+
+// trim gives the memory of a wheel without timers back, but for one chunk: a burst of timers that are over keeps nothing.
+func (w *Wheel) trim() {
+	_ = unmapAll(w.chunks[1:]) // what the kernel does not take back is lost, and nothing else
+	clear(w.chunks[1:])
+	w.chunks, w.free, w.fresh = w.chunks[:1], noEntry, 0
 }
 
 // visit empties one bucket: what is due goes to due, the rest back. The list is taken off first, so that due may arm into this bucket.

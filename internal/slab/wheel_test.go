@@ -203,3 +203,24 @@ func BenchmarkWheel(b *testing.B) {
 		w.Advance(1, func(slot, gen uint32) { w.Arm(slot, gen, 1500) })
 	}
 }
+
+// TestWheelGivesBack: a burst of timers leaves one chunk behind when they are over, and the wheel goes on.
+func TestWheelGivesBack(t *testing.T) {
+	w := NewWheel(time.Second, 8)
+	t.Cleanup(func() { _ = w.Close() })
+	for round := range 2 {
+		for i := range uint32(3 << entryShift) {
+			w.Arm(i, 1, 1+int(i%3))
+		}
+		fired := 0
+		count := func(uint32, uint32) { fired++ }
+		w.Advance(2, count)
+		if len(w.chunks) != 3 {
+			t.Fatalf("%d chunks with timers armed", len(w.chunks))
+		}
+		w.Advance(1, count)
+		if fired != 3<<entryShift || len(w.chunks) != 1 {
+			t.Fatalf("round %d: %d of %d timers, %d chunks left", round, fired, 3<<entryShift, len(w.chunks))
+		}
+	}
+}
