@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"sync"
@@ -19,6 +20,7 @@ import (
 type Crowd struct {
 	t       testing.TB
 	members []*member
+	pace    time.Duration
 	stop    chan struct{} // no further messages
 	over    chan struct{} // nothing at all: connections end
 	senders sync.WaitGroup
@@ -32,6 +34,7 @@ type Crowd struct {
 type CrowdOptions struct {
 	Sessions int                      // even; 0: 50
 	Prefix   string                   // of the handles; "": crowd
+	Pace     time.Duration            // between two messages of one; 0: 50 ms
 	Skip     func(handle string) bool // nil: none. Handles not to use, such as those of a shard that is to break
 }
 
@@ -67,7 +70,7 @@ func (s *System) NewCrowd(o CrowdOptions) *Crowd {
 	if o.Prefix == "" {
 		o.Prefix = "crowd"
 	}
-	c := &Crowd{t: s.t, stop: make(chan struct{}), over: make(chan struct{})}
+	c := &Crowd{t: s.t, pace: cmp.Or(o.Pace, crowdPace), stop: make(chan struct{}), over: make(chan struct{})}
 	s.t.Cleanup(c.end)
 	site, err := s.Site(crowdLimit)
 	if err != nil {
@@ -247,7 +250,7 @@ func (m *member) send() {
 		select {
 		case <-m.crowd.stop:
 			return
-		case <-time.After(crowdPace):
+		case <-time.After(m.crowd.pace):
 		}
 		m.mu.Lock()
 		m.sent++

@@ -8,6 +8,7 @@
 //	raw.go       a client that says any bytes at any moment
 //	crowd.go     sessions that must not notice what a test does to the server
 //	lean.go      a client for load, without a history of its own
+//	upgrade.go   a gateway process replaced by another one
 //	metrics.go   scrapes
 //	proc.go      what the kernel says of a process, and the size of a directory
 //	history.go   what was sent, acked and received, and the rules it must keep

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"linecard.example/gateway"
 )
 
 // crew is a system whose gateway is a supervisor with workers, under load: devices in pairs that send numbered messages both ways.
@@ -221,6 +223,9 @@ func TestRollingRestart(t *testing.T) {
 	}
 	if m := c.scrape(); m.Sum("linecard_gateway_worker_restarts_total") != 0 || m.Sum("linecard_gateway_sessions") != 12 {
 		t.Errorf("restarts %v, sessions %v", m.Sum("linecard_gateway_worker_restarts_total"), m.Sum("linecard_gateway_sessions"))
+	}
+	if n := c.connects(); gateway.CanHandOver && n != 12 {
+		t.Errorf("%d connects of 12 devices: a new worker takes the sessions of the one that it replaces", n)
 	}
 	text, err := os.ReadFile(c.s.config("gateway"))
 	must(t, err)
