@@ -14,7 +14,7 @@ var freebsdHost = []Knob{
 	{
 		Name: "kern.maxfilesperproc", Group: groupFiles, Need: Must, rule: atLeast, want: number(plan.nofile),
 		Default: "nine tenths of kern.maxfiles",
-		Formula: "1.05 x sessions / workers + 256, up to a multiple of 65,536. Workers, if not given: as few as 1,048,576 a process allow",
+		Formula: "1.05 x sessions / workers + 256, up to a multiple of 65,536. Workers, if not given: as few as 1,048,576 a process allow, at least 2",
 		Why:     "The most files of one process. The limit of its login class (login.conf) counts besides.",
 		Cost:    "Nothing until used",
 		Source:  "sys/kern/subr_param.c; login.conf(5)",
@@ -72,7 +72,7 @@ var freebsdHost = []Knob{
 	{
 		Name: "rtprio", Group: groupNetwork, Need: Could, where: byHand, want: always(""),
 		Default: "normal priority", Formula: "not used; linecard_gateway_prepend=\"/usr/sbin/rtprio 31\" in rc.conf tries it",
-		Why:    "Threads have no nice value of their own here, so handshakes cannot stand behind event loops as on linux: the pool has one thread less than there are cores instead. Real-time priority would lift handshakes as well, and a storm would then starve everything else, ssh first.",
+		Why:    "Threads have no nice value of their own here, so handshakes cannot stand behind event loops. The pool has one thread less than there are cores instead. Real-time priority would lift handshakes as well, and a storm would then starve everything else, ssh first.",
 		Cost:   "See why",
 		Source: "rtprio(1); gateway/pool_linux.go has what priorities are worth on linux",
 	},

@@ -17,7 +17,7 @@ var linuxHost = []Knob{
 	{
 		Name: "fs.nr_open", Group: groupFiles, Need: Should, rule: atLeast, want: number(plan.nofile),
 		Default: "1048576",
-		Formula: "1.05 x sessions / workers + 256, up to a multiple of 65,536. Workers, if not given: as few as 1,048,576 a process allow",
+		Formula: "1.05 x sessions / workers + 256, up to a multiple of 65,536. Workers, if not given: as few as 1,048,576 a process allow, at least 2",
 		Why:     "The most files that any process may be allowed to have open. No LimitNOFILE goes above it.",
 		Cost:    "Nothing. A process pays 8 B for each descriptor up to the highest in use",
 		Source:  "admin-guide/sysctl/fs.rst; 1.05: SO_REUSEPORT over 101 workers, measured for the gateway's design",
@@ -54,14 +54,14 @@ var linuxHost = []Knob{
 	{
 		Name: "/sys/kernel/mm/transparent_hugepage/enabled", Group: groupMemory, Need: Could, where: sysFile, rule: exactly, want: always("madvise"), also: "never",
 		Default: "always or madvise, by distribution", Formula: "madvise; never is as good",
-		Why:    "With always every process gets huge pages that it did not ask for: each of a hundred workers would be some MB larger than it is. Slabs and Go's heap are dense only when full.",
+		Why:    "With always every process gets huge pages that it did not ask for. Each of a hundred workers would be some MB larger than it is. Slabs and Go's heap are dense only when full.",
 		Cost:   "More TLB misses in other programs that gain from always. Explicit huge pages (vm.nr_hugepages) are not used by anything here: leave them at 0",
 		Source: "Go proposal 59960: up to 40 % more memory for small heaps; not measured here, this machine has madvise",
 	},
 	{
 		Name: "vm.swappiness", Group: groupMemory, Need: Could, rule: atMost, want: always("1"),
 		Default: "60", Formula: "1",
-		Why:    "Should there be swap after all (encrypted, for an emergency): sessions that are idle for minutes look like the best victims, and come back at the worst moment.",
+		Why:    "Sessions that are idle for minutes look like the best victims of swapping. They come back at the worst moment; this is for swap that is there after all, encrypted.",
 		Cost:   "The page cache is given up first. Without swap it does nothing",
 		Source: "admin-guide/sysctl/vm.rst",
 	},
@@ -104,7 +104,7 @@ var linuxHost = []Knob{
 	{
 		Name: "ring size (ethtool -G)", Group: groupNetwork, Need: Could, where: byHand, want: always(""),
 		Default: "by driver, often 256 to 1,024", Formula: "rx = the card's maximum, at most 4,096",
-		Why:    "In a storm packets come faster than a core that runs event loops takes them; the ring is what bridges that.",
+		Why:    "In a storm packets come faster than a core that runs event loops takes them. The ring bridges that.",
 		Cost:   "Entries x 2 KiB (a buffer) for each queue, and latency if it ever stays full",
 		Source: "ethtool(8); networking/scaling.rst",
 	},
@@ -125,7 +125,7 @@ var linuxHost = []Knob{
 	{
 		Name: "CPUAffinity, pinning", Group: groupNetwork, Need: Could, where: byHand, want: always(""),
 		Default: "all cores", Formula: "not set",
-		Why:    "A connection goes to a worker by hash, not by the core that its packets arrive at: pinning workers gains nothing without steering by a BPF program, which is not there. Event loops are kept responsive by priorities instead (handshakes at nice 15).",
+		Why:    "A connection goes to a worker by hash, not by the core that its packets arrive at. Pinning workers gains nothing without steering by a BPF program, which is not there. Event loops are kept responsive by priorities instead (handshakes at nice 15).",
 		Cost:   "Pinned workers of unequal load cannot share cores",
 		Source: "measured for the gateway's design: p99 of an echo 0.11 ms with the pool saturated, 33 ms without priorities",
 	},
@@ -138,7 +138,7 @@ func trackingWant(p plan) int64 { return p.sockets() * 5 / 4 }
 var tracked = Knob{
 	Name: "net.netfilter.nf_conntrack_max", Group: groupTables, Need: Must, where: byHand, want: always(""),
 	Default: "262,144 with more than 4 GiB", Formula: "bypass (linecard-notrack.nft); where that is impossible 1.25 x sockets, and nf_conntrack_buckets a quarter of it",
-	Why:    "A rule set that looks at connection states tracks every session: a full table drops new connections, and each packet pays a look-up. Rules for the gateway's port can do without.",
+	Why:    "A rule set that looks at connection states tracks every session. A full table drops new connections, and each packet pays a look-up. Rules for the gateway's port can do without.",
 	Cost:   fmt.Sprintf("%d B for each tracked session, and 8 B for each bucket. With the bypass stateful rules do not apply to the port: allow it in both directions", 256),
 	Source: "networking/nf_conntrack-sysctl.rst; size measured (slabinfo, TestMeasureMemory)",
 }

@@ -109,6 +109,9 @@ func TestKnobsAreComplete(t *testing.T) {
 				t.Errorf("%s: %q twice, or its sentences end wrongly", system, k.Name)
 			}
 			seen[k.Name] = true
+			if first := firstSentence(k.Why); len(first) > 110 {
+				t.Errorf("%s: %q: the first sentence is a line of a terminal's table: %q", system, k.Name, first)
+			}
 			for _, sessions := range []int{1, 15_000, 1_000_000, 12_000_000} {
 				p := plan{Target: Target{OS: system, Sessions: sessions, Memory: 32 << 30, Cores: 8, Pair: sessions == 15_000}, Page: 4096}
 				if want := k.want(p); want != "" && !k.rule.meets(k.rule.merge(want, want), want) {

@@ -3,7 +3,9 @@ package tuning
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -31,7 +33,34 @@ func (h *host) memoryFor(p plan) Finding {
 	if h.os == "linux" {
 		have, err = h.meminfo("MemAvailable")
 	}
-	return f.compare(have, p.bytes(), mib(have), err)
+	text := mib(have)
+	if group := h.groupMemory(); err == nil && group < have {
+		have, text = group, mib(group)+" for this control group"
+	}
+	return f.compare(have, p.bytes(), text, err)
+}
+
+// groupMemory is the least memory limit of this process's control group (version 2) and those above it, which counts sockets of the
+// kernel, too.
+func (h *host) groupMemory() int64 {
+	least := int64(math.MaxInt64)
+	text, err := os.ReadFile(h.path("/proc/self/cgroup"))
+	if err != nil || h.os != "linux" {
+		return least
+	}
+	for line := range strings.Lines(string(text)) {
+		group, ok := strings.CutPrefix(strings.TrimSpace(line), "0::")
+		for ; ok && strings.HasPrefix(group, "/"); group = path.Dir(group) {
+			most, err := h.file("/sys/fs/cgroup" + path.Join(group, "memory.max"))
+			if n, bad := strconv.ParseInt(most, 10, 64); err == nil && bad == nil { // "max" is no number
+				least = min(least, n)
+			}
+			if group == "/" {
+				break
+			}
+		}
+	}
+	return least
 }
 
 // compare fills in what a system has and whether it is enough.
@@ -171,7 +200,7 @@ func (h *host) encrypted(device string) bool {
 // tracking looks whether every session would cost an entry of the connection tracking table.
 func (h *host) tracking(p plan) Finding {
 	f := Finding{Knob: "net.netfilter.nf_conntrack_max", Need: Must, Have: "not loaded", Want: "no tracking of the sessions",
-		Why: "A full tracking table drops the packets of new connections, and a tracked session costs an entry of 256 B and two look-ups a packet."}
+		Why: "A full tracking table drops the packets of new connections. A tracked session costs 256 B, and each of its packets a look-up."}
 	most, err := h.sysctl("net.netfilter.nf_conntrack_max")
 	if err != nil {
 		return f
@@ -197,7 +226,7 @@ func (h *host) tracking(p plan) Finding {
 // queues looks at each network card: as many receive queues as cores, or packets spread by software.
 func (h *host) queues(p plan) Finding {
 	f := Finding{Knob: "network queues", Need: Could, Have: "no card", Want: fmt.Sprintf("%d receive queues, or rps_cpus", p.Cores),
-		Why: "A receive queue is handled by one core: with one queue, one core does the work of the kernel for all sessions."}
+		Why: "A receive queue is handled by one core. With one queue that core does the work of the kernel for all sessions."}
 	cards, err := filepath.Glob(h.path("/sys/class/net/*/device"))
 	if err != nil || len(cards) == 0 {
 		return f

@@ -169,23 +169,38 @@ func (h *host) meminfo(name string) (int64, error) {
 	return 0, fmt.Errorf("tuning: /proc/meminfo has no %s", name)
 }
 
-// cores is the number of processors, that of this process where the system does not say it.
+// cores is the number of processors: of this process where it looks at its own system, else what the copy says.
 func (h *host) cores() int {
-	text, err := "", errAbsent
-	if h.os == "freebsd" {
-		text, err = h.sysctl("hw.ncpu")
-	} else if !h.live {
-		text, err = h.file("/sys/devices/system/cpu/online")
-		_, text, _ = strings.Cut("-"+text, "-")
-		if _, last, ok := strings.Cut(text, "-"); ok {
-			text = last
+	n := 0
+	switch {
+	case h.os == "freebsd":
+		if text, err := h.sysctl("hw.ncpu"); err == nil {
+			n, _ = strconv.Atoi(text)
 		}
-		if n, bad := strconv.Atoi(text); err == nil && bad == nil {
-			return n + 1
+	case !h.live:
+		if text, err := h.file("/sys/devices/system/cpu/online"); err == nil {
+			n = countCores(text)
 		}
 	}
-	if n, bad := strconv.Atoi(text); err == nil && bad == nil {
-		return n
+	if n < 1 {
+		return runtime.NumCPU()
 	}
-	return runtime.NumCPU()
+	return n
+}
+
+// countCores counts what a list like "0-3,8" names; 0 if it is none.
+func countCores(list string) (n int) {
+	for part := range strings.SplitSeq(list, ",") {
+		first, last, ok := strings.Cut(part, "-")
+		if !ok {
+			last = first
+		}
+		a, err1 := strconv.Atoi(first)
+		b, err2 := strconv.Atoi(last)
+		if err1 != nil || err2 != nil || b < a {
+			return 0
+		}
+		n += b - a + 1
+	}
+	return n
 }

@@ -12,7 +12,7 @@ type Target struct {
 	OS string
 	// Sessions is how many established sessions the machine shall hold, at least 1.
 	Sessions int
-	// Workers is how many gateway processes share them, default the fewest that the limit of open files allows.
+	// Workers is how many gateway processes share them, default the fewest that the limit of open files allows, at least 2.
 	Workers int
 	// Pair says that the clients run on the same machine: every socket counts twice.
 	Pair bool
@@ -90,12 +90,13 @@ func (p plan) workersFor(limit int64) int {
 	return int((int64(p.Sessions)*105/100 + room - 1) / room)
 }
 
-// workers is how many gateway processes printed files assume.
+// workers is how many gateway processes printed files assume: two at least, because only a supervisor can have its workers upgraded
+// within a service.
 func (p plan) workers() int {
 	if p.Workers > 0 {
 		return p.Workers
 	}
-	return p.workersFor(oneProcess)
+	return max(p.workersFor(oneProcess), 2)
 }
 
 // nofile is the limit of open files for one gateway process: what its sessions need, in whole multiples of 65,536.

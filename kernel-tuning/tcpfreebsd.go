@@ -7,7 +7,7 @@ var freebsdTCP = []Knob{
 	{
 		Name: "kern.ipc.soacceptqueue", Group: groupAccept, Need: Should, rule: atLeast, want: number(acceptQueue),
 		Default: "128", Formula: "sessions / 32, up to a power of two, 4,096 to 65,535",
-		Why:    "Connections that wait for accept, for each event loop; half as many more are let in, then they are dropped ('Listen queue overflow' in the log). gnet asks for this number at start: restart gateways after a change. kern.ipc.somaxconn is its old name.",
+		Why:    "Connections that wait for accept, for each event loop. Half as many more are let in, then they are dropped ('Listen queue overflow' in the log). gnet asks for this number at start: restart gateways after a change. kern.ipc.somaxconn is its old name.",
 		Cost:   "A waiting connection is a whole socket",
 		Source: "sys/kern/uipc_socket.c (sysctl_somaxconn, 3 * so_qlimit / 2)",
 	},
@@ -100,7 +100,7 @@ var freebsdTCP = []Knob{
 	{
 		Name: "net.inet.tcp.pmtud_blackhole_detection", Group: groupSessions, Need: Could, rule: atLeast, want: always("1"),
 		Default: "0", Formula: "1",
-		Why:    "Mobile networks and tunnels lose large packets without a word; a session that stalls for that recovers instead of ending by time-out.",
+		Why:    "Mobile networks and tunnels lose large packets without a word. A session that stalls for that recovers instead of ending by time-out.",
 		Cost:   "Nothing until a black hole is found",
 		Source: "tcp(4)",
 	},

@@ -15,7 +15,7 @@ var linuxTCP = []Knob{
 	{
 		Name: "net.ipv4.tcp_max_syn_backlog", Group: groupAccept, Need: Could, rule: atLeast, spaced: true, want: number(acceptQueue),
 		Default: "size of the hash table / 128, at least 128 (2,048 here)", Formula: "as net.core.somaxconn",
-		Why:    "Counts only with tcp_syncookies=0, when SYNs beyond three quarters of it are dropped; with cookies somaxconn is the limit. Here for who turns cookies off.",
+		Why:    "Counts only with tcp_syncookies=0, when SYNs beyond three quarters of it are dropped. With cookies somaxconn is the limit. Here for who turns cookies off.",
 		Cost:   "320 B for each half-open handshake",
 		Source: "TestMeasureHalfOpen: 3,000 SYNs at 256: all held with cookies on; without 193 held, 2,807 dropped",
 	},
@@ -36,7 +36,7 @@ var linuxTCP = []Knob{
 	{
 		Name: "net.ipv4.tcp_migrate_req", Group: groupAccept, Need: Should, rule: exactly, spaced: true, want: always("1"),
 		Default: "0", Formula: "1",
-		Why:    "When a worker or an upgraded gateway closes its listener, the connections that wait there go to the other listeners of the port instead of being reset.",
+		Why:    "Connections that wait at a listener which closes move to the other listeners of the port. Otherwise they are reset, whenever a worker leaves or is upgraded.",
 		Cost:   "None found. All listeners of the port must be of one kind, which they are",
 		Source: "TestMeasureMigrate: of 200 that wait for two listeners 105 survive the close of one; with 1 all 200",
 	},
@@ -64,7 +64,7 @@ var linuxTCP = []Knob{
 	{
 		Name: "net.ipv4.tcp_child_ehash_entries", Group: groupTables, Need: Could, where: byHand, want: always(""),
 		Default: "0: share the machine's table", Formula: "as thash_entries, set in the parent before the network namespace of a container is made",
-		Why:    "A container with a network of its own may have its own table: its neighbours' sockets do not lengthen its chains, and no boot is needed.",
+		Why:    "A container with a network of its own may have its own table. Its neighbours' sockets do not lengthen its chains, and no boot is needed.",
 		Cost:   "8 B a bucket for each container. net.ipv4.tcp_ehash_entries shows it, negative while it is shared",
 		Source: "ip-sysctl.rst; TestMeasureHash uses it",
 	},
@@ -93,7 +93,7 @@ var linuxTCP = []Knob{
 	{
 		Name: "net.ipv4.tcp_notsent_lowat", Group: groupSessions, Need: Should, rule: atMost, spaced: true, want: always("131072"),
 		Default: "4294967295", Formula: "131072: half of a session's window of 256 KiB",
-		Why:    "A client that does not read, and asks for answers, would have megabytes of the kernel. With it the rest waits in the gateway, where it is bounded and counted, and ends the session. Lower marks leave more of an honest slow client's window to the gateway.",
+		Why:    "A client that does not read its answers would have megabytes of the kernel. With it the rest waits in the gateway, where it is bounded and counted, and ends the session. Lower marks leave more of an honest slow client's window to the gateway.",
 		Cost:   "A fast stream is woken up for each 128 KiB",
 		Source: "TestMeasureNotSent: of 3.85 MB unsent for one such client 158 KB are left (the mark, and the buffer that passes it), and of a full window 10 KB wait in the gateway; with 16384 it is 53 KB and 116 KB",
 	},
@@ -107,14 +107,14 @@ var linuxTCP = []Knob{
 	{
 		Name: "net.ipv4.tcp_mtu_probing", Group: groupSessions, Need: Could, rule: atLeast, spaced: true, want: always("1"),
 		Default: "0", Formula: "1",
-		Why:    "Mobile networks and tunnels lose large packets without a word; a session that stalls for that recovers instead of ending by time-out.",
+		Why:    "Mobile networks and tunnels lose large packets without a word. A session that stalls for that recovers instead of ending by time-out.",
 		Cost:   "Nothing until a black hole is found",
 		Source: "ip-sysctl.rst; RFC 4821",
 	},
 	{
 		Name: "net.ipv4.tcp_keepalive_time", Group: groupSessions, Need: Could, where: byHand, want: always(""),
 		Default: "7200", Formula: "left alone",
-		Why:    "Gateways set no SO_KEEPALIVE on sessions: the client's pings keep networks awake and tell who is gone, for a timer of ours that costs nothing. Links between daemons have signs of life of their own.",
+		Why:    "Gateways set no SO_KEEPALIVE on sessions. The client's pings keep networks awake and tell who is gone, for a timer of ours that costs nothing. Links between daemons have signs of life of their own.",
 		Cost:   "Nothing",
 		Source: "docs/protocol.md (ping); gateway/keepalive.go",
 	},

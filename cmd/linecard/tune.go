@@ -21,7 +21,7 @@ type TuneCmd struct {
 // tuneTarget is what the machine shall carry.
 type tuneTarget struct {
 	Sessions int    `help:"How many sessions this machine shall hold." required:"" placeholder:"N"`
-	Workers  int    `help:"Gateway processes that share them (default: as few as the limit of open files allows)." placeholder:"N"`
+	Workers  int    `help:"Gateway processes that share them (default: as few as the limit of open files allows, at least 2)." placeholder:"N"`
 	Pair     bool   `help:"The clients run on this machine, too."`
 	OS       string `help:"linux or freebsd (default: this system)." name:"os" placeholder:"NAME"`
 	Root     string `help:"Look at a copy of a system's files below this directory instead of the live system." type:"path" placeholder:"DIR"`

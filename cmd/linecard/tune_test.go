@@ -61,7 +61,7 @@ func TestTune(t *testing.T) {
 			t.Errorf("%s: exit %d\n%s%s", c.args, code, out, errs)
 		}
 	}
-	if unit, err := os.ReadFile(filepath.Join(dir, "etc/systemd/system/linecard-gateway.service")); err != nil || !strings.Contains(string(unit), "\nLimitNOFILE=458752\n") {
+	if unit, err := os.ReadFile(filepath.Join(dir, "etc/systemd/system/linecard-gateway.service")); err != nil || !strings.Contains(string(unit), "\nLimitNOFILE=262144\n") {
 		t.Errorf("%v %s", err, unit)
 	}
 }
