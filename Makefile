@@ -18,7 +18,7 @@ up: build ## build and run the whole system, data under ./data
 
 build: ## bin/linecard
 	@mkdir -p bin
-	go build -o bin/linecard ./cmd/linecard
+	go build -buildvcs=auto -o bin/linecard ./cmd/linecard
 
 test: ## every test, as CI runs them
 	go test ./...

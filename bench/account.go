@@ -46,24 +46,26 @@ func (p parts) part(name string) part {
 	return part{Name: name}
 }
 
-// processes returns the processes of a part.
-func (d *daemon) processes() ([]int, error) {
-	if !d.running() {
-		return nil, nil
+// processes returns the processes of each server here, in the order of daemons; none of one that does not run.
+func (s *system) processes() ([][]int, error) {
+	all := make([][]int, len(s.daemons))
+	var roots, at []int
+	for i, d := range s.daemons {
+		if d.running() {
+			roots, at = append(roots, d.cmd.Process.Pid), append(at, i)
+		}
 	}
-	return meter.Tree(d.cmd.Process.Pid)
+	trees, err := meter.Trees(roots)
+	for i := range trees {
+		all[at[i]] = trees[i]
+	}
+	return all, err
 }
 
 // pids returns the processes of all servers here.
-func (s *system) pids() (all []int, err error) {
-	for _, d := range s.daemons {
-		pids, err := d.processes()
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, pids...)
-	}
-	return all, nil
+func (s *system) pids() ([]int, error) {
+	all, err := s.processes()
+	return slices.Concat(all...), err
 }
 
 // look reads what the servers use and, where asked for, what they hold, which takes long with many processes.
@@ -71,18 +73,17 @@ func (s *system) look(memory bool) (all parts, err error) {
 	if s.dir == "" {
 		return s.lookElsewhere()
 	}
-	for _, d := range s.daemons {
-		p := part{Name: d.part}
-		pids, err := d.processes()
-		if err != nil {
-			return nil, err
-		}
-		p.Processes = len(pids)
-		if p.Usage, err = meter.UsageOf(pids); err != nil {
+	pids, err := s.processes()
+	if err != nil {
+		return nil, err
+	}
+	for i, d := range s.daemons {
+		p := part{Name: d.part, Processes: len(pids[i])}
+		if p.Usage, err = meter.UsageOf(pids[i]); err != nil {
 			return nil, err
 		}
 		if memory {
-			if p.Memory, err = meter.MemoryOf(pids); err != nil {
+			if p.Memory, err = meter.MemoryOf(pids[i]); err != nil {
 				return nil, err
 			}
 		}
@@ -177,19 +178,4 @@ func parseMetrics(text string) counters {
 		}
 	}
 	return m
-}
-
-// busiest returns the names and shares of the threads that used the most CPU time since before.
-func busiest(before, after []meter.Thread, n int) (all []meter.Thread) {
-	was := map[string]time.Duration{}
-	for _, t := range before {
-		was[t.Name] = t.CPU
-	}
-	for _, t := range after {
-		if d := t.CPU - was[t.Name]; d > 0 {
-			all = append(all, meter.Thread{Name: t.Name, CPU: d})
-		}
-	}
-	slices.SortFunc(all, func(a, b meter.Thread) int { return int(b.CPU - a.CPU) })
-	return all[:min(n, len(all))]
 }

@@ -60,7 +60,7 @@ func (r *run) density() error {
 	if err := r.pings(n); err != nil {
 		return err
 	}
-	if err := r.collections(before, r.empty); err != nil {
+	if err := r.collections(before); err != nil {
 		return err
 	}
 	if err := r.lost(n); err != nil {
@@ -208,18 +208,16 @@ func (r *run) pings(n int) error {
 	return nil
 }
 
-// collections reports the collector's part of the servers' CPU time since before, which was looked at together with the parts.
-func (r *run) collections(before counters, then parts) error {
+// collections reports the collector's part of the CPU time that the servers' runtimes had since before.
+func (r *run) collections(before counters) error {
 	after, err := r.sys.counters()
 	if err != nil {
 		return err
 	}
-	now, err := r.sys.look(false)
-	if err != nil {
-		return err
+	class := func(name string) float64 {
+		return after.since(before, "go_cpu_classes_"+name+"_cpu_seconds_total")
 	}
-	cpu := now.usage().Since(then.usage()).CPU().Seconds()
-	r.add(report.Figure{Key: "gc_cpu_fraction", Name: "garbage collection's share of the servers' CPU time", Value: after.since(before, "go_cpu_classes_gc_total_cpu_seconds_total") / cpu, Better: report.Less})
+	r.add(report.Figure{Key: "gc_cpu_fraction", Name: "garbage collection's share of the servers' CPU time", Value: class("gc_total") / (class("total") - class("idle")), Better: report.Less})
 	return nil
 }
 

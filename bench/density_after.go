@@ -55,13 +55,9 @@ func faults(t swarm.Traffic) error {
 
 // killWorker kills one gateway process and waits until its sessions are back.
 func (r *run) killWorker(n int) error {
-	d := r.sys.daemon("gateway")
-	pids, err := d.processes()
+	pids, err := r.sys.workers()
 	if err != nil {
 		return err
-	}
-	if len(pids) < 2 {
-		return errNoWorker
 	}
 	before, err := r.fleet.Counters(r.ctx)
 	if err != nil {
@@ -77,7 +73,7 @@ func (r *run) killWorker(n int) error {
 	points := report.Series{Name: "bound"}
 	var now swarm.Counters
 	for gone := false; !gone || now.Bound < n; {
-		if err := r.rest(backEvery); err != nil {
+		if err := r.rest(backEvery * time.Duration(1+r.plan.engines/10)); err != nil {
 			return err
 		}
 		if now, err = r.fleet.Counters(r.ctx); err != nil {
@@ -98,14 +94,18 @@ func (r *run) killWorker(n int) error {
 	return nil
 }
 
-// daemon returns the server process of a part; one that is not here has nothing to end.
-func (s *system) daemon(part string) *daemon {
-	for _, d := range s.daemons {
-		if d.part == part {
-			return d
+// workers returns the gateway's processes below the supervisor.
+func (s *system) workers() ([]int, error) {
+	all, err := s.processes()
+	if err != nil {
+		return nil, err
+	}
+	for i, d := range s.daemons {
+		if d.part == "gateway" && len(all[i]) > 1 {
+			return all[i][1:], nil
 		}
 	}
-	return &daemon{part: part}
+	return nil, errNoWorker
 }
 
 // last is the latest tick.

@@ -68,12 +68,15 @@ func (r *run) offline() error {
 	return r.fromDisk(all, away, users)
 }
 
+// pause is how long servers get between the steps; a test's is short.
+func (r *run) pause() time.Duration { return min(time.Second, cmp.Or(r.o.Hold, time.Second)) }
+
 // leave ends the users' sessions and lets the servers forget them.
 func (r *run) leave(away swarm.Range) error {
 	if err := r.fleet.Hangup(r.ctx, away); err != nil {
 		return err
 	}
-	return r.rest(time.Second)
+	return r.rest(r.pause())
 }
 
 // store has every sender send its messages, and waits until all are acked.
@@ -88,7 +91,7 @@ func (r *run) store(all swarm.Range) (window, error) {
 	if len(l.windows) == 0 {
 		return window{}, fmt.Errorf("%w: storing took no time", errOptions)
 	}
-	return window{l.windows[0].first, l.windows[len(l.windows)-1].last}, r.rest(time.Second)
+	return window{l.windows[0].first, l.windows[len(l.windows)-1].last}, r.rest(r.pause())
 }
 
 // comeBack binds the users and waits until what waited for them has come.
@@ -116,7 +119,7 @@ func (r *run) comeBack(phase string, away swarm.Range, messages int) (w window, 
 			return w, err
 		}
 	}
-	if err := r.rest(time.Second); err != nil { // receipts are on their way
+	if err := r.rest(r.pause()); err != nil { // receipts are on their way
 		return w, err
 	}
 	if err := r.tick(); err != nil {
@@ -148,7 +151,7 @@ func (r *run) fromDisk(all, away swarm.Range, users int) error {
 	if _, _, err := r.open("senders", swarm.Open{Range: swarm.Range{Count: all.Count, Step: 2}, Mode: swarm.Bind}); err != nil {
 		return err
 	}
-	if err := r.rest(time.Second); err != nil {
+	if err := r.rest(r.pause()); err != nil {
 		return err
 	}
 	back, err := r.comeBack("deliver from disk", away, users*perUser)

@@ -75,13 +75,15 @@ func (p *progress) line(done float64, took time.Duration) string {
 
 // write puts a line on the console, over the one that stands there; stay leaves the cursor on it, to be written over in turn.
 func (p *progress) write(text string, stay bool) {
-	before, after := "", "\n"
+	wide := len(text)
 	if p.terminal {
-		before = "\r" + text + strings.Repeat(" ", max(0, p.wide-len(text))) + "\r"
+		text = "\r" + text + strings.Repeat(" ", max(0, p.wide-wide))
 	}
 	p.wide = 0
 	if stay {
-		after, p.wide = "", len(text)
+		p.wide = wide
+	} else {
+		text += "\n"
 	}
-	fmt.Fprint(p.w, before+text+after)
+	fmt.Fprint(p.w, text)
 }

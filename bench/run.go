@@ -132,7 +132,7 @@ func (r *run) up(sessions int, change func(*swarm.FleetConfig)) (err error) {
 	if r.sys, err = startSystem(r.o, sessions); err != nil {
 		return err
 	}
-	if err := r.rest(settle); err != nil {
+	if err := r.rest(min(settle, 4*r.pause())); err != nil {
 		return err
 	}
 	if r.empty, err = r.sys.look(true); err != nil {

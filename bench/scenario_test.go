@@ -68,7 +68,7 @@ func TestScenarios(t *testing.T) {
 			[]string{"sessions>=40", "lost<=0", "messages>=200", "messages_lost<=0", "kill_sessions>=1"}},
 		{"storm", Options{Sessions: 60, Hold: time.Second}, []string{"sessions>=60", "resumed>=1"}},
 		{"route", Options{Sessions: 10, Hold: time.Second}, []string{"flat_rate>=1", "paced_rate>=1"}},
-		{"offline", Options{Sessions: 10}, []string{"users>=10"}},
+		{"offline", Options{Sessions: 10, Hold: 200 * time.Millisecond}, []string{"users>=10"}},
 		{"slow", Options{Sessions: 4, Hold: time.Second}, []string{"slow_messages>=128"}},
 		{"soak", Options{Sessions: 40, Hold: 3 * time.Second}, []string{"messages>=1", "cuts>=10"}},
 	} {

@@ -43,9 +43,9 @@ func TestEndedChild(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Skip("no shell: ", err)
 	}
-	tree, err := Tree(os.Getpid())
-	if err != nil || !slices.Contains(tree, cmd.Process.Pid) || tree[0] != os.Getpid() {
-		t.Errorf("tree %v, %v, without %d", tree, err, cmd.Process.Pid)
+	trees, err := Trees([]int{os.Getpid(), cmd.Process.Pid})
+	if err != nil || len(trees) != 2 || trees[0][0] != os.Getpid() || !slices.Contains(trees[0], cmd.Process.Pid) || !slices.Equal(trees[1], []int{cmd.Process.Pid}) {
+		t.Errorf("trees %v, %v, of %d and %d", trees, err, os.Getpid(), cmd.Process.Pid)
 	}
 	if err := cmd.Wait(); err != nil {
 		t.Fatal(err)

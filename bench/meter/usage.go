@@ -105,24 +105,27 @@ func ThreadsOf(pids []int) []Thread {
 	return all
 }
 
-// Tree returns pid and every process below it, in the order of their start.
-func Tree(pid int) ([]int, error) {
+// Trees returns for each of the roots itself and every process below it, a parent before its children and these in the order of their start.
+func Trees(roots []int) ([][]int, error) {
 	parents, err := readParents()
 	if err != nil {
 		return nil, fmt.Errorf("list of processes: %w", err)
 	}
-	tree := []int{pid}
-	for at := 0; at < len(tree); at++ {
-		var below []int
-		for child, parent := range parents {
-			if parent == tree[at] {
-				below = append(below, child)
-			}
-		}
-		slices.Sort(below)
-		tree = append(tree, below...)
+	children := map[int][]int{}
+	for child, parent := range parents {
+		children[parent] = append(children[parent], child)
 	}
-	return tree, nil
+	trees := make([][]int, len(roots))
+	for i, root := range roots {
+		tree := []int{root}
+		for at := 0; at < len(tree); at++ {
+			below := children[tree[at]]
+			slices.Sort(below)
+			tree = append(tree, below...)
+		}
+		trees[i] = tree
+	}
+	return trees, nil
 }
 
 // parsePairs reads lines of two numbers, as `ps -o pid=,ppid=` prints them.

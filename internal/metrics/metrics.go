@@ -15,14 +15,15 @@ import (
 	"linecard.example/internal/stanza"
 )
 
-// gcCPU adds the collector's CPU time, go_cpu_classes_gc_total_cpu_seconds_total, which pause times say nothing about. The runtime
-// brings it up to date at the end of each collection.
-var gcCPU = collectors.GoRuntimeMetricsRule{Matcher: regexp.MustCompile(`^/cpu/classes/gc/total:cpu-seconds$`)}
+// cpuClasses adds what the runtime thinks its CPU time went to: go_cpu_classes_gc_total_cpu_seconds_total beside that of all and that of
+// nothing, idle. The runtime counts time that it had a processor, not time that the kernel gave it one, so they compare with each other
+// only. It brings them up to date at the end of each collection.
+var cpuClasses = collectors.GoRuntimeMetricsRule{Matcher: regexp.MustCompile(`^/cpu/classes/(gc/total|total|idle):cpu-seconds$`)}
 
 // NewRegistry returns a registry that already collects the Go runtime, the process and linecard_build_info.
 func NewRegistry() *prometheus.Registry {
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(gcCPU)), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	reg.MustRegister(collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(cpuClasses)), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	version, revision := Build()
 	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "linecard_build_info", Help: "Always 1; the labels say what runs.",
