@@ -115,7 +115,16 @@ func hold(at netip.AddrPort, beside bool) (int, netip.AddrPort, error) {
 	if err := unix.Close(fd); err != nil {
 		return -1, at, os.NewSyscallError("close", err)
 	}
-	return bind(free, unix.SO_REUSEADDR, reusePort)
+	fd, got, err := bind(free, unix.SO_REUSEADDR, reusePort)
+	if err != nil {
+		return -1, at, err
+	}
+	// That option was for connections in TIME_WAIT. A socket that keeps it and does not listen lets another program listen at its address.
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 0); err != nil {
+		_ = unix.Close(fd)
+		return -1, at, os.NewSyscallError("setsockopt", err)
+	}
+	return fd, got, nil
 }
 
 // bind returns a bound stream socket with the given socket options set, and where it is bound.

@@ -28,11 +28,11 @@ func (c Config) WorkerCount() int {
 
 // sockets is the most that listen on an address at a time, with one worker more while another is replaced.
 func (c Config) sockets(cores int) int {
-	n := c.WorkerCount()
+	n, loops := c.WorkerCount(), c.loops(cores)
 	if n == 1 {
-		return c.loops(cores)
+		return loops
 	}
-	return c.loops(cores) + 1 + max(n-c.loops(cores), 0)
+	return max(loops, n) + part(loops, n, 0)
 }
 
 func (c Config) loops(cores int) int {

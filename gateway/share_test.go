@@ -1,0 +1,71 @@
+package gateway
+
+import "testing"
+
+// TestShare: what is configured is the machine's, however many workers there are.
+func TestShare(t *testing.T) {
+	for _, c := range []struct{ workers, loops, threads int }{{2, 2, 2}, {3, 8, 4}, {4, 4, 4}, {8, 3, 1}, {105, 2, 2}} {
+		whole := DefaultConfig()
+		whole.Loops, whole.HandshakeWorkers, whole.Workers = c.loops, c.threads, c.workers
+		var loops, threads, queue, burst, partial int
+		var rate float64
+		for slot := range c.workers {
+			s := whole.share(c.workers, slot, 64)
+			if faults := s.Validate(); len(faults) > 0 {
+				t.Fatalf("%+v: %v", c, faults)
+			}
+			loops += s.Loops
+			threads += s.HandshakeWorkers
+			queue += s.HandshakeQueue
+			burst += s.HandshakeBurst
+			rate += s.HandshakeRate
+			partial += s.PartialBytes.Int() * s.Loops
+			if s.MaxSessions != whole.MaxSessions || s.SendRate != whole.SendRate {
+				t.Errorf("%+v: what is of one worker or session was divided", c)
+			}
+		}
+		if loops != max(c.loops, c.workers) || threads != max(c.threads, c.workers) {
+			t.Errorf("%+v: %d loops, %d threads", c, loops, threads)
+		}
+		if rate < whole.HandshakeRate*0.999 || rate > whole.HandshakeRate*1.001 || burst < whole.HandshakeBurst || burst > whole.HandshakeBurst+c.workers {
+			t.Errorf("%+v: rate %v, burst %d", c, rate, burst)
+		}
+		if queue > whole.HandshakeQueue && queue > 64*c.workers || partial > max(whole.PartialBytes.Int()*c.loops, c.workers<<20) {
+			t.Errorf("%+v: queue %d, %d bytes of partial frames", c, queue, partial)
+		}
+	}
+	if whole := DefaultConfig(); whole.Share(1, 0).HandshakeBurst != whole.HandshakeBurst {
+		t.Error("one worker has not all")
+	}
+}
+
+// TestWorkerCount is the rule of 1.05.
+func TestWorkerCount(t *testing.T) {
+	for _, c := range []struct{ workers, sessions, most, want int }{
+		{0, 0, 0, 1}, {1, 0, 0, 1}, {7, 0, 0, 7}, {0, 20, 21, 1}, {0, 20, 20, 2}, {0, 76, 20, 4}, {0, 77, 20, 5}, {0, 1, 1000, 1},
+		{0, 2_000_000, 20, 105_000},
+	} {
+		if got := (Config{Workers: c.workers, Sessions: c.sessions, MaxSessions: c.most}).WorkerCount(); got != c.want {
+			t.Errorf("%+v: %d workers", c, got)
+		}
+	}
+	c := DefaultConfig()
+	c.Sessions, c.MaxSessions = 2_000_000, 20
+	if len(c.Validate()) == 0 {
+		t.Error("105,000 workers are valid")
+	}
+	c = DefaultConfig()
+	c.Sessions, c.Workers = 5, 5
+	if len(c.Validate()) == 0 {
+		t.Error("both sessions and workers are valid")
+	}
+}
+
+// TestSockets counts what shares an address, which FreeBSD bounds: with a replacement beside the workers.
+func TestSockets(t *testing.T) {
+	for _, c := range []struct{ workers, loops, want int }{{1, 0, 8}, {1, 300, 300}, {2, 8, 12}, {8, 8, 9}, {100, 8, 101}, {3, 8, 11}} {
+		if got := (Config{Workers: c.workers, Loops: c.loops}).sockets(8); got != c.want {
+			t.Errorf("%+v: %d", c, got)
+		}
+	}
+}
