@@ -57,9 +57,16 @@ func FuzzHandshakeBytes(f *testing.F) {
 	b.g.sources.handshakes.rate, b.g.sources.handshakes.burst = 1e9, 1e9
 	hello, _ := wire.NewInitiator(b.g.deps.Static, nil).AppendHello(nil, wire.Preamble[:])
 	resume := wire.AppendResume(append([]byte(nil), wire.Preamble[:]...), make([]byte, 40), make([]byte, 48))
+	key, ticket := ticketKey(9), wire.Ticket{Account: 5, Device: 1, Expiry: 1 << 40}
+	b.g.tickets.Store(&ticketKeys{keys: []wire.TicketKey{key}})
+	b.g.sources.resumes.rate, b.g.sources.resumes.burst = 1e9, 1e9
+	sealed := wire.AppendTicket(nil, &key, &ticket, new([wire.TicketRandom]byte))
+	good, _ := wire.NewResumer(nil).AppendResume(append([]byte(nil), wire.Preamble[:]...), wire.Preamble[:], sealed, &ticket.PSK)
 	client := proxyHeader(netip.MustParseAddr("192.0.2.1"))
 	f.Add(slices.Concat(wire.Preamble[:], hello), 10, false)
 	f.Add(resume, 3, false)
+	f.Add(good, len(good), false)
+	f.Add(append(good, 0, 20), len(good), false)
 	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"), 1, false)
 	f.Add(slices.Concat(client, wire.Preamble[:], hello), 30, true)
 	f.Add(slices.Concat(proxyHeader(netip.Addr{}), resume), 16, true)

@@ -103,7 +103,7 @@ var (
 // checkNames looks for every Type.Method of the page in one of the files named in the same paragraph or before it in its step.
 func checkNames(t *testing.T, root, text string) {
 	t.Helper()
-	for _, section := range strings.Split(text, "\n## ")[1:] {
+	for _, section := range strings.Split(text, "\n## ") {
 		section = strings.ReplaceAll(section, "\n", " ")
 		var have []string
 		for _, m := range pageFile.FindAllStringSubmatch(section, -1) {
