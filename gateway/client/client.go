@@ -39,6 +39,7 @@ type Client struct {
 	room    chan struct{} // closed and replaced when the outbox shrinks
 	in      inbox
 	asked   queryBook
+	pace    pace
 	notices []Notice
 	aged    time.Time // when the outbox was last searched for what is too old
 }
@@ -68,6 +69,8 @@ func Start(o Options) (*Client, error) {
 		out: newOutbox(o.jitter), in: newInbox(), asked: newQueryBook(o.jitter),
 	}
 	c.self, _ = o.Home.Identity()
+	learnt, failed := o.Home.takePace()
+	c.pace = newPace(o.PingInterval, learnt, failed)
 	c.loadOutbox()
 	c.wg.Add(1)
 	go c.run()

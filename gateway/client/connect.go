@@ -61,6 +61,9 @@ func (c *Client) lost(s *session) {
 	if c.sess == s {
 		c.sess = nil
 	}
+	if s.probing && c.ctx.Err() == nil && c.pace.lost() {
+		c.home.putPace(&c.pace)
+	}
 	c.out.restart()
 	c.in.detach()
 	c.asked.restart()
@@ -136,7 +139,10 @@ func refusedHint(body []byte) error {
 
 // introduction is the payload of message 3: bind, or register at first use.
 func (c *Client) introduction() []byte {
-	interval := uint32(c.opt.PingInterval / time.Second)
+	c.mu.Lock()
+	c.pace.announced = c.pace.interval
+	interval := uint32(c.pace.interval / time.Second)
+	c.mu.Unlock()
 	if id, ok := c.home.Identity(); ok {
 		b := stanza.Bind{Account: id.Account, Device: id.Device, ID: c.home.topID(), Interval: interval}
 		return b.Append(nil)

@@ -24,6 +24,7 @@
 //	reconnect.go           when to connect again: the policy for every reason
 //	connect.go conn.go     dial, handshake, certificate; sealed frames
 //	ticket.go              coming back by ticket
+//	pace.go                how long a network lets a connection be silent
 //	session.go writer.go   what is done with each stanza that arrives; what is written when
 //	outbox.go stream.go    unacked messages: order, window, resends (pure, no clock, no I/O)
 //	send.go answer.go      Send, copies, MarkRead; encoding, acks and refusals

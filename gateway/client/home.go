@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/flynn/noise"
 	"golang.org/x/sys/unix"
@@ -20,9 +21,9 @@ import (
 // Home is what a device must not forget, in a directory (mode 0700) or in memory: static key, pinned roots, identity, highest id,
 // unacked messages, the last id handled of each received stream, and caches of names and device lists.
 //
-// Files: lock (flock; one process at a time), key (static key, 0600), roots (pinned roots), ticket (of the last session, 0600), journal
-// (everything else). Every change is written to the journal at once, so that killing the process loses none. It is synced to disk, many changes together, before
-// anybody else is told: before a message is transmitted (its record carries its id, so ids need no reservation of their own) and
+// Files: lock (flock; one process at a time), key (static key, 0600), roots (pinned roots), ticket (of the last session, 0600), pace (what
+// was learnt of the network), journal (everything else). Every change is written to the journal at once, so that killing the process loses
+// none. It is synced to disk, many changes together, before anybody else is told: before a message is transmitted (its record carries its id, so ids need no reservation of their own) and
 // before a delivery is acknowledged. A power failure can lose only what was not told yet.
 //
 // Losing a Home loses the device; restoring an old copy is safe for ids (a client continues 2,048 above what its shard has noted), but
@@ -37,9 +38,11 @@ type Home struct {
 	mu      sync.Mutex
 	state   homeState
 	roots   []Root
-	ticket  []byte // to resume with, behind its psk; nil = none
-	floor   uint64 // ids up to it are skipped
-	claimed bool   // by a Client
+	ticket  []byte        // to resume with, behind its psk; nil = none
+	learnt  time.Duration // ping interval, 0 = none
+	failed  time.Duration // the silence that the network did not survive, 0 = none
+	floor   uint64        // ids up to it are skipped
+	claimed bool          // by a Client
 	err     error
 	file    *os.File // nil in memory
 	buf     []byte
@@ -60,7 +63,7 @@ func OpenHome(dir string) (*Home, error) {
 	if err := h.takeLock(); err != nil {
 		return nil, err
 	}
-	for _, step := range []func() error{h.readKey, h.readRoots, h.readJournal, h.readTicket} {
+	for _, step := range []func() error{h.readKey, h.readRoots, h.readJournal, h.readTicket, h.readPace} {
 		if err := step(); err != nil {
 			h.lock.Close()
 			return nil, err

@@ -25,7 +25,9 @@ type Options struct {
 	TrustFirstUse bool
 
 	// PingInterval is how long a session may be silent before the client pings; it is announced to the server, which waits 1.5 times
-	// that (at least 60 s) and 30 s more. 15 s to 15 min; 0 = 60 s. Longer saves power and notices a dead connection later.
+	// that (at least 60 s) and 30 s more. 15 s to 15 min. Longer saves power and notices a dead connection later. 0 = what the network
+	// allows: 60 s at first, then longer for as long as pings are answered, up to 15 min; kept in the Home, and learnt anew
+	// after NetworkChanged.
 	PingInterval time.Duration
 
 	// OutboxBytes bounds the payloads of unacked messages; beyond it Send waits. 0 = 16 MiB.
@@ -62,9 +64,6 @@ func (o *Options) complete() error {
 	}
 	if err := o.checkName(); err != nil {
 		return err
-	}
-	if o.PingInterval == 0 {
-		o.PingInterval = defaultPing
 	}
 	if o.OutboxBytes <= 0 {
 		o.OutboxBytes = defaultOutbox

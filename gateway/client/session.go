@@ -21,6 +21,7 @@ type session struct {
 	said     time.Time // last frame written
 	pongBy   time.Time // the connection is dead then; zero when no ping is unanswered
 	pingDue  bool
+	probing  bool  // the unanswered ping came behind a whole interval of silence on both sides
 	closeErr error // why the reader ended
 
 	gone chan struct{} // closed when the reader has ended
@@ -46,6 +47,10 @@ func (s *session) readOne() error {
 	c := s.c
 	c.mu.Lock()
 	s.heard, s.pongBy = time.Now(), time.Time{}
+	if s.probing && c.pace.answered() {
+		c.home.putPace(&c.pace)
+	}
+	s.probing = false
 	err = stanza.DecodeFrame(plain, s.handle)
 	c.mu.Unlock()
 	signal(c.wake)

@@ -93,13 +93,14 @@ func (s *session) alive(now time.Time) error {
 	if !s.pongBy.IsZero() && !s.pongBy.After(now) {
 		return errSilent
 	}
-	s.pingDue = s.pongBy.IsZero() && !s.said.Add(s.c.opt.PingInterval).After(now)
+	s.pingDue = s.pongBy.IsZero() && !s.said.Add(s.c.pace.interval).After(now)
+	s.probing = s.probing || s.pingDue && !s.heard.Add(s.c.pace.interval*3/4).After(now)
 	return nil
 }
 
 // nextTime returns when writeLoop must look again although nothing happened. Caller holds Client.mu.
 func (s *session) nextTime(now time.Time) time.Time {
-	at := s.said.Add(s.c.opt.PingInterval)
+	at := s.said.Add(s.c.pace.interval)
 	for _, t := range []time.Time{s.pongBy, s.c.in.nextTime(), s.c.out.nextTime(now), s.c.asked.nextTime(now)} {
 		if !t.IsZero() && t.Before(at) {
 			at = t
@@ -119,7 +120,7 @@ func (s *session) gather(plain []byte, now time.Time) []byte {
 		s.pingDue = true
 	}
 	if s.pingDue {
-		plain = stanza.Ping{}.Append(plain)
+		plain = stanza.Ping{Interval: c.pace.announce()}.Append(plain)
 		s.pingDue, s.pongBy = false, now.Add(pongWait)
 	}
 	plain = c.asked.gather(plain, now)
