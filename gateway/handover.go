@@ -265,7 +265,7 @@ func (l *loop) depart(p *page, s *session) {
 		l.g.log.Warn("a session cannot be handed over", "err", err)
 		return
 	}
-	p.records = appendRecord(p.records, &r)
+	p.records = appendRecord(roomFor(p.records, &r), &r)
 	p.fds = append(p.fds, fd)
 	r.rx, r.tx = [len(r.rx)]byte{}, [len(r.tx)]byte{}
 	l.g.metrics.sessions.Dec()

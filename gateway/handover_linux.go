@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 	"os"
@@ -44,6 +45,16 @@ func peerPID(c *net.UnixConn) int {
 		return 0
 	}
 	return int(cred.Pid)
+}
+
+// hasEnded reports whether a process is gone, or is one of which only its parent has not taken notice.
+func hasEnded(pid int) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return true
+	}
+	i := bytes.LastIndexByte(text, ')') // behind the name, which may hold anything
+	return i < 0 || len(text) < i+3 || text[i+2] == 'Z' || text[i+2] == 'X'
 }
 
 // closeDoors has the kernel drop what would become new connections at this process's listeners, until openDoors: a client's SYN comes again

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"linecard.example/internal/link"
 	"linecard.example/internal/stanza"
@@ -304,5 +306,23 @@ func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestHasEnded: a process counts as gone when it has ended, whether or not its parent has noticed.
+func TestHasEnded(t *testing.T) {
+	if hasEnded(os.Getpid()) {
+		t.Error("this process is not gone")
+	}
+	cmd := exec.Command("true")
+	must(t, cmd.Start())
+	for end := time.Now().Add(patience); !hasEnded(cmd.Process.Pid); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("a process that nobody waits for is not seen to end")
+		}
+	}
+	must(t, cmd.Wait())
+	if !hasEnded(cmd.Process.Pid) {
+		t.Error("it is back")
 	}
 }

@@ -62,6 +62,20 @@ func appendRecord(dst []byte, r *record) []byte {
 	return append(binary.AppendUvarint(dst, uint64(len(r.outbound))), r.outbound...)
 }
 
+// recordSize is more than a record takes besides its byte strings.
+const recordSize = 2*wire.KeySize + 16 + 17*binary.MaxVarintLen64
+
+// roomFor returns dst with room for r, and wipes what it was if that had none: it holds keys.
+func roomFor(dst []byte, r *record) []byte {
+	need := len(dst) + recordSize + len(r.inbound) + len(r.outbound)
+	if need <= cap(dst) {
+		return dst
+	}
+	grown := append(make([]byte, 0, max(need, 2*cap(dst), pageSessions*recordSize)), dst...)
+	clear(dst)
+	return grown
+}
+
 // decodeRecord reads one record from the start of b into r, all fields set, and returns the bytes behind it. Its byte strings are views into
 // b. A record that it accepts is one that a session can be made of.
 func decodeRecord(b []byte, r *record) (rest []byte, err error) {

@@ -92,3 +92,21 @@ func FuzzRecord(f *testing.F) {
 		}
 	})
 }
+
+// TestRecordsAreWiped: a page that grows leaves no keys behind.
+func TestRecordsAreWiped(t *testing.T) {
+	r := fullRecord()
+	first := appendRecord(roomFor(nil, &record{}), &record{account: 1, device: 1, serial: 1, rx: r.rx})
+	before := first[:len(first):len(first)]
+	grown := roomFor(first, &r)
+	if &grown[0] == &before[0] || !bytes.Equal(before, make([]byte, len(before))) {
+		t.Error("the old buffer holds keys")
+	}
+	full := appendRecord(grown, &r)
+	if &full[0] != &grown[0] {
+		t.Error("there was no room")
+	}
+	if n := len(appendRecord(nil, &record{rxNonce: maxNonce, txNonce: maxNonce, account: 1<<34 - 1, serial: 1 << 63})); n > recordSize {
+		t.Errorf("%d bytes of at most %d", n, recordSize)
+	}
+}

@@ -263,7 +263,7 @@ func (s *Supervisor) start(ctx context.Context, at *slot, old *worker) (*worker,
 	at.count++
 	boot := Boot{Slot: at.n, Worker: uint16(at.n) | at.count%2<<15, Workers: len(s.slots), Listen: s.listen, Config: config}
 	boot.Handover = filepath.Join(s.dir, fmt.Sprintf("moves-%d%c.sock", at.n, 'a'+rune(at.count%2)))
-	if old != nil {
+	if old != nil && CanHandOver {
 		boot.Takeover = old.handover
 	}
 	path := filepath.Join(s.dir, fmt.Sprintf("worker-%d%c.sock", at.n, 'a'+rune(at.count%2)))

@@ -206,8 +206,17 @@ func (t *Takeover) died(err error) bool {
 	if !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
 		return false
 	}
-	return t.pid > 0 && errors.Is(syscall.Kill(t.pid, 0), syscall.ESRCH)
+	// Its sockets go a moment before it does.
+	for end := time.Now().Add(deathLimit); t.pid > 0 && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if hasEnded(t.pid) {
+			return true
+		}
+	}
+	return false
 }
+
+// deathLimit is how long a process that has closed the connection without a word may take to be gone.
+const deathLimit = 5 * time.Second
 
 // awaitEnd waits for the end of the old process: it keeps the connection open until then.
 func (t *Takeover) awaitEnd() {
