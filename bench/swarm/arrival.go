@@ -14,9 +14,6 @@ func (l *loop) onMessage(n uint32, s *session, v stanza.View) (most uint16, wait
 	}
 	p, ours, whole := parsePayload(m.Body)
 	t := l.traffic
-	if l.onText != nil {
-		l.onText(n, m)
-	}
 	switch {
 	case !ours:
 	case p.kind == kindLetters:

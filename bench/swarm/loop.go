@@ -62,8 +62,6 @@ type loop struct {
 	pings    *pinging
 	arrivals Arrivals
 
-	onText func(n uint32, m stanza.MessageDown) // for tests: each message that arrives
-
 	// scratch
 	in, plain, out []byte
 	cipher, body   []byte

@@ -28,10 +28,11 @@ type remote struct {
 	count int
 	pid   int // 0: of another machine
 
-	in    io.WriteCloser
-	close func() error // ends it and waits
-	last  atomic.Uint64
-	gone  chan struct{} // closed when no answer will come any more
+	in       io.WriteCloser
+	close    func() error  // ends it and waits
+	patience time.Duration // answerWait
+	last     atomic.Uint64
+	gone     chan struct{} // closed when no answer will come any more
 
 	mu      sync.Mutex
 	waiting map[uint64]chan answer
@@ -39,7 +40,7 @@ type remote struct {
 }
 
 func newRemote(name string, in io.WriteCloser, out io.Reader) *remote {
-	r := &remote{name: name, in: in, gone: make(chan struct{}), waiting: map[uint64]chan answer{}}
+	r := &remote{name: name, in: in, patience: answerWait, gone: make(chan struct{}), waiting: map[uint64]chan answer{}}
 	go r.read(out)
 	return r
 }
@@ -125,7 +126,7 @@ func (r *remote) do(ctx context.Context, op string, body, result any) error {
 	case <-ctx.Done():
 	}
 	_ = r.write(request{ID: id, Op: opCancel})
-	late := time.NewTimer(answerWait)
+	late := time.NewTimer(r.patience)
 	defer late.Stop()
 	select {
 	case a := <-wait:
@@ -195,7 +196,7 @@ func startChild(name string, command []string, log io.Writer) (*remote, error) {
 	return r, nil
 }
 
-// hello is an agent's first line.
+// agentHello is an agent's first line.
 type agentHello struct {
 	Token string `json:"token"`
 }
@@ -216,6 +217,10 @@ func dialAgent(ctx context.Context, name, addr, token string) (*remote, error) {
 		return nil, fmt.Errorf("swarm: agent: %w", err)
 	}
 	r := newRemote(name, nc, nc)
-	r.close = nc.Close
+	r.close = func() error {
+		_ = nc.Close() // perhaps again: the end of a context closes it as well
+		<-r.gone
+		return nil
+	}
 	return r, nil
 }
