@@ -4,10 +4,11 @@ import (
 	"math"
 	"time"
 
+	"linecard.example/internal/slab"
 	"linecard.example/internal/stanza"
 )
 
-// Both tables below are soft: fixed in size, free of pointers, made when a group starts to lead and forgotten when it stops. An
+// Both tables below are soft: fixed in size, outside the heap, made when a group starts to lead and forgotten when it stops. An
 // entry is named by a 64-bit hash under a random seed, so that nobody can choose pairs that collide. A set that is full forgets
 // the entry that matters least; that errs towards letting a message pass, never towards refusing one.
 const ways = 4
@@ -15,7 +16,7 @@ const ways = 4
 // bucketTable holds token buckets, each as the time at which it will be full again: a token costs one interval of that time, and a
 // bucket that is full in the past is full. Shard goroutine only.
 type bucketTable struct {
-	sets     [][ways]bucket
+	sets     *slab.Array[[ways]bucket]
 	seed     uint64
 	interval time.Duration // one token
 	room     time.Duration // how far ahead full may lie for one more token to be there
@@ -35,7 +36,7 @@ const (
 func newBucketTable(entries, burst int, perSecond float64, seed uint64) *bucketTable {
 	interval := int64(max(1, min(float64(time.Second)/perSecond, float64(maxInterval))))
 	room := min(int64(burst-1), math.MaxInt64/4/interval) * interval
-	return &bucketTable{sets: make([][ways]bucket, setsFor(entries)), seed: seed, interval: time.Duration(interval), room: time.Duration(room)}
+	return &bucketTable{sets: slab.NewArray[[ways]bucket](setsFor(entries)), seed: seed, interval: time.Duration(interval), room: time.Duration(room)}
 }
 
 // take takes one token from the bucket named by (a, b) at now, a time since some start. It reports whether there was one, else how
@@ -53,7 +54,7 @@ func (t *bucketTable) take(a, b uint64, now time.Duration) (wait time.Duration, 
 
 // entry finds key's bucket, or puts a full one in the place of the one of its set that is nearest to full.
 func (t *bucketTable) entry(key uint64) *bucket {
-	set := &t.sets[key&uint64(len(t.sets)-1)]
+	set := t.sets.At(int(key & uint64(t.sets.Len()-1)))
 	least := &set[0]
 	for i := range set {
 		e := &set[i]
@@ -70,18 +71,18 @@ func (t *bucketTable) entry(key uint64) *bucket {
 
 // contactTable remembers which account has written to which other one. Shard goroutine only.
 type contactTable struct {
-	sets [][ways]uint64 // hashes, newest first, 0 = free
+	sets *slab.Array[[ways]uint64] // hashes, newest first, 0 = free
 	seed uint64
 }
 
 func newContactTable(entries int, seed uint64) *contactTable {
-	return &contactTable{sets: make([][ways]uint64, setsFor(entries)), seed: seed}
+	return &contactTable{sets: slab.NewArray[[ways]uint64](setsFor(entries)), seed: seed}
 }
 
 // add notes that from has written to to.
 func (t *contactTable) add(from, to stanza.Account) {
 	key := pairHash(uint64(from), uint64(to), t.seed)
-	set := &t.sets[key&uint64(len(t.sets)-1)]
+	set := t.set(key)
 	i := 0
 	for i < ways-1 && set[i] != key {
 		i++
@@ -90,10 +91,14 @@ func (t *contactTable) add(from, to stanza.Account) {
 	set[0] = key
 }
 
+func (t *contactTable) set(key uint64) *[ways]uint64 {
+	return t.sets.At(int(key & uint64(t.sets.Len()-1)))
+}
+
 // has reports whether from is remembered to have written to to.
 func (t *contactTable) has(from, to stanza.Account) bool {
 	key := pairHash(uint64(from), uint64(to), t.seed)
-	for _, k := range t.sets[key&uint64(len(t.sets)-1)] {
+	for _, k := range t.set(key) {
 		if k == key {
 			return true
 		}

@@ -42,8 +42,8 @@ func TestBucketTable(t *testing.T) {
 // TestBucketEviction: a full set forgets the entry that was used longest ago, so nearest to full, and no other.
 func TestBucketEviction(t *testing.T) {
 	b := newBucketTable(ways, 1, 1.0/(24*3600), 7)
-	if len(b.sets) != 1 {
-		t.Fatalf("%d sets", len(b.sets))
+	if b.sets.Len() != 1 {
+		t.Fatalf("%d sets", b.sets.Len())
 	}
 	for i := range uint64(ways) {
 		b.take(i, 0, time.Duration(100+i)*time.Hour)

@@ -165,10 +165,6 @@ func (n *Node) openRole(role Role) error {
 // loneHeartbeat is raft's timeout where each group has one voter: nobody can be overheard, it only delays the start.
 const loneHeartbeat = 100 * time.Millisecond
 
-// routerFlush is how many bytes of changes a directory holds before it writes them to tables. They are written once each, sooner or
-// later, and cost the heap several times their size until then: 16 groups at the default hold more than two million bindings do.
-const routerFlush = 1 << 20
-
 // openHost opens the two databases of a daemon with shards.
 func (n *Node) openHost(role Role, log *slog.Logger) (*shard.Host, error) {
 	if n.id.new && !n.together() && !n.cfg.Bootstrap {
@@ -180,14 +176,10 @@ func (n *Node) openHost(role Role, log *slog.Logger) (*shard.Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	flush := 0 // shard's default: what is acked before a flush never reaches tables
-	if role == Router {
-		flush = routerFlush
-	}
 	host, err := shard.OpenHost(shard.HostConfig{
 		Dir: dir, Disk: disk, NodeID: strconv.FormatUint(n.id.id, 16), Bootstrap: n.id.new && (n.together() || n.cfg.Bootstrap),
-		FlushBytes: flush,
-		NoTrailing: true, // a group alone has nobody to send old entries to
+		Light:      role == Router, // a directory's entries are few, and each is written to tables sooner or later
+		NoTrailing: true,           // a group alone has nobody to send old entries to
 		Heartbeat:  loneHeartbeat, Clock: n.clock, Logger: log, Registerer: prometheus.WrapRegistererWithPrefix("linecard_"+string(role)+"_", n.reg),
 	})
 	if err == nil {

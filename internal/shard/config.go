@@ -31,8 +31,9 @@ type HostConfig struct {
 
 	SyncInterval time.Duration // least time between syncs of the log, for more groups to share one; 0: 300 us; negative: none
 
-	Cache         int64 // bytes of the block cache of both databases; 0: 64 MiB
-	LogMemTable   int   // bytes; larger: fewer log entries reach tables before they are truncated; 0: 32 MiB, less on a Disk below 16 GiB
+	Light         bool  // the machines change little: they get less memory, a fourth of some defaults and less of others
+	Cache         int64 // bytes of the block cache of both databases; 0: 64 MiB; Light: 32 MiB
+	LogMemTable   int   // bytes; larger: fewer log entries reach tables before they are truncated; 0: 32 MiB, less on a Disk below 16 GiB; Light: 8 MiB
 	StateMemTable int   // bytes; 0: the same
 
 	Tick          time.Duration // of Machine.Tick, and a twentieth of the scrubber's; 0: 50 ms
@@ -40,7 +41,7 @@ type HostConfig struct {
 	PackCommands  int           // commands in a pack, 1..64; 0: 64
 	PacksInFlight int           // packs proposed and not yet applied, per group; 0: 4
 	PendingBytes  int           // bytes proposed and not yet answered, per group: beyond it Propose returns false; 0: 4 MiB
-	FlushBytes    int           // Machine.Dirty above it flushes; 0: 8 MiB
+	FlushBytes    int           // Machine.Dirty above it flushes; 0: 8 MiB; Light: 256 KiB
 	SnapshotBytes int64         // log since the last snapshot above it takes one; 0: 64 MiB, less on a Disk below 64 GiB
 	SnapshotCount uint64        // the same, in packs; 0: 10,000
 	TrailingLogs  uint64        // packs kept behind a snapshot for followers; 0: 1,024
@@ -64,15 +65,19 @@ func defaulted[T comparable](v *T, d T) {
 // withDefaults returns c with every default filled in, or every fault of c at once.
 func (c HostConfig) withDefaults() (HostConfig, error) {
 	defaulted(&c.SyncInterval, 300*time.Microsecond)
-	defaulted(&c.Cache, 64<<20)
-	defaulted(&c.LogMemTable, int(c.Disk.smallDisk(32<<20, 16<<30, 512<<10)))
-	defaulted(&c.StateMemTable, int(c.Disk.smallDisk(32<<20, 16<<30, 512<<10)))
+	cache, memTable, flush := int64(64<<20), int64(32<<20), 8<<20
+	if c.Light {
+		cache, memTable, flush = 32<<20, 8<<20, 256<<10
+	}
+	defaulted(&c.Cache, cache)
+	defaulted(&c.LogMemTable, int(c.Disk.smallDisk(memTable, 16<<30, 512<<10)))
+	defaulted(&c.StateMemTable, int(c.Disk.smallDisk(memTable, 16<<30, 512<<10)))
 	defaulted(&c.Tick, 50*time.Millisecond)
 	defaulted(&c.LazyWait, 20*time.Millisecond)
 	defaulted(&c.PackCommands, MaxPackCommands)
 	defaulted(&c.PacksInFlight, 4)
 	defaulted(&c.PendingBytes, 4<<20)
-	defaulted(&c.FlushBytes, 8<<20)
+	defaulted(&c.FlushBytes, flush)
 	defaulted(&c.SnapshotBytes, c.Disk.smallDisk(64<<20, 64<<30, 128<<10))
 	defaulted(&c.SnapshotCount, 10_000)
 	defaulted(&c.TrailingLogs, 1024)

@@ -12,5 +12,5 @@
 //
 // Threads: a Slab, a Wheel or a Table belongs to one goroutine, an event loop or a shard's. No method may be called by two goroutines at once.
 //
-// Files: slab.go (Slab), check.go (which types may live in a slot), wheel.go (Wheel), table.go (Table), memory.go with advise_*.go (the mapped chunks).
+// Files: slab.go (Slab), check.go (which types may live in a slot), wheel.go (Wheel), table.go (Table), array.go (Array), memory.go with advise_*.go (the mapped chunks).
 package slab
