@@ -245,3 +245,76 @@ func TestRollingRestart(t *testing.T) {
 		}
 	}
 }
+
+// TestFullWorkers fills the workers to the brim: whoever meets a full one is told worker_full and finds a place at another, and when there is
+// none left, the next one has to wait until somebody goes.
+func TestFullWorkers(t *testing.T) {
+	const places, most = 40, 10
+	c := newCrew(t, places/most, fmt.Sprintf("max_sessions = %d", most))
+	var coming sync.WaitGroup
+	var mu sync.Mutex
+	open := func(name string) {
+		coming.Go(func() {
+			d, err := c.s.OpenDevice(name, nil, DeviceOptions{})
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			c.devices = append(c.devices, d)
+		})
+	}
+	for i := range places {
+		open(fmt.Sprintf("user%d", i))
+	}
+	coming.Wait()
+	if t.Failed() {
+		return
+	}
+	full := "linecard_gateway_handshakes_total{result=\"worker_full\"}"
+	if per := c.sessions(); len(per) != places/most || per[fullest(per)] != most || c.seen.Sum("linecard_gateway_sessions") != places {
+		t.Errorf("sessions %v, want %d each", per, most)
+	}
+	refused := c.seen[full]
+	open("late")
+	Eventually(t, "the late one is refused", func() bool { return c.scrape()[full] > refused })
+	c.devices[0].Close()
+	coming.Wait()
+	if n := len(c.devices); n != places+1 {
+		t.Errorf("%d found a place", n)
+	}
+}
+
+// TestWorkerPages: the operator sees the gateway as one, and can look at each worker.
+func TestWorkerPages(t *testing.T) {
+	c := newCrew(t, 2, "")
+	families := pages(t, c.s)
+	text, err := os.ReadFile("../../docs/operations.md")
+	must(t, err)
+	_, section, _ := strings.Cut(string(text), "\n## Workers\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	for name, f := range families {
+		if f.labels["worker"] != strings.Contains(section, "`"+name+"`") && name != "linecard_gateway_workers" && name != "linecard_gateway_workers_ready" {
+			t.Errorf("%s: label worker %v, and the section about workers does not agree", name, f.labels["worker"])
+		}
+	}
+	for _, name := range []string{"linecard_gateway_workers", "linecard_gateway_workers_ready"} {
+		if families[name].sum() != 2 || !strings.Contains(section, "`"+name+"`") {
+			t.Errorf("%s is %v", name, families[name].sum())
+		}
+	}
+	for path, want := range map[string]string{
+		"/worker/1/readyz": `"ok":true`, "/worker/2/metrics": "linecard_gateway_sessions 0\n", "/worker/2/debug/pprof/goroutine?debug=1": "goroutine profile:",
+	} {
+		if status, body := c.s.Get("gateway", path); status != http.StatusOK || !strings.Contains(body, want) {
+			t.Errorf("%s: %d %s", path, status, body)
+		}
+	}
+	if status, _ := c.s.Get("gateway", "/worker/3/readyz"); status != http.StatusNotFound {
+		t.Errorf("a worker that there is not: %d", status)
+	}
+	if status, p := c.ask("/healthz"); status != http.StatusOK || !p.OK {
+		t.Errorf("healthz: %d %+v", status, p)
+	}
+}
