@@ -1,0 +1,93 @@
+package tuning
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// fakeSubr stands for freebsd's rc.subr: it shows what a script would start, and runs the command of the script's own.
+const fakeSubr = `load_rc_config() { . "$LINECARD_ROOT/rc.conf"; }
+run_rc_command() {
+	childfile=$LINECARD_ROOT/child.pid
+	case $1 in
+	start)
+		eval "enabled=\$$rcvar"
+		eval "class=\$${name}_login_class"
+		echo "$enabled|$class|$pidfile|$required_files|$command $command_args"
+		program="echo" && $start_precmd
+		;;
+	*) eval "$(eval echo "\$${1}_cmd")" ;;
+	esac
+}
+`
+
+// runRC runs a printed rc.d script with the stand-in and the given rc.conf.
+func runRC(t *testing.T, script, conf, verb, child string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("testdata/freebsd/usr/local/etc/rc.d", script))
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := fakeRoot(t, map[string]string{"rc.subr": fakeSubr, "rc.conf": conf, "child.pid": child})
+	changed := strings.ReplaceAll(string(text), ". /etc/rc.subr\n", `. "$LINECARD_ROOT/rc.subr"`+"\n")
+	if changed == string(text) {
+		t.Fatalf("%s does not read rc.subr", script)
+	}
+	cmd := exec.Command("sh", "-s", verb)
+	cmd.Stdin, cmd.Env = strings.NewReader(changed), append(os.Environ(), "LINECARD_ROOT="+root)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v %s", script, verb, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func TestRCScripts(t *testing.T) {
+	for _, c := range []struct{ role, conf, want string }{
+		{"gateway", "", "NO|linecard|/var/run/linecard_gateway.pid|/usr/local/etc/linecard/gateway.toml|/usr/sbin/daemon -f -r -R 1 " +
+			"-P /var/run/linecard_gateway.pid -p /var/run/linecard_gateway.child.pid -S -T linecard_gateway -u linecard " +
+			"/usr/local/bin/linecard gateway --config /usr/local/etc/linecard/gateway.toml\ncheck --config /usr/local/etc/linecard/gateway.toml --role gateway"},
+		{"router", "linecard_router_enable=YES linecard_router_config=/r.toml linecard_router_runas=r linecard_router_login_class=big",
+			"YES|big|/var/run/linecard_router.pid|/r.toml|/usr/sbin/daemon -f -r -R 1 " +
+				"-P /var/run/linecard_router.pid -p /var/run/linecard_router.child.pid -S -T linecard_router -u r " +
+				"/usr/local/bin/linecard router --config /r.toml\ncheck --config /r.toml --role router"},
+		{"offline", "linecard_offline_enable=YES", "YES|linecard|/var/run/linecard_offline.pid|/usr/local/etc/linecard/offline.toml|/usr/sbin/daemon -f -r -R 1 " +
+			"-P /var/run/linecard_offline.pid -p /var/run/linecard_offline.child.pid -S -T linecard_offline -u linecard " +
+			"/usr/local/bin/linecard offline --config /usr/local/etc/linecard/offline.toml\ncheck --config /usr/local/etc/linecard/offline.toml --role offline"},
+	} {
+		if got := runRC(t, "linecard_"+c.role, c.conf, "start", ""); got != c.want {
+			t.Errorf("%s:\n%s\nwant\n%s", c.role, got, c.want)
+		}
+	}
+}
+
+// TestRCReload: a reload hangs the supervisor up, and nobody else. The stand-in is a shell that says so.
+func TestRCReload(t *testing.T) {
+	child := exec.Command("sh", "-c", `trap 'echo hung up; exit 0' HUP; echo $$; while :; do sleep 0.05; done`)
+	out, err := child.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer child.Process.Kill()
+	buf := make([]byte, 64)
+	n, err := out.Read(buf) // its pid: the trap is set
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := runRC(t, "linecard_gateway", "", "reload", string(buf[:n])); got != "" {
+		t.Errorf("reload said %q", got)
+	}
+	n, err = out.Read(buf)
+	if err != nil || string(buf[:n]) != "hung up\n" {
+		t.Errorf("%q, %v", buf[:n], err)
+	}
+	if err := child.Wait(); err != nil {
+		t.Error(err)
+	}
+}
