@@ -24,7 +24,7 @@ type Client struct {
 	dirty  chan struct{} // one token: the Home has something to sync
 	hurry  chan struct{} // one token: connect again soon
 
-	doubt bool // the last attempt to resume failed for no good reason: the next is XX; owned by run
+	doubt int // in the ticket: see inDoubt; owned by run
 
 	notifyMu sync.Mutex // one notice at a time; taken before mu
 

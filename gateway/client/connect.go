@@ -75,14 +75,14 @@ func (c *Client) handshake(nc net.Conn) (*frameConn, error) {
 	f := newFrameConn(nc)
 	f.done = c.ctx.Done()
 	said, transcript := 0, wire.Preamble[:]
-	if value := c.home.takeTicket(); value != nil && !c.doubt {
+	if value := c.home.takeTicket(); value != nil && c.doubt < inDoubt {
 		before, done, err := c.resume(f, value)
 		if err != nil || done {
 			return f, err
 		}
 		said, transcript = len(before), before
 	}
-	c.doubt = false
+	c.doubt = 0
 	init := wire.NewInitiator(c.home.static, nil)
 	hello, err := init.AppendHello(transcript[:len(transcript):len(transcript)], transcript)
 	if err != nil {

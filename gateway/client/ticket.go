@@ -58,11 +58,23 @@ func (h *Home) takeTicket() []byte {
 // errAnswer: a server answered a resume with something that is no answer to it.
 var errAnswer = errors.New("handshake: unexpected answer to a resume")
 
+// inDoubt is the doubt from which on a client does XX: a failed resume, or two connections in a row that were lost before the answer.
+const inDoubt = 2
+
+// doubtAfter returns the doubt in a ticket that was refused: none if it was for want of time or room.
+func doubtAfter(r Reason) int {
+	if retry := r.Retry(); retry == stanza.RetryNow || retry == stanza.RetryLater || r == stanza.ReasonHandshakeTimeout {
+		return 0
+	}
+	return inDoubt
+}
+
 // resume tries to come back by ticket. done: f has the keys of the session and bind is written. Otherwise, without an error, the server
 // wants XX on the same connection, and transcript is what was said so far.
 //
-// The ticket is dropped only once the server has proved to know its secret, never because somebody says so in clear. Until then it is
-// in doubt: the next attempt is XX, so that no ticket gone bad keeps the client out, unless the server asked it to come later or elsewhere.
+// The ticket is dropped only once the server has proved to know its secret, never because somebody says so in clear. One whose resume
+// failed is in doubt, and the next attempt is XX, so that no ticket gone bad keeps the client out. But not because the server is too busy, and
+// not because one connection was lost: with all that come back, XX is what a busy server can do least.
 func (c *Client) resume(f *frameConn, value []byte) (transcript []byte, done bool, err error) {
 	psk, ticket, _ := wire.SplitTicketValue(value)
 	r := wire.NewResumer(nil)
@@ -70,22 +82,22 @@ func (c *Client) resume(f *frameConn, value []byte) (transcript []byte, done boo
 	if err != nil {
 		return nil, false, err
 	}
-	c.doubt = true
+	c.doubt++
 	body, err := f.ask(out)
 	var hint *HintError
 	if errors.As(err, &hint) {
-		retry := hint.Reason.Retry()
-		c.doubt = retry != stanza.RetryNow && retry != stanza.RetryLater
+		c.doubt = doubtAfter(hint.Reason)
 	}
 	if err != nil {
 		return nil, false, err
 	}
+	c.doubt = inDoubt
 	switch kind, _ := wire.FrameKind(body); kind {
 	case wire.KindUseXX:
 		if err := wire.ParseUseXX(body); err != nil {
 			return nil, false, err
 		}
-		c.doubt = false
+		c.doubt = 0
 		return wire.AppendUseXX(out), false, nil
 	case wire.KindResume:
 	default:
@@ -94,7 +106,7 @@ func (c *Client) resume(f *frameConn, value []byte) (transcript []byte, done boo
 	if f.keys, err = r.ReadAnswer(body); err != nil {
 		return nil, false, err
 	}
-	c.doubt = false
+	c.doubt = 0
 	c.home.putTicket(nil)
 	return nil, true, f.write(append([]byte{0}, c.introduction()...), time.Now())
 }

@@ -118,14 +118,15 @@ func TestHintsAboutTickets(t *testing.T) {
 		answer []byte
 		again  bool // the next attempt shows the ticket too
 	}{
-		"overload":         {wire.AppendRefused(nil, stanza.ReasonOverload, time.Second), true},
-		"worker_full":      {wire.AppendRefused(nil, stanza.ReasonWorkerFull, 0), true},
-		"handshake_failed": {wire.AppendRefused(nil, stanza.ReasonHandshakeFailed, 0), false},
-		"unlinked":         {wire.AppendRefused(nil, stanza.ReasonUnlinked, 0), false},
-		"nothing":          {nil, false},
-		"garbage":          {[]byte{0, 3, 9, 9, 9}, false},
-		"a forged answer":  {append([]byte{0, 49, 2}, make([]byte, 48)...), false},
-		"half a use-XX":    {[]byte{0, 2, 3, 3}, false},
+		"overload":          {wire.AppendRefused(nil, stanza.ReasonOverload, time.Second), true},
+		"worker_full":       {wire.AppendRefused(nil, stanza.ReasonWorkerFull, 0), true},
+		"handshake_failed":  {wire.AppendRefused(nil, stanza.ReasonHandshakeFailed, 0), false},
+		"unlinked":          {wire.AppendRefused(nil, stanza.ReasonUnlinked, 0), false},
+		"nothing":           {nil, true},
+		"handshake_timeout": {wire.AppendRefused(nil, stanza.ReasonHandshakeTimeout, 0), true},
+		"garbage":           {[]byte{0, 3, 9, 9, 9}, false},
+		"a forged answer":   {append([]byte{0, 49, 2}, make([]byte, 48)...), false},
+		"half a use-XX":     {[]byte{0, 2, 3, 3}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -152,6 +153,27 @@ func TestHintsAboutTickets(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestTicketLostTwice: after two connections without an answer a client does XX, and then shows the ticket again.
+func TestTicketLostTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		c := f.start()
+		defer c.Close()
+		f.bind(withTicket(1)).nc.Close()
+		for range 2 {
+			conn := f.next()
+			conn.resumeFrame(1)
+			conn.nc.Close()
+		}
+		conn := f.next()
+		if _, err := conn.hello(); err != nil {
+			t.Fatalf("no XX: %v", err)
+		}
+		conn.nc.Close()
+		f.resume(1, 0)
+	})
 }
 
 // TestTicketOnDisk: it survives the process, costs no sync, and a damaged one is none.
