@@ -1,8 +1,6 @@
 package testkit
 
-import (
-	"time"
-)
+import "time"
 
 // Upgrade starts a new gateway process that takes the sessions of the one which runs, and waits until that has ended in order and the new
 // one serves in its place. The shape must be Apart, and the gateway one process.
@@ -23,10 +21,15 @@ func (s *System) Upgrade() {
 		s.t.Fatalf("the old process ended with %d", code)
 	}
 	next.args = old.args // should it be started once more
+	s.replace(old, next)
+	s.WaitReady()
+}
+
+// replace puts next in the place of old.
+func (s *System) replace(old, next *Process) {
 	for i, p := range s.procs {
 		if p == old {
 			s.procs[i] = next
 		}
 	}
-	s.WaitReady()
 }

@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -104,4 +105,63 @@ func TestUpgradeRefused(t *testing.T) {
 	next.Kill()
 	c.Turn()
 	c.Finish()
+}
+
+// TestUpgradeDies kills one of the two processes in the midst of a hand-over. The other one goes on with what it has, everybody else
+// comes back to it, and nobody loses or doubles a message.
+func TestUpgradeDies(t *testing.T) {
+	for _, which := range []string{"old", "new"} {
+		t.Run(which, func(t *testing.T) {
+			begun := make(chan struct{}, 16)
+			s := Start(t, Apart, Settings{Gateway: crowd + "drain_retry_after = \"100ms\"\nretry_after = \"100ms\"\n", LogLine: func(line []byte) {
+				if strings.Contains(string(line), "handing over") {
+					begun <- struct{}{}
+				}
+			}})
+			h, labels := NewHistory(), map[string][]string{}
+			var devices []*Device
+			for i := range 200 {
+				name := fmt.Sprintf("user%d", i)
+				devices = append(devices, s.NewDevice(name, h, DeviceOptions{}))
+				labels[name] = []string{name + "/1"}
+			}
+			all := func() error {
+				done := make(chan error, len(devices))
+				for i, d := range devices {
+					go func() { done <- d.SayAll(devices[i^1].Name, 4, 2) }()
+				}
+				var errs []error
+				for range devices {
+					errs = append(errs, <-done)
+				}
+				return errors.Join(errs...)
+			}
+			said := make(chan error, 1)
+			go func() { said <- all() }()
+			old := s.Process("gateway")
+			next := NewProcess(t, "next", append(append([]string{}, old.args...), "--upgrade")...)
+			next.Start()
+			select {
+			case <-begun:
+			case <-time.After(waitLimit):
+				t.Fatal("the hand-over does not begin")
+			}
+			if which == "old" {
+				old.Kill()
+				s.replace(old, next)
+			} else {
+				next.Kill()
+			}
+			must(t, <-said)
+			must(t, all())
+			s.WaitReady()
+			h.Judge(t, labels)
+			if sent, acked, got := h.Totals(); sent != acked || got != sent {
+				t.Errorf("sent %d, acked %d, received %d: want the same", sent, acked, got)
+			}
+			if old.Running() != (which == "new") || next.Running() != (which == "old") {
+				t.Errorf("the old one runs %v, the new one %v", old.Running(), next.Running())
+			}
+		})
+	}
 }
