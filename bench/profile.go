@@ -6,10 +6,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"time"
 
 	"linecard.example/bench/report"
 )
+
+// notName is what a file's name is better without.
+var notName = regexp.MustCompile(`[^a-z0-9]+`)
 
 // profiles takes a CPU profile of every server while the caller goes on, if the options ask for it. finish waits for their ends and reports
 // what costs what, perUnit being the CPU time of all servers for a unit in microseconds.
@@ -23,7 +27,7 @@ func (r *run) profiles(name string, d time.Duration) (finish func(perUnit float6
 	}
 	done := make(chan result, len(r.sys.daemons))
 	for _, daemon := range r.sys.daemons {
-		file := filepath.Join(r.o.Out, name+"-"+daemon.part+".pprof")
+		file := filepath.Join(r.o.Out, notName.ReplaceAllString(name, "-")+"-"+daemon.part+".pprof")
 		url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", daemon.admin, max(1, int(d.Seconds())))
 		go func() { done <- result{daemon.part, file, fetch(url, file, d+30*time.Second)} }()
 	}

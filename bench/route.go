@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"runtime"
+	"strings"
 
 	"linecard.example/bench/report"
 	"linecard.example/bench/swarm"
@@ -53,7 +54,7 @@ func (r *run) route() error {
 	r.rep.Title = fmt.Sprintf("Messages between %d pairs, %d-byte bodies, durable before the ack", pairs, loadSize)
 	r.add(report.Figure{Key: "pairs", Name: "pairs", Value: float64(pairs)})
 	chart := report.Chart{Name: "route-latency", Title: "From a message's intended time to its delivery", X: "ms", Y: "% of messages at most", LogX: true}
-	t := report.Table{Title: "Per message", Header: []string{"load", "reads", "writes", "socket writes to sessions", "context switches", "log packs", "commands in a pack", "receipt stanzas' messages", "machine used by others"}}
+	t := report.Table{Title: "Per message", Header: []string{"load", "reads", "writes", "socket writes to sessions", "context switches", "log packs", "commands in a pack", "receipts", "machine used by others", "server CPU by part, us"}}
 	for _, v := range list {
 		l, err := r.load(v.name, swarm.Pairs{
 			Range: all, Size: loadSize, InFlight: inFlight, Rate: v.rate, AckEvery: v.ackEvery,
@@ -101,6 +102,16 @@ func (l loaded) row(name string) []string {
 	two := func(v float64) string { return fmt.Sprintf("%.2f", v) }
 	return []string{
 		name, two(reads), two(writes), two(l.inner["outboxes"]), two(l.inner["switches"]), fmt.Sprintf("%.3f", l.inner["packs"]),
-		fmt.Sprintf("%.1f", l.inner["commands"]/max(l.inner["packs"], 1e-9)), two(l.inner["receipts"]), fmt.Sprintf("%.0f %%", 100*others),
+		fmt.Sprintf("%.1f", l.inner["commands"]/max(l.inner["packs"], 1e-9)), two(l.inner["receipts"]), fmt.Sprintf("%.0f %%", 100*others), l.byPart(),
 	}
+}
+
+// byPart is what each part of the servers used per message.
+func (l loaded) byPart() string {
+	var all []string
+	for _, p := range l.windows[0].last.servers {
+		us := report.Median(l.each(func(w window) float64 { return micros(w.part(p.Name).CPU()) / float64(w.messages()) }))
+		all = append(all, fmt.Sprintf("%s %.1f", p.Name, us))
+	}
+	return strings.Join(all, ", ")
 }

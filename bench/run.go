@@ -54,7 +54,7 @@ func Run(ctx context.Context, name string, o Options) (*report.Report, error) {
 		return nil, fmt.Errorf("%w: %s", errScenario, name)
 	}
 	rep, err := runOne(ctx, list[at], o)
-	return rep, errors.Join(err, finish(rep, o))
+	return rep, finish(rep, o, err)
 }
 
 // runAll runs every scenario after another, each into a folder of its own below the common report.
@@ -66,23 +66,26 @@ func runAll(ctx context.Context, o Options) (*report.Report, error) {
 		one.Out = filepath.Join(o.Out, s.name)
 		one.Assert = nil
 		rep, err := runOne(ctx, s, one)
-		faults = append(faults, err, finish(rep, one))
+		faults = append(faults, finish(rep, one, err))
 		whole.Merge(rep)
 		if ctx.Err() != nil {
 			break
 		}
 	}
-	return whole, errors.Join(errors.Join(faults...), finish(whole, o))
+	return whole, finish(whole, o, errors.Join(faults...))
 }
 
-// finish prints and writes a report and holds it against the budgets.
-func finish(rep *report.Report, o Options) error {
+// finish prints and writes a report and, unless the run failed, holds it against the budgets.
+func finish(rep *report.Report, o Options, failed error) error {
 	fmt.Fprint(o.Console, rep.Text())
-	err := rep.Write(o.Out)
-	if err == nil {
-		fmt.Fprintf(o.Console, "\nwritten to %s\n", filepath.Join(o.Out, report.HTMLFile))
+	if err := rep.Write(o.Out); err != nil {
+		return errors.Join(failed, err)
 	}
-	return errors.Join(err, rep.Check(o.Assert))
+	fmt.Fprintf(o.Console, "\nwritten to %s\n", filepath.Join(o.Out, report.HTMLFile))
+	if failed != nil {
+		return failed
+	}
+	return rep.Check(o.Assert)
 }
 
 // run is one run of one scenario.
@@ -137,6 +140,9 @@ func (r *run) up(sessions int, change func(*swarm.FleetConfig)) (err error) {
 	}
 	if r.empty, err = r.sys.look(true); err != nil {
 		return err
+	}
+	if len(r.o.Agents) > 0 {
+		r.rep.Note("the clients ran on " + strings.Join(r.o.Agents, ", "))
 	}
 	r.rec = &recorder{sys: r.sys, progress: r.progress}
 	cfg := swarm.FleetConfig{
