@@ -18,10 +18,10 @@ type Config struct {
 	// Cache is the memory for waiting messages per group; above it the heaviest queues go to disk. Default 32MiB. Raising it
 	// saves reads when devices come back, and writes when they come back soon.
 	Cache config.Size `toml:"cache"`
-	// QueueCache is how many idle queues a group keeps in memory, about 250 bytes each. Default 16384. A device
+	// QueueCache is how many idle queues a group keeps in memory, about 350 bytes each. Default 4096. A device
 	// that is attached and has nothing waiting needs none.
 	QueueCache int `toml:"queue_cache"`
-	// StreamCache is how many last ids of streams a group keeps in memory, about 100 bytes each. Default 32768.
+	// StreamCache is how many last ids of streams a group keeps in memory, about 50 bytes each. Default 32768.
 	StreamCache int `toml:"stream_cache"`
 	// WriteAheadAge is how long a message waits in memory only; then it is written to tables, to be ready for a flush. Default 20s.
 	// Raising it spares writes for devices that come back within it, and makes flushes longer.
@@ -61,7 +61,7 @@ const day = 24 * time.Hour
 func DefaultConfig() Config {
 	return Config{
 		QueueEntries: 10000, QueueBytes: 64 << 20,
-		Cache: 32 << 20, QueueCache: 16384, StreamCache: 32768,
+		Cache: 32 << 20, QueueCache: 4096, StreamCache: 32768,
 		WriteAheadAge: config.Duration(20 * time.Second),
 		WindowEntries: 32, WindowBytes: 256 << 10,
 		Unresponsive:       config.Duration(45 * time.Second),

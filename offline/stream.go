@@ -1,6 +1,11 @@
 package offline
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"hash/maphash"
+
+	"linecard.example/internal/slab"
+)
 
 // streamState is what is remembered of a stream.
 type streamState struct {
@@ -9,18 +14,54 @@ type streamState struct {
 }
 
 // streams are the last ids: changed ones until the flush, and a cache of clean ones in two generations, so that eviction is dropping
-// the older map.
+// the older table. The cache is outside the heap.
 type streams struct {
 	dirty      map[streamKey]streamState
-	young, old map[streamKey]streamState
-	limit      int // of a generation
+	young, old *slab.Table[cachedStream] // by a hash of the key
+	limit      int                       // of a generation
+	seed       maphash.Seed
+}
+
+// cachedStream names its stream: of two with the same hash the later one is cached.
+type cachedStream struct {
+	key streamKey
+	v   streamState
 }
 
 func newStreams(cache int) streams {
 	return streams{
-		dirty: map[streamKey]streamState{}, young: map[streamKey]streamState{}, old: map[streamKey]streamState{},
-		limit: max(cache/2, 1),
+		dirty: map[streamKey]streamState{}, young: slab.NewTable[cachedStream](), old: slab.NewTable[cachedStream](),
+		limit: max(cache/2, 1), seed: maphash.MakeSeed(),
 	}
+}
+
+func (l *streams) hash(k streamKey) uint64 { return maphash.Comparable(l.seed, k) & slab.MaxTableKey }
+
+// cached returns a clean stream of the cache.
+func (l *streams) cached(k streamKey) (v streamState, ok bool) {
+	h := l.hash(k)
+	if c := l.young.Get(h); c != nil && c.key == k {
+		return c.v, true
+	}
+	if c := l.old.Get(h); c != nil && c.key == k {
+		v = c.v
+		l.cache(k, v)
+		return v, true
+	}
+	return v, false
+}
+
+func (l *streams) cache(k streamKey, v streamState) {
+	if l.young.Len() >= l.limit {
+		l.young, l.old = l.old, l.young
+		l.young.Clear()
+	}
+	l.young.Put(l.hash(k), cachedStream{k, v})
+}
+
+func (l *streams) uncache(k streamKey) {
+	l.young.Delete(l.hash(k))
+	l.old.Delete(l.hash(k))
 }
 
 // stream returns what is known of a stream.
@@ -28,11 +69,7 @@ func (s *state) stream(k streamKey) (streamState, bool) {
 	if v, ok := s.streams.dirty[k]; ok {
 		return v, v.stamp != 0
 	}
-	if v, ok := s.streams.young[k]; ok {
-		return v, true
-	}
-	if v, ok := s.streams.old[k]; ok {
-		s.streams.cache(k, v)
+	if v, ok := s.streams.cached(k); ok {
 		return v, true
 	}
 	s.key = appendKey(s.key[:0], tableStream, uint64(k.to), uint64(k.from))
@@ -50,14 +87,6 @@ func (s *state) stream(k streamKey) (streamState, bool) {
 	return v, true
 }
 
-func (l *streams) cache(k streamKey, v streamState) {
-	if len(l.young) >= l.limit {
-		l.young, l.old = l.old, l.young
-		clear(l.young)
-	}
-	l.young[k] = v
-}
-
 func (s *state) setStream(k streamKey, v streamState) { s.streams.dirty[k] = v }
 
 // flushStreams appends the changed streams to b.
@@ -66,8 +95,7 @@ func (s *state) flushStreams(b batch) {
 		s.key = appendKey(s.key[:0], tableStream, uint64(k.to), uint64(k.from))
 		if v.stamp == 0 {
 			b.Delete(s.key)
-			delete(s.streams.young, k)
-			delete(s.streams.old, k)
+			s.streams.uncache(k)
 			continue
 		}
 		s.val = appendStream(s.val[:0], v)
