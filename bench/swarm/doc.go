@@ -17,5 +17,21 @@
 // # Threads
 //
 // One goroutine, locked to its thread, is the loop: everything behind an Engine is its own. The methods of Engine post to it and
-// wait; they are safe for concurrent use, as those of Fleet are.
+// wait; they are safe for concurrent use, as those of Fleet are. A Fleet has a goroutine for each engine's answers, and a child one for
+// each order that it carries out.
+//
+// # Files
+//
+//	config.go    Config                          orders.go     what can be ordered, and what comes of it
+//	engine.go    Engine: the front of the loop   fleet.go      Fleet: engines, ranges divided over them
+//	loop.go      the loop, events, timers        command.go    the orders of a Fleet, merge.go their sums
+//	session.go   the slot                        random.go     letters over a whole fleet
+//	keys.go      handles and keys by number      serve.go      lines of JSON, the engine's end: `linecard bench swarm`
+//	attempt.go   from connect to bound           remote.go     their other end: children and agents
+//	ending.go    why it ended, when it is back   agent.go      engines for other machines: `linecard bench agent`
+//	open.go      Open and Cut                    histogram.go  HDR histograms as JSON
+//	inbound.go   frames, stanzas, acks           memory.go     what sessions take, pss_*.go by the kernel's account
+//	outbound.go  what is said, in one write      poll_*.go     epoll, kqueue; socket*.go: sockets
+//	traffic.go   an order for messages, flow.go its streams, arrival.go their other ends, payload.go the numbers in them
+//	letters.go   single messages                 ping.go       pings on demand     tickets.go  the table of tickets
 package swarm

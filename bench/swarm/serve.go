@@ -2,6 +2,7 @@ package swarm
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -74,12 +75,14 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 	defer cancel(nil)
 	go func() { cancel(readLines(ctx, in, lines)) }()
 	var orders sync.WaitGroup
+	var fault error
 	for {
 		select {
 		case line := <-lines:
 			var r request
 			if err := json.Unmarshal(line, &r); err != nil {
-				cancel(fmt.Errorf("swarm: an order: %w", err))
+				fault = fmt.Errorf("swarm: an order: %w", err) // perhaps the input ends just now: that is no cause beside this one
+				cancel(fault)
 				continue
 			}
 			if r.Op == opCancel {
@@ -89,7 +92,7 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 			orders.Go(func() { s.handle(ctx, r) })
 		case <-ctx.Done():
 			orders.Wait()
-			err := context.Cause(ctx)
+			err := cmp.Or(fault, context.Cause(ctx))
 			if s.engine != nil {
 				err = errors.Join(err, s.engine.Close())
 			}
