@@ -147,7 +147,7 @@ func TestMeasureMemory(t *testing.T) {
 	}
 	t.Logf("a server's socket: %d B in these caches; request_sock_TCP %d B, tw_sock_TCP %d B, nf_conntrack %d B",
 		total, slab("request_sock_TCP"), slab("tw_sock_TCP"), slab("nf_conntrack"))
-	if total > kernelBytes || total < kernelBytes*8/10 {
+	if total > kernelBytes*5/4 || total < kernelBytes*3/4 { // other kernels may differ, but not so much that checks mislead
 		t.Errorf("a socket costs %d B here; %d is what checks reckon with", total, kernelBytes)
 	}
 	inNamespace(t, func() {
