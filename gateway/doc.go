@@ -31,7 +31,8 @@
 //	share.go     a worker's part of the machine's configuration
 //	supervisor.go workers' slots, restart, rolling restart    worker.go a worker process as the supervisor sees it
 //	seat.go      a worker process's own end       totals.go   summed metrics, checks and pages of workers
-//	handover.go  live sessions leave for another process      takeover.go  and arrive from one
+//	handover.go  live sessions leave for another process      takeover.go  and come from one
+//	arrival.go   sessions that came find a place
 //	handover_conn.go the messages between the two             handover_record.go a session in them
 //	gnetbuffers.go what gnet has buffered for a connection
 //	metrics.go   what is counted             logger.go    gnet's log and ours      proxy.go     clients behind a balancer

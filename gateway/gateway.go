@@ -257,7 +257,8 @@ func (g *Gateway) serveOn(ctx context.Context, ended chan error) error {
 			return nil
 		case err := <-taken:
 			if err != nil {
-				g.shutdown() // what has come finds the old process again
+				g.Leave() // what has come finds the old process again
+				g.shutdown()
 				return err
 			}
 			g.taking.Store(false)
