@@ -104,6 +104,7 @@ func (r *run) ramp(n int, opened swarm.Opened, ticks []tick) {
 	r.add(report.Figure{Key: "sessions", Name: "sessions established and bound", Value: float64(opened.Bound)})
 	r.add(report.Figure{Key: "setup_cpu_us", Name: "server CPU per set-up, XX and register", Unit: "us", Value: whole.per(float64(n)), Samples: each, Goal: goalSetup, Better: report.Less})
 	r.add(report.Figure{Key: "setup_rate", Name: "set-ups per second", Unit: "/s", Value: float64(opened.Bound) / opened.Elapsed.Seconds(), Better: report.More})
+	r.add(report.Figure{Key: "setup_retries", Name: "  attempts beyond the first", Value: float64(opened.Attempts) - float64(opened.Bound), Better: report.Less})
 	r.add(report.Figure{Key: "setup_p50_ms", Name: "from connect to bound, median", Unit: "ms", Value: millis(opened.Setup.At(50)), Better: report.Less})
 	r.add(report.Figure{Key: "setup_p99_ms", Name: "from connect to bound, 99th percentile", Unit: "ms", Value: millis(opened.Setup.At(99)), Better: report.Less})
 	r.rep.Charts = append(r.rep.Charts, report.Chart{Name: "density-ramp", Title: "Sessions while they are opened", X: "seconds", Y: "sessions", Series: []report.Series{

@@ -17,6 +17,14 @@ import (
 // settle is how long servers get to come to rest before anything is read from them.
 const settle = 2 * time.Second
 
+// Handshakes under way at once: of all clients, of an engine, and of an engine among many. More than the servers finish within their
+// handshake_timeout would be begun again and again, and a busy machine finishes few.
+const (
+	allHandshakes    = 512
+	engineHandshakes = 512
+	leastHandshakes  = 4
+)
+
 var errScenario = errors.New("bench: no such scenario")
 
 // scenario is one kind of run.
@@ -148,7 +156,7 @@ func (r *run) up(sessions int, change func(*swarm.FleetConfig)) (err error) {
 	cfg := swarm.FleetConfig{
 		Config: swarm.Config{
 			Servers: r.sys.servers, Root: r.sys.root, Sessions: sessions, Prefix: "bench-", Seed: "bench", Sources: r.plan.sources,
-			Ping: r.o.Ping, Tickets: true,
+			Ping: r.o.Ping, Tickets: true, Handshakes: min(engineHandshakes, max(leastHandshakes, allHandshakes/max(1, r.plan.engines))),
 		},
 		PerEngine: r.plan.perEngine, Agents: r.o.Agents, Token: r.o.Token, Command: []string{r.o.Exe, "bench", "swarm"},
 		Progress: r.rec.see, Log: r.o.Console,

@@ -15,6 +15,7 @@ const (
 	stormRate     = 1000 // their messages per second: little, so that what they wait for is the storm
 	quietFor      = 6 * time.Second
 	stormSlice    = 2 * time.Second
+	stormAtOnce   = 4096 // handshakes of an engine under way: nobody waits for others in a storm
 	goalResume    = 130
 	goalRatio     = 5
 )
@@ -24,7 +25,8 @@ func (r *run) storm() error {
 	n := cmp.Or(r.o.Sessions, stormSessions)
 	talkers := swarm.Range{Count: 2 * min(stormPairs, max(1, n/10))}
 	rest := swarm.Range{From: talkers.Count, Count: n}
-	if err := r.up(talkers.Count+n, nil); err != nil {
+	herd := func(c *swarm.FleetConfig) { c.Handshakes = stormAtOnce }
+	if err := r.up(talkers.Count+n, herd); err != nil {
 		return err
 	}
 	r.rep.Title = fmt.Sprintf("%d sessions cut at once and back by ticket, %d pairs talking on", n, talkers.Count/2)
