@@ -10,6 +10,7 @@ import (
 	"github.com/panjf2000/gnet/v2"
 	enginerr "github.com/panjf2000/gnet/v2/pkg/errors"
 
+	"linecard.example/internal/config"
 	"linecard.example/internal/link"
 	"linecard.example/internal/stanza"
 )
@@ -164,6 +165,36 @@ func TestDrain(t *testing.T) {
 	}
 	early.conn.Close()
 	h.router.skipTo(link.KindUnbind)
+	if err := <-stopped; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestLeave: a gateway whose siblings go on sends strangers to them at once, and sessions soon.
+func TestLeave(t *testing.T) {
+	h := start(t, func(c *Config) {
+		c.DrainRetryAfter, c.RetryAfter = config.Duration(time.Minute), config.Duration(200*time.Millisecond)
+	})
+	bound, early := h.bind(5), h.dial()
+	early.preamble()
+	h.until("both", func() bool { return h.g.open.Load() == 2 })
+	h.g.Leave()
+	stopped := make(chan error, 1)
+	go func() { stopped <- h.stop() }()
+	if wait := early.wantRefused(stanza.ReasonWorkerFull); wait != 0 {
+		t.Errorf("a stranger is to wait %v", wait)
+	}
+	late, err := net.Dial("tcp", h.g.Addr().String())
+	if err == nil {
+		c := &raw{t: t, conn: late}
+		_ = late.SetReadDeadline(time.Now().Add(patience))
+		c.wantRefused(stanza.ReasonWorkerFull)
+		late.Close()
+	}
+	if cl := bound.wantClose(stanza.ReasonDraining); cl.RetryAfter < 100 || cl.RetryAfter > 300 {
+		t.Errorf("retry-after %d ms", cl.RetryAfter)
+	}
+	early.conn.Close()
 	if err := <-stopped; err != nil {
 		t.Fatal(err)
 	}
