@@ -20,7 +20,7 @@ const (
 // hello is what a session has while it is not bound.
 type hello struct {
 	begun      int64
-	init       *wire.Initiator
+	xx         wire.CrowdHello
 	resumer    *wire.Resumer
 	transcript []byte // before an XX that follows use-XX
 }
@@ -39,8 +39,15 @@ func (l *loop) enqueue(n uint32, s *session) {
 	l.queue.push(n)
 }
 
+// connectsAPass bounds what one pass of the loop begins, and pollBatch what it handles: who has traffic while others shake hands waits for
+// that long, a few milliseconds. Latencies of the rest during a storm want an engine of their own all the same.
+const (
+	connectsAPass = 16
+	pollBatch     = 128
+)
+
 func (l *loop) connectQueued() {
-	for l.queue.len() > 0 && len(l.hellos) < l.cfg.Handshakes {
+	for begun := 0; begun < connectsAPass && l.queue.len() > 0 && len(l.hellos) < l.cfg.Handshakes; begun++ {
 		n := l.queue.pop()
 		if s := l.slots.At(n); s.phase == queued {
 			l.connect(n, s)
@@ -107,7 +114,7 @@ func (l *loop) connected(n uint32, s *session) {
 		out, err = h.resumer.AppendResume(out, wire.Preamble[:], ticket, &psk)
 		h.transcript = append([]byte(nil), out...)
 	} else {
-		out, err = l.greet(n, s, h, out, wire.Preamble[:])
+		out, err = l.greet(s, h, out, wire.Preamble[:])
 	}
 	l.out = out
 	if err != nil {
@@ -118,10 +125,9 @@ func (l *loop) connected(n uint32, s *session) {
 }
 
 // greet appends XX's message 1.
-func (l *loop) greet(n uint32, s *session, h *hello, out, transcript []byte) ([]byte, error) {
+func (l *loop) greet(s *session, h *hello, out, transcript []byte) ([]byte, error) {
 	s.phase = greeting
-	h.init = wire.NewInitiator(l.names.static(n), nil)
-	return h.init.AppendHello(out, transcript)
+	return l.crowd.AppendHello(&h.xx, out, transcript)
 }
 
 // handshake handles a frame before the session has keys.
@@ -165,7 +171,7 @@ func (l *loop) useXX(n uint32, s *session, h *hello) {
 	l.count.UseXX++
 	h.transcript = wire.AppendUseXX(h.transcript)
 	h.resumer = nil
-	out, err := l.greet(n, s, h, l.out[:0], h.transcript)
+	out, err := l.greet(s, h, l.out[:0], h.transcript)
 	l.out = out
 	if err != nil {
 		l.ended(n, s, lostNetwork("handshake"))
@@ -176,18 +182,16 @@ func (l *loop) useXX(n uint32, s *session, h *hello) {
 
 // finish reads XX's message 2, judges the server and writes message 3.
 func (l *loop) finish(n uint32, s *session, h *hello, body []byte) error {
-	if err := h.init.ReadReply(body, l.verify); err != nil {
-		return err
-	}
 	l.plain = l.introduce(n, s, l.plain[:0])
-	out, keys, err := h.init.AppendFinish(l.out[:0], l.plain)
+	private := l.names.private(n)
+	out, keys, err := l.crowd.AppendFinish(&h.xx, l.out[:0], body, l.verify, &private, l.plain)
 	if err != nil {
 		return err
 	}
 	l.out = out
 	s.rx, s.tx, s.phase = keys.RX, keys.TX, finishing
 	s.clear(byTicket)
-	h.init, h.transcript = nil, nil
+	h.transcript = nil
 	l.write(n, s, out)
 	return nil
 }

@@ -32,7 +32,8 @@ type Config struct {
 	Ping time.Duration
 	// Tickets keeps each session's resume ticket (outside of the session's slot; Memory counts it apart).
 	Tickets bool
-	// Handshakes bounds the connections under way that are not bound yet. 0: 512.
+	// Handshakes bounds the connections under way that are not bound yet, over all engines of a Fleet, but at least 4 of each. Above what
+	// the servers do in their handshake timeout, attempts fail and are made again. 0: 512 of an Engine, 2,048 of a Fleet.
 	Handshakes int
 	// ReceiveBuffer sets SO_RCVBUF of the sockets, in bytes; 0: the kernel's default.
 	ReceiveBuffer int
@@ -41,6 +42,8 @@ type Config struct {
 const (
 	defaultPing       = 4 * time.Minute
 	defaultHandshakes = 512
+	fleetHandshakes   = 2048
+	leastHandshakes   = 4
 	maxPrefix         = 20
 	maxSessions       = 1 << 24 // of an engine
 )

@@ -47,6 +47,9 @@ type Fleet struct {
 
 // NewFleet starts the engines. Children end with Close, with this process, and when ctx ends.
 func NewFleet(ctx context.Context, cfg FleetConfig) (*Fleet, error) {
+	if cfg.Handshakes == 0 {
+		cfg.Handshakes = fleetHandshakes
+	}
 	cfg.Config = cfg.Config.withDefaults()
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -80,6 +83,7 @@ func (f *Fleet) start(ctx context.Context, first int) error {
 	cfg.First += first
 	cfg.Sessions = min(f.cfg.PerEngine, f.cfg.Sessions-first)
 	cfg.Sources = f.sources(k)
+	cfg.Handshakes = max(leastHandshakes, cfg.Handshakes/f.count())
 	var r *remote
 	var err error
 	if len(f.cfg.Agents) > 0 {
@@ -96,9 +100,12 @@ func (f *Fleet) start(ctx context.Context, first int) error {
 	return r.soon(ctx, opNew, cfg, nil)
 }
 
+// count is the number of engines that the sessions need.
+func (f *Fleet) count() int { return (f.cfg.Sessions + f.cfg.PerEngine - 1) / f.cfg.PerEngine }
+
 // sources are the addresses that engine k connects from.
 func (f *Fleet) sources(k int) []netip.Addr {
-	engines := (f.cfg.Sessions + f.cfg.PerEngine - 1) / f.cfg.PerEngine
+	engines := f.count()
 	if n := len(f.cfg.Sources); n > 0 {
 		var own []netip.Addr
 		for i := k % n; i < n; i += engines {

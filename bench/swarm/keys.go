@@ -5,8 +5,6 @@ import (
 	"encoding/binary"
 	"strconv"
 
-	"github.com/flynn/noise"
-
 	"linecard.example/internal/wire"
 )
 
@@ -26,10 +24,10 @@ func (n *names) appendHandle(dst []byte, session uint32) []byte {
 	return strconv.AppendUint(append(dst, n.prefix...), n.first+uint64(session), 36)
 }
 
-// static returns the key pair of a session: one hash and one multiplication, in the 20 us that a handshake costs anyway several times.
-func (n *names) static(session uint32) noise.DHKey {
+// private returns the static private key of a session: one hash.
+func (n *names) private(session uint32) [wire.KeySize]byte {
 	var in [sha256.Size + 8]byte
 	copy(in[:], n.seed[:])
 	binary.BigEndian.PutUint64(in[sha256.Size:], n.first+uint64(session))
-	return wire.KeypairOf(sha256.Sum256(in[:]))
+	return sha256.Sum256(in[:])
 }

@@ -32,6 +32,7 @@ type loop struct {
 	cluster  string
 	servers  []unix.Sockaddr
 	sources  []unix.Sockaddr
+	crowd    *wire.Crowd // the ephemeral key of all XX handshakes
 	start    time.Time
 	clock    int64 // CLOCK_MONOTONIC at start: engines of one machine share it
 	interval uint32
@@ -84,12 +85,16 @@ func newLoop(cfg Config, wake int) (*loop, error) {
 	if err != nil {
 		return nil, err
 	}
+	crowd, err := wire.NewCrowd(nil)
+	if err != nil {
+		return nil, err
+	}
 	poll, err := newPoller()
 	if err != nil {
 		return nil, err
 	}
 	l := &loop{
-		cfg: cfg, names: newNames(&cfg), root: root, cluster: cluster, wake: wake, poll: poll, slots: slots,
+		cfg: cfg, names: newNames(&cfg), root: root, cluster: cluster, wake: wake, poll: poll, slots: slots, crowd: crowd,
 		start: time.Now(), interval: uint32(cfg.Ping / time.Second), wheel: slab.NewWheel(tick, horizon),
 		hellos: map[uint32]*hello{}, partial: map[uint32][]byte{}, unsent: map[uint32][]byte{},
 		in: make([]byte, readSize), sealer: wire.NewSealer(),

@@ -10,7 +10,7 @@ import (
 // poller is level-triggered kqueue. Loop only.
 type poller struct {
 	fd     int
-	events [512]unix.Kevent_t
+	events [pollBatch]unix.Kevent_t
 }
 
 // ready is one event. A hang-up shows as readable: reading says what it is.

@@ -11,7 +11,7 @@ import (
 // poller is level-triggered epoll. Loop only.
 type poller struct {
 	fd     int
-	events [512]unix.EpollEvent
+	events [pollBatch]unix.EpollEvent
 	coarse bool // no epoll_pwait2: waits are whole milliseconds
 }
 

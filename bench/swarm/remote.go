@@ -16,7 +16,9 @@ import (
 )
 
 const (
-	answerWait = 10 * time.Second // for what needs no waiting on sessions, and behind the end of an order's context
+	// answerWait is for what needs no waiting on sessions, and behind the end of an order's context. A hundred busy engines share the cores
+	// of one machine, so each may be slow without being dead.
+	answerWait = time.Minute
 	endWait    = 10 * time.Second // for a child to end by itself
 	tokenWait  = 10 * time.Second
 )

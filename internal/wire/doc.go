@@ -21,7 +21,7 @@
 // material in them stays on the heap until it is collected; the caller clears what it is given (Finish, Keys).
 //
 // Files: proxy.go (PROXY header), frame.go (preamble, frames), kind.go (handshake frames other than XX), handshake.go (what both sides
-// share), responder.go, initiator.go, resume.go (both sides), symmetric.go (Noise's symmetric state, of the server's
+// share), responder.go, initiator.go, crowd.go (the client side for load), resume.go (both sides), symmetric.go (Noise's symmetric state, of the server's
 // side), dh.go with dh_*.go (X25519), certificate.go, root.go (root keys as text), seal.go (sealed frames),
 // aead.go (its cipher), ticket.go, ticketkey.go (resumption tickets and their keys).
 package wire
