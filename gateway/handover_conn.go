@@ -53,6 +53,9 @@ func (c handoverConn) send(kind byte, body []byte, fds ...int) error {
 	if _, _, err := c.WriteMsgUnix(head[:], rights, nil); err != nil {
 		return err
 	}
+	if len(body) == 0 {
+		return nil
+	}
 	_, err := c.Write(body)
 	return err
 }

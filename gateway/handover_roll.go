@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"syscall"
 	"time"
 )
 
@@ -31,7 +32,7 @@ func AskRoll(ctx context.Context, socket string) error {
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err() // the supervisor goes on with it
-	case errors.Is(err, io.EOF):
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return errors.New("upgrade: the gateway that runs there has no workers, or ended")
 	case err != nil:
 		return fmt.Errorf("upgrade: %w", err)

@@ -97,6 +97,10 @@ func TestUpgradeRefused(t *testing.T) {
 		if _, code := s.Run("gateway", "--config", other, "--upgrade"); code != 1 {
 			t.Errorf("workers: exit code %d", code)
 		}
+		must(t, os.WriteFile(other, []byte(strings.Replace(string(text), "gateway-data", "nobody-there", 1)), 0o600))
+		if _, code := s.Run("gateway", "--config", other, "--upgrade"); code != 1 {
+			t.Errorf("nobody there: exit code %d", code)
+		}
 	})
 	// A new process that dies in the midst of it: whatever it has by then comes back to the old one.
 	next := NewProcess(t, "next", "gateway", "--config", s.config("gateway"), "--upgrade")

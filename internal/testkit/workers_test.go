@@ -241,6 +241,17 @@ func TestRollingRestart(t *testing.T) {
 	if m := c.scrape(); m.Sum("linecard_gateway_worker_restarts_total") != 0 || m.Sum("linecard_gateway_sessions") != 12 {
 		t.Errorf("restarts %v, sessions %v", m.Sum("linecard_gateway_worker_restarts_total"), m.Sum("linecard_gateway_sessions"))
 	}
+	if _, code := c.s.Run("gateway", "--config", c.s.config("gateway"), "--upgrade"); code != 0 {
+		t.Errorf("--upgrade: exit code %d", code)
+	}
+	_, upgraded := c.ask("/readyz")
+	for n, pid := range after.PIDs {
+		if upgraded.PIDs[n] == pid {
+			t.Errorf("worker %d is still process %d", n, pid)
+		}
+	}
+	after = upgraded
+	c.moving()
 	if n := c.connects(); gateway.CanHandOver && n != 12 {
 		t.Errorf("%d connects of 12 devices: a new worker takes the sessions of the one that it replaces", n)
 	}
