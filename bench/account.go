@@ -68,6 +68,19 @@ func (s *system) pids() ([]int, error) {
 	return slices.Concat(all...), err
 }
 
+// heaps returns the bytes of live and not yet collected objects of each server by part, as its metrics tell.
+func (s *system) heaps() (map[string]float64, error) {
+	all := map[string]float64{}
+	for _, d := range s.daemons {
+		m, err := scrape(d.admin)
+		if err != nil {
+			return nil, err
+		}
+		all[d.part] = m.sum("go_memstats_heap_alloc_bytes")
+	}
+	return all, nil
+}
+
 // look reads what the servers use and, where asked for, what they hold, which takes long with many processes.
 func (s *system) look(memory bool) (all parts, err error) {
 	if s.dir == "" {
@@ -178,4 +191,18 @@ func parseMetrics(text string) counters {
 		}
 	}
 	return m
+}
+
+// collect forces a garbage collection in a server; its profile of the heap is thrown away.
+func collect(addr string) error {
+	client := http.Client{Timeout: time.Minute}
+	resp, err := client.Get("http://" + addr + "/debug/pprof/heap?gc=1")
+	if err != nil {
+		return fmt.Errorf("bench: collection: %w", err)
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%w: collection: %s, %v", errOptions, resp.Status, err)
+	}
+	return nil
 }

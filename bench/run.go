@@ -41,7 +41,7 @@ func scenarios() []scenario {
 		{"storm", Apart, (*run).storm},
 		{"route", Together, (*run).route},
 		{"offline", Together, (*run).offline},
-		{"slow", Together, (*run).slow},
+		{"slow", Apart, (*run).slow},
 		{"soak", Apart, (*run).soak},
 	}
 }
