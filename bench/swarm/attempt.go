@@ -20,8 +20,7 @@ const (
 // hello is what a session has while it is not bound.
 type hello struct {
 	begun      int64
-	xx         wire.CrowdHello
-	resumer    *wire.Resumer
+	noise      wire.CrowdHello
 	transcript []byte // before an XX that follows use-XX
 }
 
@@ -110,8 +109,7 @@ func (l *loop) connected(n uint32, s *session) {
 	var err error
 	if ticket, psk, ok := l.tickets.take(n); ok && !s.has(byXX) && !s.has(anew) {
 		s.phase = resuming
-		h.resumer = wire.NewResumer(nil)
-		out, err = h.resumer.AppendResume(out, wire.Preamble[:], ticket, &psk)
+		out, err = l.crowd.AppendResume(&h.noise, out, wire.Preamble[:], ticket, &psk)
 		h.transcript = append([]byte(nil), out...)
 	} else {
 		out, err = l.greet(s, h, out, wire.Preamble[:])
@@ -127,7 +125,7 @@ func (l *loop) connected(n uint32, s *session) {
 // greet appends XX's message 1.
 func (l *loop) greet(s *session, h *hello, out, transcript []byte) ([]byte, error) {
 	s.phase = greeting
-	return l.crowd.AppendHello(&h.xx, out, transcript)
+	return l.crowd.AppendHello(&h.noise, out, transcript)
 }
 
 // handshake handles a frame before the session has keys.
@@ -170,7 +168,6 @@ func (l *loop) refusedFrame(n uint32, s *session, body []byte) {
 func (l *loop) useXX(n uint32, s *session, h *hello) {
 	l.count.UseXX++
 	h.transcript = wire.AppendUseXX(h.transcript)
-	h.resumer = nil
 	out, err := l.greet(s, h, l.out[:0], h.transcript)
 	l.out = out
 	if err != nil {
@@ -184,7 +181,7 @@ func (l *loop) useXX(n uint32, s *session, h *hello) {
 func (l *loop) finish(n uint32, s *session, h *hello, body []byte) error {
 	l.plain = l.introduce(n, s, l.plain[:0])
 	private := l.names.private(n)
-	out, keys, err := l.crowd.AppendFinish(&h.xx, l.out[:0], body, l.verify, &private, l.plain)
+	out, keys, err := l.crowd.AppendFinish(&h.noise, l.out[:0], body, l.verify, &private, l.plain)
 	if err != nil {
 		return err
 	}
@@ -198,13 +195,13 @@ func (l *loop) finish(n uint32, s *session, h *hello, body []byte) error {
 
 // finishResume reads the answer to a ticket and writes the bind, which proves who is there.
 func (l *loop) finishResume(n uint32, s *session, h *hello, body []byte) error {
-	keys, err := h.resumer.ReadAnswer(body)
+	keys, err := l.crowd.ReadAnswer(&h.noise, body)
 	if err != nil {
 		return err
 	}
 	s.rx, s.tx, s.phase = keys.RX, keys.TX, finishing
 	s.set(byTicket)
-	h.resumer, h.transcript = nil, nil
+	h.transcript = nil
 	l.plain = l.introduce(n, s, append(l.plain[:0], 0))
 	l.out = l.seal(s, l.out[:0], l.plain)
 	l.write(n, s, l.out)

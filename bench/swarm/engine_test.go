@@ -1,6 +1,7 @@
 package swarm
 
 import (
+	"bytes"
 	"context"
 	"net/netip"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"linecard.example/internal/testkit"
+	"linecard.example/internal/wire"
 )
 
 func TestMain(m *testing.M) {
@@ -136,6 +138,17 @@ func TestCutAndResume(t *testing.T) {
 	tr.Redelivered = 0 // the cut's
 	wantWhole(t, tr.Traffic, tr.err, messages*sessions/2)
 
+	// With tickets that nobody sealed: XX on the same connection.
+	_ = e.call(func() error {
+		for n := range uint32(sessions) {
+			e.loop.tickets.put(n, bytes.Repeat([]byte{1}, wire.KeySize+wire.TicketSize))
+		}
+		return nil
+	})
+	s, err = e.Cut(waitFor(t), Cut{Range: all, Reset: true})
+	if c := e.Counters(); err != nil || s.Bound != sessions || s.Resumed != 0 || s.Attempts != sessions || c.UseXX != sessions {
+		t.Fatalf("with bad tickets: %+v, %v, %+v", s, err, c)
+	}
 	// Without their tickets, and by FIN.
 	if s, err = e.Cut(waitFor(t), Cut{Range: Range{Count: sessions, Step: 3}, Mode: Bind}); err != nil || s.Bound != sessions/3 || s.Resumed != 0 {
 		t.Fatalf("the second cut: %+v, %v, %+v", s, err, e.Counters())

@@ -1,13 +1,14 @@
 package wire
 
 import (
+	"encoding/binary"
 	"fmt"
 	"io"
 )
 
-// Crowd is the client's side of XX for a load generator, which is thousands of clients at once and shares the machine with the server
+// Crowd is the client's side of XX and of resumption for a load generator, which is thousands of clients at once and shares the machine with the server
 // that it measures. All of its handshakes have one ephemeral key: so making that, and its Diffie-Hellman with the server's static key,
-// is done once and not for each, and a handshake costs two Diffie-Hellmans instead of three and a key pair. It leaves next to no garbage. The
+// is done once and not for each, and a handshake costs two Diffie-Hellmans instead of three and a key pair, a resumption one. It leaves next to no garbage. The
 // server sees and does what it always does.
 //
 // The price is forward secrecy, and the ephemeral key is in memory for good. Nothing but load may be sent by it: clients have Initiator.
@@ -100,4 +101,50 @@ func (c *Crowd) readReply(a *scratchAEAD, s *symmetric, re *[KeySize]byte, msg [
 		return fmt.Errorf("wire: the server's identity: %w", err)
 	}
 	return nil
+}
+
+// AppendResume is Resumer.AppendResume with the crowd's ephemeral key.
+func (c *Crowd) AppendResume(h *CrowdHello, dst, transcript, ticket []byte, psk *[KeySize]byte) ([]byte, error) {
+	if err := checkTranscript(transcript); err != nil {
+		return dst, err
+	}
+	if len(ticket) == 0 || len(ticket) > MaxTicket {
+		return dst, fmt.Errorf("%w: a ticket of %d bytes", ErrHandshakeFrame, len(ticket))
+	}
+	a := borrowAEAD()
+	defer returnAEAD(a)
+	var head [LenSize + resumeHead + MaxTicket]byte
+	b := binary.BigEndian.AppendUint16(head[:0], uint16(resumeHead+len(ticket)+resumeMessage))
+	b = binary.BigEndian.AppendUint16(append(b, byte(KindResume)), uint16(len(ticket)))
+	b = append(b, ticket...)
+	h.s.start(protocolResume, transcript, b)
+	h.s.mixKeyAndHash(psk)
+	h.s.mixHash(c.public[:])
+	h.s.mixKey(&c.public)
+	dst = append(append(dst, b...), c.public[:]...)
+	return h.s.seal(a, dst, nil), nil
+}
+
+// ReadAnswer is Resumer.ReadAnswer.
+func (c *Crowd) ReadAnswer(h *CrowdHello, frame []byte) (keys Keys, err error) {
+	if len(frame) == 0 || Kind(frame[0]) != KindResume {
+		return Keys{}, ErrKind
+	}
+	if len(frame) != answerBody {
+		return Keys{}, fmt.Errorf("%w: an answer of %d bytes", ErrHandshakeFrame, len(frame))
+	}
+	a := borrowAEAD()
+	defer returnAEAD(a)
+	re := [KeySize]byte(frame[1:])
+	h.s.mixHash(re[:])
+	h.s.mixKey(&re)
+	if err := h.s.mixDH(&c.e, &re); err != nil {
+		return Keys{}, err
+	}
+	if _, err := h.s.open(a, nil, frame[1+KeySize:]); err != nil {
+		return Keys{}, fmt.Errorf("%w: message 2: %w", ErrHandshake, err)
+	}
+	keys.TX, keys.RX = h.s.split()
+	h.s = symmetric{}
+	return keys, nil
 }

@@ -132,3 +132,50 @@ func TestCrowdGarbage(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// TestCrowdResumes as a Resumer does, byte for byte.
+func TestCrowdResumes(t *testing.T) {
+	ephemeral := bytes.Repeat([]byte{7}, KeySize)
+	crowd, err := NewCrowd(bytes.NewReader(ephemeral))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []int{1, TicketSize, MaxTicket} {
+		ticket, psk := bytes.Repeat([]byte{9}, size), [KeySize]byte{byte(size)}
+		var h CrowdHello
+		first, err := crowd.AppendResume(&h, nil, Preamble[:], ticket, &psk)
+		if err != nil {
+			t.Fatal(err)
+		}
+		one := NewResumer(bytes.NewReader(ephemeral))
+		want, err := one.AppendResume(nil, Preamble[:], ticket, &psk)
+		if err != nil || !bytes.Equal(first, want) {
+			t.Fatalf("% x, want % x, %v", first, want, err)
+		}
+		reply, server, err := AnswerResume(nil, Preamble[:], first[LenSize:], &psk, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantKeys, err := one.ReadAnswer(reply[LenSize:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed := append([]byte(nil), reply[LenSize:]...)
+		changed[len(changed)-1]++
+		spoilt := h
+		if _, err := crowd.ReadAnswer(&spoilt, changed); err == nil {
+			t.Error("a changed answer passes")
+		}
+		if _, err := crowd.ReadAnswer(&spoilt, changed[:20]); err == nil {
+			t.Error("a cut answer passes")
+		}
+		keys, err := crowd.ReadAnswer(&h, reply[LenSize:])
+		if err != nil || keys != wantKeys || keys.TX != server.RX || keys.RX != server.TX {
+			t.Fatalf("keys %v, %v", keys == wantKeys, err)
+		}
+	}
+	var h CrowdHello
+	if _, err := crowd.AppendResume(&h, nil, Preamble[:], nil, &[KeySize]byte{}); err == nil {
+		t.Error("a resumption without a ticket")
+	}
+}
