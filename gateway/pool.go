@@ -51,13 +51,13 @@ func (j *job) run() {
 	switch j.step {
 	case stepResume:
 		var keys wire.Keys
-		j.out, keys, j.err = wire.AnswerResume(nil, j.h.transcript, j.frame, &j.h.resume.ticket.PSK, nil)
+		j.out, keys, j.err = wire.AnswerResume(make([]byte, 0, wire.AnswerSize), j.h.transcript, j.frame, &j.h.resume.ticket.PSK, nil)
 		j.result.RX, j.result.TX = keys.RX, keys.TX
 	case stepFinish:
 		j.result, j.err = r.ReadFinish(j.frame)
 	default:
 		if j.err = r.ReadHello(j.h.transcript, j.frame); j.err == nil {
-			j.out, j.err = r.AppendReply(nil)
+			j.out, j.err = r.AppendReply(make([]byte, 0, wire.MaxReply))
 		}
 	}
 }

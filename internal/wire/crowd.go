@@ -57,32 +57,32 @@ func (c *Crowd) AppendFinish(h *CrowdHello, dst, frame []byte, verify func(stati
 	if len(payload) > MaxFinishPayload {
 		return dst, Keys{}, fmt.Errorf("wire: a payload of %d bytes in message 3, at most %d", len(payload), MaxFinishPayload)
 	}
-	a := borrowAEAD()
-	defer returnAEAD(a)
+	w := borrow()
+	defer giveBack(w)
 	re := [KeySize]byte(msg)
-	if err := c.readReply(a, &h.s, &re, msg[KeySize:], verify); err != nil {
+	if err := c.readReply(w, &h.s, &re, msg[KeySize:], verify); err != nil {
 		return dst, Keys{}, err
 	}
 	public := PublicKey(*private)
 	out, start := beginFrame(dst)
-	out = h.s.seal(a, append(out, byte(KindXX)), public[:])
+	out = h.s.seal(w, append(out, byte(KindXX)), public[:])
 	if err := h.s.mixDH(private, &re); err != nil { // se
 		return dst, Keys{}, err
 	}
-	out = h.s.seal(a, out, payload)
+	out = h.s.seal(w, out, payload)
 	keys.TX, keys.RX = h.s.split()
 	h.s = symmetric{}
 	return endFrame(out, start), keys, nil
 }
 
 // readReply goes through message 2 behind the server's ephemeral key.
-func (c *Crowd) readReply(a *scratchAEAD, s *symmetric, re *[KeySize]byte, msg []byte, verify func(static, cert []byte) error) error {
+func (c *Crowd) readReply(w *workspace, s *symmetric, re *[KeySize]byte, msg []byte, verify func(static, cert []byte) error) error {
 	s.mixHash(re[:])
 	if err := s.mixDH(&c.e, re); err != nil { // ee
 		return err
 	}
 	var rs [KeySize]byte
-	if _, err := s.open(a, rs[:0], msg[:KeySize+TagSize]); err != nil {
+	if _, err := s.open(w, rs[:0], msg[:KeySize+TagSize]); err != nil {
 		return fmt.Errorf("%w: message 2: the static key: %w", ErrHandshake, err)
 	}
 	if c.rs != rs {
@@ -94,7 +94,7 @@ func (c *Crowd) readReply(a *scratchAEAD, s *symmetric, re *[KeySize]byte, msg [
 	}
 	s.mixKey(&c.es)
 	var err error
-	if c.cert, err = s.open(a, c.cert[:0], msg[KeySize+TagSize:]); err != nil {
+	if c.cert, err = s.open(w, c.cert[:0], msg[KeySize+TagSize:]); err != nil {
 		return fmt.Errorf("%w: message 2: %w", ErrHandshake, err)
 	}
 	if err := verify(rs[:], c.cert); err != nil {
@@ -111,8 +111,8 @@ func (c *Crowd) AppendResume(h *CrowdHello, dst, transcript, ticket []byte, psk 
 	if len(ticket) == 0 || len(ticket) > MaxTicket {
 		return dst, fmt.Errorf("%w: a ticket of %d bytes", ErrHandshakeFrame, len(ticket))
 	}
-	a := borrowAEAD()
-	defer returnAEAD(a)
+	w := borrow()
+	defer giveBack(w)
 	var head [LenSize + resumeHead + MaxTicket]byte
 	b := binary.BigEndian.AppendUint16(head[:0], uint16(resumeHead+len(ticket)+resumeMessage))
 	b = binary.BigEndian.AppendUint16(append(b, byte(KindResume)), uint16(len(ticket)))
@@ -122,7 +122,7 @@ func (c *Crowd) AppendResume(h *CrowdHello, dst, transcript, ticket []byte, psk 
 	h.s.mixHash(c.public[:])
 	h.s.mixKey(&c.public)
 	dst = append(append(dst, b...), c.public[:]...)
-	return h.s.seal(a, dst, nil), nil
+	return h.s.seal(w, dst, nil), nil
 }
 
 // ReadAnswer is Resumer.ReadAnswer.
@@ -133,15 +133,15 @@ func (c *Crowd) ReadAnswer(h *CrowdHello, frame []byte) (keys Keys, err error) {
 	if len(frame) != answerBody {
 		return Keys{}, fmt.Errorf("%w: an answer of %d bytes", ErrHandshakeFrame, len(frame))
 	}
-	a := borrowAEAD()
-	defer returnAEAD(a)
+	w := borrow()
+	defer giveBack(w)
 	re := [KeySize]byte(frame[1:])
 	h.s.mixHash(re[:])
 	h.s.mixKey(&re)
 	if err := h.s.mixDH(&c.e, &re); err != nil {
 		return Keys{}, err
 	}
-	if _, err := h.s.open(a, nil, frame[1+KeySize:]); err != nil {
+	if _, err := h.s.open(w, nil, frame[1+KeySize:]); err != nil {
 		return Keys{}, fmt.Errorf("%w: message 2: %w", ErrHandshake, err)
 	}
 	keys.TX, keys.RX = h.s.split()

@@ -17,6 +17,8 @@ const (
 	helloBody   = 1 + KeySize                               // kind, e
 	replyFixed  = 1 + KeySize + KeySize + TagSize + TagSize // kind, e, s, payload's tag
 	finishFixed = 1 + KeySize + TagSize + TagSize           // kind, s, payload's tag
+	// MaxReply is the longest frame with message 2, in bytes.
+	MaxReply = LenSize + replyFixed + MaxCertificate
 	// MaxFinishPayload is the longest payload of message 3, in bytes.
 	MaxFinishPayload = MaxEarlyBody - finishFixed
 )

@@ -70,19 +70,19 @@ func (r *Responder) AppendReply(dst []byte) ([]byte, error) {
 	if err != nil {
 		return dst, err
 	}
-	a := borrowAEAD()
-	defer returnAEAD(a)
+	w := borrow()
+	defer giveBack(w)
 	out, start := beginFrame(dst)
 	out = append(append(out, byte(KindXX)), public[:]...)
 	r.s.mixHash(public[:])
 	if err := r.s.mixDH(&r.e, &r.re); err != nil { // ee
 		return dst, err
 	}
-	out = r.s.seal(a, out, r.static.Public)
+	out = r.s.seal(w, out, r.static.Public)
 	if err := r.s.mixDH((*[KeySize]byte)(r.static.Private), &r.re); err != nil { // es
 		return dst, err
 	}
-	out = r.s.seal(a, out, r.cert)
+	out = r.s.seal(w, out, r.cert)
 	r.at.done(2)
 	return endFrame(out, start), nil
 }
@@ -99,17 +99,17 @@ func (r *Responder) ReadFinish(frame []byte) (Finish, error) {
 	if len(frame) > MaxEarlyBody {
 		return Finish{}, fmt.Errorf("%w: message 3 of %d bytes", ErrHandshakeFrame, len(frame))
 	}
-	a := borrowAEAD()
-	defer returnAEAD(a)
+	w := borrow()
+	defer giveBack(w)
 	defer r.wipe()
 	var f Finish
-	if _, err := r.s.open(a, f.Static[:0], msg[:KeySize+TagSize]); err != nil {
+	if _, err := r.s.open(w, f.Static[:0], msg[:KeySize+TagSize]); err != nil {
 		return Finish{}, fmt.Errorf("%w: message 3: the static key: %w", ErrHandshake, err)
 	}
 	if err := r.s.mixDH(&r.e, &f.Static); err != nil { // se
 		return Finish{}, err
 	}
-	if f.Payload, err = r.s.open(a, nil, msg[KeySize+TagSize:]); err != nil {
+	if f.Payload, err = r.s.open(w, nil, msg[KeySize+TagSize:]); err != nil {
 		return Finish{}, fmt.Errorf("%w: message 3: %w", ErrHandshake, err)
 	}
 	f.RX, f.TX = r.s.split()

@@ -13,6 +13,9 @@ import (
 // recorded of message 1 can be said again, and must have no effect. The first frame under the session's keys proves who is there.
 const answerBody = 1 + resumeMessage // kind, e and the tag of an empty payload
 
+// AnswerSize is what AnswerResume appends, in bytes.
+const AnswerSize = LenSize + answerBody
+
 // Resumer is the client's side of one resumption: AppendResume, ReadAnswer, each once. After an error of ReadAnswer other than ErrKind the
 // connection is unusable; behind use-XX the client goes on with an Initiator. Not safe for concurrent use.
 type Resumer struct {
@@ -86,11 +89,9 @@ func AnswerResume(dst, transcript, frame []byte, psk *[KeySize]byte, rng io.Read
 	if err := checkTranscript(transcript); err != nil {
 		return dst, Keys{}, err
 	}
-	a := borrowAEAD()
-	defer returnAEAD(a)
-	var s symmetric
-	var e [KeySize]byte
-	defer func() { s, e = symmetric{}, [KeySize]byte{} }()
+	w := borrow()
+	defer giveBack(w)
+	s, e := &w.s, &w.e
 	var head [LenSize + resumeHead + MaxTicket]byte
 	binary.BigEndian.PutUint16(head[:], uint16(len(frame)))
 	n := LenSize + copy(head[LenSize:], frame[:resumeHead+len(ticket)])
@@ -99,10 +100,10 @@ func AnswerResume(dst, transcript, frame []byte, psk *[KeySize]byte, rng io.Read
 	re := [KeySize]byte(msg)
 	s.mixHash(re[:])
 	s.mixKey(&re)
-	if _, err := s.open(a, nil, msg[KeySize:]); err != nil {
+	if _, err := s.open(w, nil, msg[KeySize:]); err != nil {
 		return dst, Keys{}, fmt.Errorf("%w: message 1: %w", ErrHandshake, err)
 	}
-	public, err := newEphemeral(&e, rng)
+	public, err := newEphemeral(e, rng)
 	if err != nil {
 		return dst, Keys{}, err
 	}
@@ -110,10 +111,10 @@ func AnswerResume(dst, transcript, frame []byte, psk *[KeySize]byte, rng io.Read
 	out = append(append(out, byte(KindResume)), public[:]...)
 	s.mixHash(public[:])
 	s.mixKey(&public)
-	if err := s.mixDH(&e, &re); err != nil {
+	if err := s.mixDH(e, &re); err != nil {
 		return dst, Keys{}, err
 	}
-	out = endFrame(s.seal(a, out, nil), start)
+	out = endFrame(s.seal(w, out, nil), start)
 	keys.RX, keys.TX = s.split()
 	return out, keys, nil
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"sync"
+
+	"golang.org/x/crypto/chacha20poly1305"
 )
 
 // The server's side of the handshakes stands on symmetric and not on flynn/noise, which allocates 109 objects of 8 KB for each XX, hash
@@ -25,7 +27,8 @@ func (s *symmetric) start(protocol string, transcript, head []byte) {
 	if len(protocol) <= len(s.h) {
 		copy(s.h[:], protocol)
 	} else {
-		s.h = sha256.Sum256([]byte(protocol))
+		var name [64]byte
+		s.h = sha256.Sum256(name[:copy(name[:], protocol)])
 	}
 	s.ck = s.h
 	var b [len(s.h) + MaxTranscript + MaxEarlyBody]byte
@@ -68,13 +71,12 @@ func (s *symmetric) mixKeyAndHash(psk *[KeySize]byte) {
 }
 
 // seal is EncryptAndHash; it appends to dst.
-func (s *symmetric) seal(a *scratchAEAD, dst, plain []byte) []byte {
+func (s *symmetric) seal(w *workspace, dst, plain []byte) []byte {
 	at := len(dst)
 	if !s.keyed {
 		dst = append(dst, plain...)
 	} else {
-		nonce := nonceOf(s.n)
-		dst = a.with(&s.k).Seal(dst, nonce[:], plain, s.h[:])
+		dst = w.with(&s.k).Seal(dst, w.number(s.n), plain, s.h[:])
 		s.n++
 	}
 	s.mixHash(dst[at:])
@@ -82,13 +84,12 @@ func (s *symmetric) seal(a *scratchAEAD, dst, plain []byte) []byte {
 }
 
 // open is DecryptAndHash; it appends to dst.
-func (s *symmetric) open(a *scratchAEAD, dst, data []byte) ([]byte, error) {
+func (s *symmetric) open(w *workspace, dst, data []byte) ([]byte, error) {
 	if !s.keyed {
 		s.mixHash(data)
 		return append(dst, data...), nil
 	}
-	nonce := nonceOf(s.n)
-	out, err := a.with(&s.k).Open(dst, nonce[:], data, s.h[:])
+	out, err := w.with(&s.k).Open(dst, w.number(s.n), data, s.h[:])
 	if err != nil {
 		return dst, ErrOpen
 	}
@@ -115,11 +116,6 @@ func (s *symmetric) mixDH(private, public *[KeySize]byte) error {
 	return nil
 }
 
-func nonceOf(n uint64) (b [12]byte) {
-	binary.LittleEndian.PutUint64(b[4:], n)
-	return b
-}
-
 // hmac256 is HMAC-SHA256 (RFC 2104) of at most 33 bytes under a key of 32.
 func hmac256(key *[sha256.Size]byte, data []byte) [sha256.Size]byte {
 	var inner [sha256.BlockSize + sha256.Size + 1]byte
@@ -144,15 +140,28 @@ func next256(key, before *[sha256.Size]byte, number byte) [sha256.Size]byte {
 	return hmac256(key, in[:])
 }
 
-// aeads holds the scratch ciphers of handshakes; their keys are wiped when they are put back.
-var aeads = sync.Pool{New: func() any {
-	a := newScratchAEAD()
-	return &a
-}}
+// workspace is what a step of a handshake needs for its time: what a cipher is given escapes to the heap, so it stands here and is
+// used again.
+type workspace struct {
+	scratchAEAD
+	nonce [chacha20poly1305.NonceSize]byte
+	s     symmetric
+	e     [KeySize]byte // an ephemeral private key
+}
 
-func borrowAEAD() *scratchAEAD { return aeads.Get().(*scratchAEAD) }
+var workspaces = sync.Pool{New: func() any { return &workspace{scratchAEAD: newScratchAEAD()} }}
 
-func returnAEAD(a *scratchAEAD) {
-	a.with(&[KeySize]byte{})
-	aeads.Put(a)
+func borrow() *workspace { return workspaces.Get().(*workspace) }
+
+// giveBack wipes the secrets of w.
+func giveBack(w *workspace) {
+	w.with(&[KeySize]byte{})
+	w.s, w.e = symmetric{}, [KeySize]byte{}
+	workspaces.Put(w)
+}
+
+// number returns the nonce of a message, valid until the next call.
+func (w *workspace) number(n uint64) []byte {
+	binary.LittleEndian.PutUint64(w.nonce[4:], n)
+	return w.nonce[:]
 }
