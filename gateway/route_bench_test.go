@@ -25,6 +25,9 @@ func TestMain(m *testing.M) {
 	if job := os.Getenv(routeClientsEnv); job != "" {
 		os.Exit(routeClients(job))
 	}
+	if os.Getenv(fakeEnv) != "" {
+		os.Exit(fakeWorker())
+	}
 	os.Exit(m.Run())
 }
 

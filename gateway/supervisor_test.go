@@ -26,20 +26,18 @@ import (
 // fakeEnv makes a process of the test binary a worker, which does as its configuration says.
 const fakeEnv = "LINECARD_FAKE_WORKER"
 
-// TestFakeWorker is no test: it is the worker of the tests below. It counts its starts in a counter, has a gauge, and in its
+// fakeWorker is the worker of the tests below; it returns its exit code. It counts its starts in a counter, has a gauge, and in its
 // configuration reads "quits" (ends at once), "sick" (is never healthy), "unready", or nothing special.
-func TestFakeWorker(t *testing.T) {
-	if os.Getenv(fakeEnv) == "" {
-		t.Skip("started by supervisors of other tests only")
-	}
+func fakeWorker() int {
 	seat, err := TakeSeat()
 	if err != nil {
-		t.Fatal(err)
+		println(err.Error())
+		return 1
 	}
 	mode := string(seat.Config)
 	if strings.Contains(mode, "quits") {
 		println("panic: as it was told") // to standard error, without a log line's form
-		os.Exit(7)
+		return 7
 	}
 	reg := prometheus.NewRegistry()
 	starts := prometheus.NewCounter(prometheus.CounterOpts{Name: "fake_starts_total"})
@@ -70,9 +68,10 @@ func TestFakeWorker(t *testing.T) {
 	<-end
 	starts.Add(100) // after the last scrape
 	if err := seat.Report(reg); err != nil {
-		t.Fatal(err)
+		println(err.Error())
+		return 1
 	}
-	os.Exit(0)
+	return 0
 }
 
 // crewTest is a supervisor with fake workers.
@@ -93,7 +92,7 @@ func newCrewTest(t *testing.T, workers int, mode string, look time.Duration) *cr
 		Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
 		Command: func(int) *exec.Cmd {
 			c.runs.Add(1)
-			cmd := exec.Command(os.Args[0], "-test.run=^TestFakeWorker$")
+			cmd := exec.Command(os.Args[0])
 			cmd.Env = append(os.Environ(), fakeEnv+"=1")
 			return cmd
 		},
