@@ -38,8 +38,8 @@
 //	expire.go   expiry: the fold                               cache.go    writing ahead, eviction
 //	flush.go    Load and Flush                                 hash.go     hash of the logical state
 //	machine.go  group: shard.Machine                           inbound.go  envelopes in
-//	answer.go   acks and refusals out                          attach.go   attachments, windows, push
-//	asleep.go   attachments with nothing to do
+//	answer.go   acks and refusals out                          attach.go   attachments, acks of deliveries
+//	push.go     windows, push                                  asleep.go   attachments with nothing to do
 //	resend.go   resends, unresponsive sessions                 receipt.go  receipts out and in
 //	sweep.go    the leader's passes of expiry                  timers.go   due times
 //	damage.go   what cannot be read or trusted stops the group

@@ -147,17 +147,6 @@ func (m *group) Apply(e shard.Entry) result {
 	return r
 }
 
-// closeDropped closes the session of a device whose queue was dropped.
-func (m *group) closeDropped(q *queue) {
-	if a := q.att; a != nil {
-		m.close(a.gw, a.slot, a.gen, stanza.ReasonUnlinked)
-		m.detach(q)
-	} else if s := m.asleep.get(q.key); s != nil {
-		m.close(m.asleep.at(s), s.slot, s.gen, stanza.ReasonUnlinked)
-		m.forgetSleeper(q.key)
-	}
-}
-
 // Flush implements shard.Machine.
 func (m *group) Flush(b *shard.Batch) error {
 	if m.broken == nil {
