@@ -81,6 +81,7 @@ type Gateway struct {
 	leaving  atomic.Bool  // siblings go on
 	giving   atomic.Bool  // sessions are being handed over, or all have been
 	taking   atomic.Bool  // another process's sessions are still to come
+	settled  atomic.Bool  // everything is open, the hand-over socket too
 	open     atomic.Int64 // connections, but for refused ones
 	attached atomic.Int32 // loops that gnet has shown
 	addr     atomic.Pointer[net.TCPAddr]
@@ -190,6 +191,9 @@ func (g *Gateway) Ready() (ok bool, why string) {
 	if g.taking.Load() {
 		return false, "taking over sessions"
 	}
+	if !g.settled.Load() {
+		return false, "not listening"
+	}
 	if group, ok := g.leaderless(); ok {
 		return false, "no leader known for " + group.String()
 	}
@@ -261,8 +265,9 @@ func (g *Gateway) serveOn(ctx context.Context, ended chan error) error {
 				g.shutdown()
 				return err
 			}
+			g.openHandover(ctx)
 			g.taking.Store(false)
-			go g.serveHandover(ctx)
+			g.settled.Store(true)
 		case <-g.handedOver:
 			g.shutdown()
 			return ErrHandedOver

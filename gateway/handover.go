@@ -41,8 +41,8 @@ func listenHandover(path string) (*net.UnixListener, error) {
 	return ln, nil
 }
 
-// serveHandover answers new processes until ctx ends or one of them has everything.
-func (g *Gateway) serveHandover(ctx context.Context) {
+// openHandover makes the socket on which newer processes ask, if there is to be one.
+func (g *Gateway) openHandover(ctx context.Context) {
 	path := g.deps.HandoverSocket
 	if path == "" {
 		return
@@ -52,6 +52,11 @@ func (g *Gateway) serveHandover(ctx context.Context) {
 		g.log.Warn("sessions cannot be handed over to another process", "err", err)
 		return
 	}
+	go g.serveHandover(ctx, ln, path)
+}
+
+// serveHandover answers new processes until ctx ends or one of them has everything.
+func (g *Gateway) serveHandover(ctx context.Context, ln *net.UnixListener, path string) {
 	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
 	defer stop()
 	defer ln.Close()

@@ -37,7 +37,9 @@ func (l *loop) drainNotices() {
 		case n.drain:
 			l.drain()
 		case n.evict:
-			l.evict()
+			if l.g.draining.Load() { // still: the hand-over may have failed meanwhile
+				l.evict()
+			}
 		case n.page != nil:
 			l.fillPage(n.page)
 		case n.trim != nil:
