@@ -306,3 +306,29 @@ func TestResumeWhenDraining(t *testing.T) {
 		t.Error("no retry-after")
 	}
 }
+
+// TestResumePastSourceLimits: who has a ticket is a client, however many strangers share its address.
+func TestResumePastSourceLimits(t *testing.T) {
+	h := start(t, func(c *Config) { c.HandshakeBurst, c.HandshakeRate = 1, 0.001 })
+	h.keys(1, 9)
+	h.untilKey(9)
+	value := h.bindTicket(5) // all that this address may have
+	c := h.dial()
+	c.resumed(value)
+	c.send(bindOf(5, 1))
+	value = c.wantBound()
+	value[len(value)-1] ^= 1
+	d := h.dial()
+	_, body := d.resume(value) // sent back to XX, which is limited
+	if wire.ParseUseXX(body) != nil {
+		t.Fatalf("%x", body)
+	}
+	hello, err := wire.NewInitiator(d.identity, nil).AppendHello(nil, wire.AppendUseXX(d.early))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.write(hello)
+	if d.wantRefused(stanza.ReasonBusy) == 0 {
+		t.Error("no retry-after")
+	}
+}
