@@ -267,7 +267,7 @@ func (l *loop) onBound(n uint32, s *session, v stanza.View) error {
 		l.count.Resumes++
 	}
 	l.arm(n, s, time.Duration(l.jitter()*float64(l.cfg.Ping)))
-	l.boundOfWatch(n, s, now)
+	l.boundOfWatch(s, now)
 	if s.flow != 0 {
 		l.flowUp(n, s)
 	}

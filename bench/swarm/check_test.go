@@ -235,6 +235,34 @@ func TestOpenLoopSchedule(t *testing.T) {
 	}
 }
 
+// TestOrderGivenUp: sessions that come back after their order was given up do not count for the next one.
+func TestOrderGivenUp(t *testing.T) {
+	l, _ := bare(t, Pairs{})
+	w, err := l.newWatch(func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.result.Asked = 2
+	l.slots.At(0).set(watched)
+	l.slots.At(1).set(watched)
+	l.boundOfWatch(l.slots.At(0), l.now())
+	if _, err := l.newWatch(nil); err == nil {
+		t.Error("two orders at a time")
+	}
+	l.endWatch(w)
+	if w.result.Bound != 1 || w.result.Elapsed == 0 {
+		t.Errorf("%+v", w.result)
+	}
+	next, err := l.newWatch(func() { t.Error("ended") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	next.result.Asked = 1
+	if l.boundOfWatch(l.slots.At(1), l.now()); next.result.Bound != 0 {
+		t.Error("a session of the order before counts")
+	}
+}
+
 func TestHistogramJSON(t *testing.T) {
 	var h, back Histogram
 	for k := range 1000 {

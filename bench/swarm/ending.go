@@ -45,7 +45,7 @@ func (l *loop) ended(n uint32, s *session, c cause) {
 	}
 	if c.retry == stanza.RetryNever {
 		s.phase = stopped
-		l.stoppedOfWatch(s, c)
+		l.stoppedOfWatch(s)
 		return
 	}
 	wait := l.backoff(s, c)
@@ -107,7 +107,7 @@ func (l *loop) hangup(r Range) error {
 		l.drop(n, s)
 		s.phase = off
 		if s.has(watched) {
-			l.stoppedOfWatch(s, cause{name: "hangup"})
+			l.stoppedOfWatch(s)
 		}
 	}
 	return nil

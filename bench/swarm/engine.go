@@ -17,7 +17,8 @@ var ErrClosed = errors.New("swarm: closed")
 var errBusy = errors.New("swarm: another such order is under way")
 
 // Engine runs the sessions of one process. All methods are safe for concurrent use; there may be one Open or Cut and one Pairs or Send at
-// a time. When ctx ends an order is given up, and what it has found so far is returned with the error.
+// a time. When ctx ends an order is given up, and what it has found so far is returned with the error; an Open or a Cut waits for
+// its sessions for as long as ctx lets it.
 type Engine struct {
 	loop *loop
 	wake int           // the pipe's writing end
@@ -46,7 +47,7 @@ func New(cfg Config) (*Engine, error) {
 		return nil, err
 	}
 	e := &Engine{loop: l, wake: pipe[1], done: make(chan struct{})}
-	l.letters = e.takeMail
+	l.mail = e.takeMail
 	go func() {
 		err := l.run()
 		e.mu.Lock()

@@ -36,8 +36,8 @@ type loop struct {
 	start    time.Time
 	clock    int64 // CLOCK_MONOTONIC at start: engines of one machine share it
 	interval uint32
-	wake     int // the pipe's reading end
-	letters  func() []func()
+	wake     int             // the pipe's reading end
+	mail     func() []func() // what was posted since it was last called
 
 	// sessions
 	poll    *poller
@@ -108,7 +108,9 @@ func newLoop(cfg Config, wake int) (*loop, error) {
 	}
 	l.sources = localAddrs(cfg.Sources)
 	if cfg.Tickets {
-		l.tickets = newTickets(cfg.Sessions)
+		if l.tickets, err = newTickets(cfg.Sessions); err != nil {
+			return nil, errors.Join(err, poll.close())
+		}
 	}
 	if err := poll.add(wake, true, false); err != nil {
 		return nil, errors.Join(err, poll.close())
@@ -132,7 +134,7 @@ func (l *loop) run() error {
 			return err
 		}
 		l.advance()
-		for _, f := range l.letters() {
+		for _, f := range l.mail() {
 			f()
 		}
 		l.feed()

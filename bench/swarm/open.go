@@ -126,7 +126,7 @@ func (l *loop) nextFeed(now int64) int64 {
 }
 
 // boundOfWatch notes a session that is bound.
-func (l *loop) boundOfWatch(_ uint32, s *session, now int64) {
+func (l *loop) boundOfWatch(s *session, now int64) {
 	if !s.has(watched) {
 		return
 	}
@@ -145,7 +145,7 @@ func (l *loop) boundOfWatch(_ uint32, s *session, now int64) {
 }
 
 // stoppedOfWatch notes a session that will not be bound.
-func (l *loop) stoppedOfWatch(s *session, _ cause) {
+func (l *loop) stoppedOfWatch(s *session) {
 	if !s.has(watched) {
 		return
 	}
@@ -173,8 +173,11 @@ func (l *loop) endWatch(w *watch) {
 	if l.watch != w {
 		return
 	}
-	if w.result.Elapsed == 0 {
+	if w.result.Elapsed == 0 { // given up: what comes late is not of the next order
 		w.finish(l)
+		for n := range l.slotCount() {
+			l.slots.At(n).clear(watched)
+		}
 	}
 	l.watch = nil
 }

@@ -10,17 +10,15 @@ import (
 	"io"
 	"runtime/debug"
 	"sync"
-	"time"
 )
 
 // An engine is ordered about by lines of JSON, one request or answer a line, over a child's standard input and output or an agent's TCP
 // connection. The first request is opNew; answers come in any order, matched by ID. The end of the input ends the engine.
 
 type request struct {
-	ID      uint64          `json:"id"`
-	Op      string          `json:"op"`
-	Body    json.RawMessage `json:"body,omitempty"`
-	Timeout time.Duration   `json:"timeout,omitempty"` // 0: none but the engine's end
+	ID   uint64          `json:"id"`
+	Op   string          `json:"op"`
+	Body json.RawMessage `json:"body,omitempty"`
 }
 
 type answer struct {
@@ -132,9 +130,6 @@ func (s *server) cancel(id uint64) {
 // handle carries out one request and answers it.
 func (s *server) handle(ctx context.Context, r request) {
 	ctx, stop := context.WithCancel(ctx)
-	if r.Timeout > 0 {
-		ctx, stop = context.WithTimeout(ctx, r.Timeout)
-	}
 	defer stop()
 	s.mu.Lock()
 	s.running[r.ID] = stop

@@ -2,6 +2,7 @@ package swarm
 
 import (
 	"encoding/binary"
+	"fmt"
 
 	"golang.org/x/sys/unix"
 
@@ -20,12 +21,12 @@ type tickets struct {
 	used uint64
 }
 
-func newTickets(sessions int) *tickets {
+func newTickets(sessions int) (*tickets, error) {
 	rows, err := unix.Mmap(-1, 0, sessions*ticketStride, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
 	if err != nil {
-		return nil
+		return nil, fmt.Errorf("swarm: a table of %d tickets: %w", sessions, err)
 	}
-	return &tickets{rows: rows}
+	return &tickets{rows: rows}, nil
 }
 
 func (t *tickets) row(n uint32) []byte { return t.rows[int(n)*ticketStride:][:ticketStride] }
