@@ -7,12 +7,12 @@ import (
 )
 
 // backlog knows the sessions whose sockets did not take everything that was written to them. gnet says nothing when a socket takes
-// the rest, so they are looked at once a second, and only they: idle sessions cost nothing. It is for an operator's eyes; what bounds
-// a slow client is outbound_cap, checked at each write. Loop only, but for the sums.
+// the rest, so they are looked at with every tick, and only they: idle sessions cost nothing. The sums are for an operator's eyes; what
+// bounds a slow client is that deliveries are held back, and outbound_cap for everything else. Loop only, but for the sums.
 type backlog struct {
 	slow []slowSession
 
-	bytes, peak, sessions atomic.Int64 // as of the last second
+	bytes, peak, sessions atomic.Int64 // as of the last tick
 	partial               atomic.Int64 // bytes of unfinished frames
 }
 
@@ -26,7 +26,38 @@ func (l *loop) noteSlow(s *session) {
 	}
 }
 
-// sumBacklog brings the sums up to date and lets go of who has caught up, or has gone.
+// holdBox is how much of a session's outbox is written before the turn's end, to see whether the socket takes it. With one message
+// more it is what may wait in the process for a client that does not read.
+const holdBox = 8 << 10
+
+// holds reports whether deliveries to s are left to the queue that they come from: whatever waits here, beyond what the kernel has taken, is
+// kept twice. Their numbers are passed over in silence until the socket has taken everything, or the session has ended: then s is nobody's.
+func (l *loop) holds(s *session) bool {
+	if s.flags&flagHeld != 0 {
+		return true
+	}
+	slot, gen := s.slot(), l.slots.Gen(s.slot())
+	if at := l.side[slot/peerChunk].boxes[slot%peerChunk]; at != 0 && len(l.boxes[at-1].plain) >= holdBox {
+		l.writeEarly(&l.boxes[at-1])
+	}
+	if l.slots.Get(slot, gen) == nil || s.state == stateClosing {
+		return true
+	}
+	if l.conn(slot).OutboundBuffered() == 0 {
+		return false
+	}
+	s.flags |= flagHeld
+	l.noteSlow(s)
+	return true
+}
+
+// writeEarly writes what is in an outbox, which stays the session's. The session may have ended afterwards.
+func (l *loop) writeEarly(b *outbox) {
+	l.writeBox(b)
+	b.plain, b.cuts, b.acks, b.count = b.plain[:0], b.cuts[:0], b.acks[:0], 0
+}
+
+// sumBacklog brings the sums up to date, asks for what was left to the queue of who has caught up, and lets go of him, or of who has gone.
 func (l *loop) sumBacklog() {
 	b := &l.backlog
 	var bytes, peak int
@@ -38,7 +69,11 @@ func (l *loop) sumBacklog() {
 		}
 		n := l.conn(e.slot).OutboundBuffered()
 		if n == 0 {
-			s.flags &^= flagSlow
+			held := s.flags&flagHeld != 0
+			s.flags &^= flagSlow | flagHeld
+			if held && s.state == stateBound {
+				l.sendExpect(s, s.expects())
+			}
 			continue
 		}
 		bytes += n

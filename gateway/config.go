@@ -90,7 +90,8 @@ type Config struct {
 	AnswerTimeout config.Duration `toml:"answer_timeout"`
 
 	// OutboundCap bounds the bytes waiting for a client that does not read, 64KiB-64MiB, default 256KiB. Above it the session is
-	// closed slow_consumer. Twice as much may come in one turn; keep that above the offlines' window_bytes, which may come at once.
+	// closed slow_consumer. Deliveries do not come near it: they are held back in their queue while anything waits. Twice as much may come
+	// in one turn.
 	OutboundCap config.Size `toml:"outbound_cap"`
 	// AckTimeout closes a session that leaves deliveries unacknowledged without progress (unresponsive), 5s-3m, default 45s.
 	AckTimeout config.Duration `toml:"ack_timeout"`

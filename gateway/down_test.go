@@ -165,18 +165,52 @@ func TestPacking(t *testing.T) {
 	t.Logf("%d frames for %d deliveries", d.rx-before, n+8)
 }
 
-// TestSlowConsumer: a client that does not read loses its session, not our memory.
+// TestHeldBack: deliveries to a client that does not read wait in their queue, and are asked for when it has read what was written.
+func TestHeldBack(t *testing.T) {
+	h := start(t, nil)
+	d := h.bindDown(5)
+	const size = 4 << 10
+	text := string(make([]byte, size))
+	number := uint64(0)
+	for number < 64 || h.count("linecard_gateway_held_back_total") == 0 {
+		if number++; number > 4096 {
+			t.Fatal("never held back")
+		}
+		d.deliver(10, number, text)
+		h.until("the delivery to be written or not", func() bool {
+			return h.count("linecard_gateway_held_back_total")+h.count("linecard_gateway_stanzas_total", "message", "down") == float64(number)
+		})
+		if n := h.buffered(d.name.Slot); n > holdBox+2*size {
+			t.Fatalf("%d bytes wait", n)
+		}
+	}
+	written := uint64(h.count("linecard_gateway_stanzas_total", "message", "down"))
+	for range written {
+		d.wantText(text)
+	}
+	h.until("what was held back is asked for", func() bool {
+		h.advance(tickLength)
+		return len(h.offline.got) > 0
+	})
+	d.wantUp(link.KindExpect, 10, written+1)
+	for i := written + 1; i <= number+1; i++ {
+		d.deliver(10, i, "later")
+		d.wantText("later")
+	}
+}
+
+// TestSlowConsumer: a client that does not read the answers to what it asks loses its session, not our memory.
 func TestSlowConsumer(t *testing.T) {
 	h := start(t, nil)
 	d := h.bindDown(5)
-	text := string(make([]byte, 32<<10))
-	for i := uint64(1); h.count("linecard_gateway_closes_total", "slow_consumer") == 0; i++ {
+	answer := (&stanza.Result{ID: 1, Handle: make([]byte, 32<<10)}).Append(nil)
+	for i := 0; h.count("linecard_gateway_closes_total", "slow_consumer") == 0; i++ {
 		if i > 4096 {
 			t.Fatal("never closed")
 		}
-		d.deliver(10, i, text)
-		h.until("the delivery to be written or not", func() bool {
-			return h.count("linecard_gateway_closes_total", "slow_consumer") == 1 || h.count("linecard_gateway_stanzas_total", "message", "down") == float64(i)
+		h.router.send(link.Envelope{Kind: link.KindResult, Group: stanza.DirGroup(1), Slot: d.name.Slot, Gen: d.name.Gen, ID: 1, Payload: answer})
+		h.until("the answer to be written or not", func() bool {
+			return h.count("linecard_gateway_closes_total", "slow_consumer") == 1 || h.count("linecard_gateway_stanzas_total", "result", "down") == float64(i+1)
 		})
 	}
 	h.router.skipTo(link.KindUnbind)

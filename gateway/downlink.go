@@ -109,6 +109,8 @@ func (l *loop) deliver(s *session, e *link.Envelope) {
 		if acked := s.written - uint32(s.unacked); acked > s.base && e.ID <= uint64(acked-s.base) {
 			l.sendDeliveryAck(s) // the ack of it was lost
 		}
+	case l.holds(s):
+		l.g.metrics.heldBack.Inc()
 	case e.ID > next:
 		l.g.metrics.drops.Inc(stanza.ReasonOutOfTurn)
 		l.sendExpect(s, next)

@@ -156,11 +156,11 @@ func (l *loop) advance(now time.Time) {
 	l.rebindOwed()
 	l.retryRebindDone()
 	l.tellUnanswered()
+	l.sumBacklog()
 	if seconds > 0 {
 		l.contacts.age(l.sec())
 		l.idle.Advance(seconds, l.onIdle)
 		l.busy.Advance(seconds, l.onBusy)
-		l.sumBacklog()
 	}
 }
 

@@ -17,6 +17,7 @@ type metrics struct {
 	up, down                [tagMask + 1]prometheus.Counter // by tag; unknown ones share a counter
 	framesUp, framesDown    prometheus.Counter
 	bytesUp, bytesDown      prometheus.Counter
+	heldBack                prometheus.Counter // deliveries
 	writes                  prometheus.Counter // outboxes written; bytes and frames by it are the sizes of outboxes
 	handshakesOK, resumed   prometheus.Counter
 	useXX                   [causes]prometheus.Counter
@@ -75,10 +76,13 @@ func (m *metrics) traffic(reg prometheus.Registerer) {
 	bytes := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "linecard_gateway_bytes_total", Help: "Bytes of sealed frames from and to clients.",
 	}, []string{"direction"})
+	m.heldBack = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "linecard_gateway_held_back_total", Help: "Deliveries left to their queue for now, since the client does not take what was written.",
+	})
 	m.writes = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "linecard_gateway_outboxes_total", Help: "Outboxes written: one for each session that got something in a turn of its loop.",
 	})
-	reg.MustRegister(frames, bytes, m.writes)
+	reg.MustRegister(frames, bytes, m.heldBack, m.writes)
 	m.framesUp, m.framesDown = frames.WithLabelValues("up"), frames.WithLabelValues("down")
 	m.bytesUp, m.bytesDown = bytes.WithLabelValues("up"), bytes.WithLabelValues("down")
 }

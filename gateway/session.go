@@ -57,6 +57,7 @@ const (
 	flagPartial                   // the loop tracks an unfinished frame
 	flagSlow                      // the loop tracks bytes that the socket did not take
 	flagResumed                   // it came by a ticket
+	flagHeld                      // deliveries were left to the queue: they are asked for when the socket has taken what was written
 )
 
 const (

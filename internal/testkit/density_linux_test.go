@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 	"sync"
@@ -58,7 +59,7 @@ func TestIdleSessions(t *testing.T) {
 		t.Errorf("an empty gateway takes %v", empty)
 	}
 
-	parked := park(t, s, n)
+	parked := park(t, s, n, &net.Dialer{})
 	var idle held
 	for { // it may have tidied up in the midst of the burst: then it will again
 		tidy()
@@ -154,7 +155,7 @@ func inParallel(t *testing.T, n int, f func(i int) error) {
 }
 
 // park binds n sessions that say nothing from then on. They end with the test.
-func park(t *testing.T, s *System, n int) []*Raw {
+func park(t *testing.T, s *System, n int, d *net.Dialer) []*Raw {
 	t.Helper()
 	parked := make([]*Raw, n)
 	t.Cleanup(func() {
@@ -165,14 +166,14 @@ func park(t *testing.T, s *System, n int) []*Raw {
 		}
 	})
 	inParallel(t, n, func(i int) (err error) {
-		parked[i], err = parkOne(s.Server, fmt.Sprintf("parked%d", i))
+		parked[i], err = parkOne(s.Server, fmt.Sprintf("parked%d", i), d)
 		return err
 	})
 	return parked
 }
 
-func parkOne(addr, handle string) (*Raw, error) {
-	r, err := DialRaw(addr)
+func parkOne(addr, handle string, d *net.Dialer) (*Raw, error) {
+	r, err := dialRaw(addr, d)
 	if err != nil {
 		return nil, err
 	}

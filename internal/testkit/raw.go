@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -42,12 +43,16 @@ type Refused struct {
 func (e *Refused) Error() string { return "refused: " + e.Reason.String() }
 
 // DialRaw connects and says nothing. Every read and write fails after a generous limit. The test closes the connection.
-func DialRaw(addr string) (*Raw, error) {
+func DialRaw(addr string) (*Raw, error) { return dialRaw(addr, &net.Dialer{}) }
+
+func dialRaw(addr string, d *net.Dialer) (*Raw, error) {
 	key, err := wire.GenerateKeypair(nil)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := net.DialTimeout("tcp", addr, waitLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
+	defer cancel()
+	conn, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
 	}
