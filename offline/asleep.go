@@ -157,7 +157,7 @@ func (m *group) newAttachment() *attachment {
 // release takes back an attachment that is no queue's any more, and that none of the group's lists holds but the timers: what comes out
 // of those for it finds no queue, or one that it may look at as well.
 func (m *group) release(a *attachment) {
-	if a.acking || a.blocked {
+	if a.acking || a.blocked || a.slow {
 		return
 	}
 	*a = attachment{}

@@ -30,6 +30,7 @@ type attachment struct {
 	armed    int64  // ms: when the group's timers bring it up, 0: not
 	acking   bool   // in the group's acking
 	blocked  bool   // in the group's blocked: the link had no credit
+	slow     bool   // in the group's slow
 }
 
 type sent struct {

@@ -214,6 +214,9 @@ func (s *state) readFront(q *queue, seq uint64) {
 	s.dropFront(q)
 	q.frontLo = seq
 	hi := min(q.memLo, seq+frontEntries)
+	if s.single {
+		hi = seq + 1
+	}
 	s.key = appendKey(s.key[:0], tableMessage, uint64(q.key), seq)
 	s.end = appendKey(s.end[:0], tableMessage, uint64(q.key), hi)
 	bytes := 0

@@ -79,6 +79,7 @@ type state struct {
 	// For the leader: what a command touched.
 	leading bool
 	wake    func(*queue) // gives the queue its attachment, if that is asleep
+	single  bool         // what is read back from tables is one record, not those behind it too
 	ready   []*queue     // attached queues with new entries
 	raised  []*pending   // receipts to send
 

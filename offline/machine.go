@@ -80,6 +80,7 @@ type group struct {
 	greet    []*link.Stream // to say hello to
 	acking   []*attachment  // with acks to propose
 	blocked  []*attachment  // to push to again at the next tick
+	slow     []*attachment  // whose queues are to leave memory at the next tick
 	rooms    [][]sent       // empty windows
 	timers   timers[*attachment]
 	retries  timers[*pending]
@@ -187,7 +188,7 @@ func (m *group) Follow() {
 	m.attached = 0
 	m.asleep.clear()
 	m.spare = nil
-	m.greet, m.acking, m.blocked = nil, nil, nil
+	m.greet, m.acking, m.blocked, m.slow = nil, nil, nil, nil
 	m.timers, m.retries = nil, nil
 	m.ready, m.raised = nil, nil
 	clear(m.idle)
@@ -256,6 +257,7 @@ func (m *group) Tick(now time.Time) {
 		clear(m.blocked)
 		m.blocked = m.blocked[:0]
 		m.checkAttachments()
+		m.shed()
 		m.retryReceipts()
 		m.sweepTick()
 	}

@@ -27,6 +27,7 @@ func (m *group) push(q *queue) {
 	if s == nil {
 		return // the stream's return is an event
 	}
+	m.weigh(a)
 	a.cursor = max(a.cursor, q.head) // expiry may have overtaken it
 	if a.cursor < q.next && planted.On(planted.PushPastCursor) {
 		a.cursor = q.next - 1

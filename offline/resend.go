@@ -39,8 +39,55 @@ func (m *group) expect(a *attachment, next uint64) {
 // seen to take all credit from the answers to quick ones.
 func (m *group) probe(a *attachment) {
 	n := len(a.sent)
+	held := a.q.front != nil
+	m.single = true
 	m.resend(a, 0, min(1, n))
 	m.resend(a, max(1, n-1), n)
+	m.single = false
+	if !held {
+		m.dropFront(a.q) // read for this, and of no use to a device that takes nothing
+	}
+}
+
+// A device that leaves what was pushed unacknowledged for some seconds does not take it, and may go on like that until it is unresponsive.
+// Meanwhile its queue is in tables, but for the youngest entries, whatever the cache has room for: many such devices at
+// once would fill it, and each is to cost little more than its attachment.
+const (
+	slowStep = 2        // probes without an answer: 3 s
+	slowMost = 24 << 10 // bytes in memory from which on it is worth it
+	slowKeep = 8 << 10
+)
+
+// weigh notes a slow device's queue to leave memory.
+func (m *group) weigh(a *attachment) {
+	if a.step >= slowStep && !a.slow && a.q.resident > slowMost {
+		a.slow = true
+		m.slow = append(m.slow, a)
+	}
+}
+
+// shed writes the queues of slow devices ahead and forgets them, aheadPerTick bytes at a time. Ticks only.
+func (m *group) shed() {
+	if len(m.slow) == 0 {
+		return
+	}
+	w, done := aheadWriter{s: m.state}, 0
+	for _, a := range m.slow {
+		if w.total+w.bytes >= aheadPerTick {
+			break
+		}
+		done++
+		a.slow = false
+		if q := a.q; q != nil && q.att == a && q.resident > slowMost {
+			w.run(q)
+			m.evict(q, slowKeep)
+		}
+	}
+	w.commit()
+	m.count.aheadBytes.Add(float64(w.total))
+	left := copy(m.slow, m.slow[done:])
+	clear(m.slow[left:])
+	m.slow = m.slow[:left]
 }
 
 // resend sends what is unacked from index i up to end again. What left the queue meanwhile, because an ack of the device's last
@@ -122,6 +169,7 @@ func (m *group) checkAttachment(a *attachment) {
 	a.step = min(a.step+1, maxStep)
 	a.due = min(m.now+firstResend<<a.step, a.progress+limit)
 	m.probe(a)
+	m.weigh(a)
 }
 
 // arm makes sure that a comes out of the timers when it is due. An entry that is too late stays, and is passed over: there is one

@@ -270,6 +270,63 @@ func TestResendAfterBackoff(t *testing.T) {
 	}
 }
 
+// TestSlowDeviceLeavesMemory: the queue of a device that takes nothing is in tables after some seconds, what comes for it goes there too, and
+// it gets everything in turn when it wakes up.
+func TestSlowDeviceLeavesMemory(t *testing.T) {
+	h := newHarness(t, 1, nil)
+	gw := h.peer(link.RoleGateway, 1, 0)
+	gw.attach(link.KindAttach, 9, 1, 7, 1)
+	const cipher = 4 << 10
+	store := func(from, to uint64) {
+		for id := from; id <= to; id++ {
+			up := stanza.MessageUp{ID: id, Account: 9, Version: 1, Body: stanza.AppendCipher(nil, 1, make([]byte, cipher))}
+			gw.storeStanza(7, 1, id, 9, up.Append(nil))
+		}
+		gw.fence()
+	}
+	store(1, 40)
+	q := h.m().queue(keyOf(9, 1))
+	if q.resident < 40*cipher || len(q.att.sent) != 32 {
+		t.Fatalf("%d bytes in memory, %d deliveries in the window", q.resident, len(q.att.sent))
+	}
+	h.tick(3500 * time.Millisecond)
+	for range 2 {
+		if q.resident > slowKeep || q.front != nil {
+			t.Errorf("%d bytes in memory, %d read back", q.resident, len(q.front))
+		}
+		store(41, 80)
+		h.tick(200 * time.Millisecond)
+	}
+	var last link.Envelope
+	for range gw.count(link.KindDeliver) {
+		last, _ = gw.delivered()
+	}
+	for next := uint64(1); next <= 80; {
+		gw.answer(link.KindExpect, last, next) // nothing was written
+		gw.fence()
+		n := gw.count(link.KindDeliver)
+		if n == 0 {
+			t.Fatalf("nothing behind %d", next)
+		}
+		for range n {
+			e, id := gw.delivered()
+			if e.ID != next || id != next {
+				t.Fatalf("delivery %d, message %d; want %d", e.ID, id, next)
+			}
+			last = e
+			next++
+		}
+		gw.answer(link.KindDeliveryAck, last, next-1)
+		gw.fence()
+		for range gw.count(link.KindDeliver) { // those come again
+			gw.delivered()
+		}
+	}
+	if h.m().broken != nil {
+		t.Error(h.m().broken)
+	}
+}
+
 // TestGatewayStartsAnew: a new run of a gateway ends the attachments of the one before, and takes its place among the peers.
 func TestGatewayStartsAnew(t *testing.T) {
 	h := newHarness(t, 1, nil)

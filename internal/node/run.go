@@ -151,8 +151,8 @@ func (n *Node) startServices(ctx context.Context) <-chan struct{} {
 	} else {
 		n.addLinks(sup)
 	}
-	if n.runs(Gateway) && !n.together() {
-		sup.Add(tidyService{n.gateway, n.log})
+	if !n.together() {
+		sup.Add(tidyService{n.gateway, n.log.With("daemon", string(n.roles[0]))})
 	}
 	done := make(chan struct{})
 	failed := sup.ServeBackground(ctx)

@@ -33,7 +33,7 @@ func TestIdleSessions(t *testing.T) {
 	}
 	tidied := make(chan bool, 1)
 	s := Start(t, Apart, Settings{Gateway: crowd, Log: `level = "debug"`, LogLine: func(line []byte) {
-		if bytes.Contains(line, []byte("tidied up")) {
+		if bytes.Contains(line, []byte("tidied up")) && bytes.Contains(line, []byte("daemon=gateway")) {
 			select {
 			case tidied <- true:
 			default:
