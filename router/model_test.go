@@ -194,8 +194,8 @@ func (m *model) lines() []string {
 	if n := len(m.tickets); n > 0 {
 		out = append(out, fmt.Sprintf("ticket key %d %x of %d", n, m.tickets[n-1].key, m.tickets[n-1].made))
 	}
-	if n := len(m.tickets); n > 1 {
-		out = append(out, fmt.Sprintf("ticket key %d %x", n-1, m.tickets[n-2].key))
+	for n := len(m.tickets) - 1; n > max(len(m.tickets)-8, 0); n-- {
+		out = append(out, fmt.Sprintf("ticket key %d %x", n, m.tickets[n-1].key))
 	}
 	return out
 }

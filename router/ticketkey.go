@@ -11,8 +11,9 @@ import (
 )
 
 // The keys of resumption tickets are facts of the cluster: dir/0 keeps them and its leader tells every gateway. The newest seals, all
-// open. A key seals for one rotation and opens for two, so a ticket is good for one rotation at least.
-const ticketKeys = 2
+// open. A key seals for one rotation and opens for seven more: a ticket is given when a session begins, sessions last for days, and the
+// storm after a restart is of all of them.
+const ticketKeys = wire.MaxTicketKeys
 
 // ticketRecord is what the tables hold of them: version byte, when the newest was made (ms since 1970), the keys.
 type ticketRecord struct {

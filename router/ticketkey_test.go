@@ -41,7 +41,7 @@ func takeKeys(t *testing.T, h *harness, s *fakeStream, ids ...uint32) []wire.Tic
 	return keys
 }
 
-// TestTicketKeysRotate: a key seals for one rotation and opens for two, and every gateway hears of each, now or when it comes.
+// TestTicketKeysRotate: a key seals for one rotation and opens for ticketKeys, and every gateway hears of each, now or when it comes.
 func TestTicketKeysRotate(t *testing.T) {
 	h := newHarnessOf(t, 0, nil)
 	early := h.gateway(1, 1)
@@ -59,13 +59,22 @@ func TestTicketKeysRotate(t *testing.T) {
 	}
 	h.up(link.RoleOffline, 99, 1).take(t, link.KindHello)
 	h.tick(24 * time.Hour)
-	third := takeKeys(t, h, late, 3, 2)
-	if got := takeKeys(t, h, early, 3, 2); !slices.Equal(got, third) || got[1] != second[0] {
+	third := takeKeys(t, h, late, 3, 2, 1)
+	if got := takeKeys(t, h, early, 3, 2, 1); !slices.Equal(got, third) || got[1] != second[0] {
 		t.Error("two gateways have different keys")
 	}
 	h.tick(time.Hour)
 	early.nothing(t)
 	late.nothing(t)
+	for id := uint32(4); id <= ticketKeys+1; id++ { // and then the first one goes
+		h.tick(24 * time.Hour)
+		var want []uint32
+		for k := id; k > 0 && len(want) < ticketKeys; k-- {
+			want = append(want, k)
+		}
+		takeKeys(t, h, early, want...)
+		takeKeys(t, h, late, want...)
+	}
 	for _, p := range h.m.peers {
 		if s := p.to.(*fakeStream); p.role == link.RoleOffline {
 			s.nothing(t)
@@ -116,7 +125,7 @@ func TestTicketKeysOwed(t *testing.T) {
 	s.nothing(t)
 	h.g.full = false
 	h.tick(50 * time.Millisecond)
-	takeKeys(t, h, s, 3, 2)
+	takeKeys(t, h, s, 3, 2, 1)
 	h.tick(50 * time.Millisecond)
 	s.nothing(t)
 }

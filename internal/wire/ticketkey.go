@@ -35,7 +35,7 @@ func (k TicketKey) String() string { return fmt.Sprintf("ticket key %d", k.ID) }
 func (k TicketKey) GoString() string { return k.String() }
 
 // MaxTicketKeys is how many keys are valid at once, at most.
-const MaxTicketKeys = 3
+const MaxTicketKeys = 8
 
 const ticketKeySize = 4 + KeySize
 

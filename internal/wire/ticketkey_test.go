@@ -32,7 +32,7 @@ func TestTicketKeys(t *testing.T) {
 		}
 	}
 	for name, bad := range map[string][]TicketKey{
-		"none": nil, "id 0": {{ID: 0}}, "ascending": {{ID: 1}, {ID: 2}}, "twice": {{ID: 3}, {ID: 3}}, "too many": {{ID: 4}, {ID: 3}, {ID: 2}, {ID: 1}},
+		"none": nil, "id 0": {{ID: 0}}, "ascending": {{ID: 1}, {ID: 2}}, "twice": {{ID: 3}, {ID: 3}}, "too many": {{ID: 9}, {ID: 8}, {ID: 7}, {ID: 6}, {ID: 5}, {ID: 4}, {ID: 3}, {ID: 2}, {ID: 1}},
 	} {
 		if got, err := ParseTicketKeys(AppendTicketKeys(nil, bad)); err == nil {
 			t.Errorf("%s: parsed as %v", name, got)
