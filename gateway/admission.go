@@ -54,8 +54,10 @@ type sourceTable struct {
 	rate  float64 // per second
 	burst float64
 
+	entries int
+
 	mu      sync.Mutex
-	buckets []bucket
+	buckets []bucket // entries of them, made for the first source
 }
 
 // bucket is the state of one source, 16 bytes.
@@ -68,7 +70,7 @@ type bucket struct {
 const bucketWays = 4
 
 func newSourceTable(entries int, rate float64, burst int) *sourceTable {
-	return &sourceTable{rate: rate, burst: float64(burst), buckets: make([]bucket, entries/bucketWays*bucketWays)}
+	return &sourceTable{rate: rate, burst: float64(burst), entries: entries / bucketWays * bucketWays}
 }
 
 // allow takes a token of the source's host and one of its network; false, and nothing is taken, when either has none.
@@ -108,6 +110,9 @@ func accountKey(a stanza.Account) uint64 { return maphash.Comparable(sourceSeed,
 
 // find returns the bucket of key, filled up to now.
 func (t *sourceTable) find(key uint64, now uint32) *bucket {
+	if t.buckets == nil {
+		t.buckets = make([]bucket, t.entries)
+	}
 	at := int(key/2%uint64(len(t.buckets)/bucketWays)) * bucketWays
 	best, most := &t.buckets[at], -1.0
 	for i := at; i < at+bucketWays; i++ {
