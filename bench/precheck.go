@@ -85,7 +85,9 @@ func (h host) planFor(o Options, sessions int) plan {
 	if ports <= 0 {
 		return p
 	}
-	for i := range (sessions + ports - 1) / ports {
+	// Every engine has addresses of its own, and enough of them that half of their ports stay free: the kernel looks for one by trying.
+	each := (2*p.perEngine + ports - 1) / ports
+	for i := range each * p.engines {
 		p.sources = append(p.sources, netip.AddrFrom4([4]byte{127, 0, byte(1 + i/250), byte(1 + i%250)}))
 	}
 	return p

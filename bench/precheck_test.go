@@ -11,7 +11,7 @@ var big = host{available: 22 << 30, hardFiles: 20000, portLow: 32768, portHigh: 
 
 func TestPlan(t *testing.T) {
 	p := big.planFor(Options{}, 2_000_000)
-	if p.workers != 107 || p.engines != 112 || p.perEngine != 18000 || len(p.sources) != 89 || !p.here {
+	if p.workers != 107 || p.engines != 112 || p.perEngine != 18000 || len(p.sources) != 2*112 || !p.here {
 		t.Errorf("%d workers, %d engines of %d, %d sources, here %v", p.workers, p.engines, p.perEngine, len(p.sources), p.here)
 	}
 	seen := map[netip.Addr]bool{}
@@ -25,7 +25,7 @@ func TestPlan(t *testing.T) {
 		t.Errorf("missing: %q", m)
 	}
 	small := big.planFor(Options{}, 15000)
-	if small.workers != 1 || small.engines != 1 || len(small.sources) != 1 {
+	if small.workers != 1 || small.engines != 1 || len(small.sources) != 2 {
 		t.Errorf("%+v", small)
 	}
 	if away := big.planFor(Options{Agents: []string{"h:1"}}, 2_000_000); away.here || away.sources != nil {
