@@ -76,7 +76,7 @@ func (h host) planFor(o Options, sessions int) plan {
 	}
 	p.engines = (sessions + p.perEngine - 1) / p.perEngine
 	if room := int(min(h.hardFiles, 1<<30)) - gatewaySpare; o.Workers == 0 && room > 0 && sessions > room {
-		p.workers = (sessions*105/100 + room - 1) / room
+		p.workers = (sessions*105/100+room-1)/room + 1 // one for when one dies, as the gateway's own rule has it
 	}
 	if !p.here || !h.anySource {
 		return p

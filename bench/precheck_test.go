@@ -11,7 +11,7 @@ var big = host{available: 22 << 30, hardFiles: 20000, portLow: 32768, portHigh: 
 
 func TestPlan(t *testing.T) {
 	p := big.planFor(Options{}, 2_000_000)
-	if p.workers != 107 || p.engines != 112 || p.perEngine != 18000 || len(p.sources) != 2*112 || !p.here {
+	if p.workers != 108 || p.engines != 112 || p.perEngine != 18000 || len(p.sources) != 2*112 || !p.here {
 		t.Errorf("%d workers, %d engines of %d, %d sources, here %v", p.workers, p.engines, p.perEngine, len(p.sources), p.here)
 	}
 	seen := map[netip.Addr]bool{}
@@ -32,7 +32,7 @@ func TestPlan(t *testing.T) {
 		t.Errorf("clients on another machine choose their own sources: %+v", away)
 	}
 	tight := host{hardFiles: 1024}.planFor(Options{}, 15000)
-	if tight.perEngine != 960 || tight.engines != 16 || tight.workers != 21 {
+	if tight.perEngine != 960 || tight.engines != 16 || tight.workers != 22 {
 		t.Errorf("%+v", tight)
 	}
 }
@@ -48,13 +48,13 @@ func TestMissing(t *testing.T) {
 	}{
 		{"nothing", func(*host) {}, Options{}, 2_000_000, ""},
 		{"memory", func(h *host) { h.available = 8 << 30 }, Options{}, 2_000_000,
-			"memory: 8.0 GiB available, 2000000 sessions with both ends here, 107 workers and 112 client processes need about 19.7 GiB"},
+			"memory: 8.0 GiB available, 2000000 sessions with both ends here, 108 workers and 112 client processes need about 19.7 GiB"},
 		{"workers", func(*host) {}, Options{Workers: 50}, 2_000_000,
 			"open files: the hard limit of 20000 lets 50 workers hold 940190 sessions; 2000000 need --workers 107, or a higher limit"},
 		{"ports", func(h *host) { h.anySource = false }, Options{}, 100_000,
 			"ports: one source address has 22584 (32768 to 60999); 100000 sessions need 5 addresses on the loopback interface, or remote clients"},
 		{"processes", func(h *host) { h.maxProcess = 4096 }, Options{}, 2_000_000,
-			"processes: kernel.pid_max is 4096, 107 workers and 112 client processes have about 4460 threads"},
+			"processes: kernel.pid_max is 4096, 108 workers and 112 client processes have about 4480 threads"},
 		{"unknown", func(h *host) { *h = host{hardFiles: 20000} }, Options{}, 2_000_000, ""},
 		{"elsewhere", func(h *host) { h.available = 1 }, Options{Agents: []string{"h:1"}}, 2_000_000, ""},
 	} {

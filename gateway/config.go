@@ -27,7 +27,7 @@ type Config struct {
 	// workers, queues, rates and budgets are divided among them, but for max_sessions and what is said of one session.
 	Workers int `toml:"workers"`
 	// Sessions derives workers instead: as many as hold so many sessions, with 5 % to spare because the kernel spreads connections
-	// unevenly. 0, the default: workers counts. Set one of them.
+	// unevenly, and one more for when one dies. 0, the default: workers counts. Set one of them.
 	Sessions int `toml:"sessions"`
 
 	// HandshakeWorkers is the number of threads for Diffie-Hellman, 0-256, default 0: one per core, one core less where threads

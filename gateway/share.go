@@ -21,7 +21,11 @@ const (
 func (c Config) WorkerCount() int {
 	if c.Sessions > 0 {
 		limit := float64(sessionCap(c.MaxSessions))
-		return max(int(math.Ceil(math.Round((1+spareShare)*float64(c.Sessions))/limit)), 1)
+		n := max(int(math.Ceil(math.Round((1+spareShare)*float64(c.Sessions))/limit)), 1)
+		if n > 1 {
+			n++ // when one dies, the others have room for its sessions at once
+		}
+		return n
 	}
 	return max(c.Workers, 1)
 }

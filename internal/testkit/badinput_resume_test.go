@@ -77,7 +77,7 @@ func resumeCases() []badCase {
 			return b.Say(s.End(nil))
 		}),
 		{name: "a resume replayed with its bind", seen: judged, event: turnedAway(stanza.ReasonDecryptFailed), also: []event{left}, do: replayResume},
-		{name: "an account that resumes all the time", seen: skipped, also: []event{{daemon: "gateway", line: "limit"}, left, left, left, left, left}, do: tooOften},
+		{name: "an account that resumes all the time", seen: skipped, also: []event{{daemon: "gateway", line: "limit"}, left, left, left, left, left}, drops: true, do: tooOften},
 	}
 }
 

@@ -156,7 +156,7 @@ func refusalCases() []badCase {
 		refused("unlinking a device that is not there", queryRefusedBy("router", stanza.ReasonForbidden), func(*bad) []byte {
 			return (&stanza.Query{ID: 1, Op: stanza.OpUnlink, Device: 9}).Append(nil)
 		}),
-		{name: "more look-ups than the rate allows", bound: true, seen: inRefusal, event: queryRefusedBy("gateway", stanza.ReasonBusy), do: func(b *bad) error {
+		{name: "more look-ups than the rate allows", bound: true, seen: inRefusal, event: queryRefusedBy("gateway", stanza.ReasonBusy), drops: true, do: func(b *bad) error {
 			var all [][]byte
 			for id := range uint64(6) {
 				all = append(all, (&stanza.Query{ID: id + 1, Op: stanza.OpLookup, Handle: []byte(b.k.crowd.members[0].Handle)}).Append(nil))
