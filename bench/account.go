@@ -201,8 +201,11 @@ func collect(addr string) error {
 		return fmt.Errorf("bench: collection: %w", err)
 	}
 	defer resp.Body.Close()
-	if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%w: collection: %s, %v", errOptions, resp.Status, err)
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		return fmt.Errorf("bench: collection: %w", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%w: collection: %s", errOptions, resp.Status)
 	}
 	return nil
 }

@@ -145,7 +145,8 @@ func (g *Gateway) give(ctx context.Context, c handoverConn, doors []int, room in
 		l.post(notice{evict: true})
 	}
 	start := g.clock()
-	moved, err := 0, error(nil)
+	var moved int
+	var err error
 	if n := g.open.Load(); n > room {
 		err = fmt.Errorf("%d connections, and the new process holds %d", n, room)
 	} else {

@@ -31,9 +31,8 @@ func testSocket(t *testing.T) string { return filepath.Join(t.TempDir(), "g.sock
 // mover is a client in the midst of everything when its session moves.
 type mover struct {
 	*raw
-	at    link.Envelope // its last delivery in the old process
-	rest  []byte        // of the frame whose first half was sent there
-	heard uint64
+	at   link.Envelope // its last delivery in the old process
+	rest []byte        // of the frame whose first half was sent there
 }
 
 // TestHandOver moves sessions that are in the midst of everything: half a frame has come, deliveries are unacknowledged, a message is

@@ -67,7 +67,7 @@ func (l *loop) frame(n uint32, s *session, body []byte) {
 	}
 	s.opened++
 	l.current = n
-	if err := stanza.DecodeFrame(plain, l.each); err != nil && err != errOver {
+	if err := stanza.DecodeFrame(plain, l.each); err != nil && !errors.Is(err, errOver) {
 		name := "malformed"
 		if errors.Is(err, errForeign) {
 			name = "foreign"

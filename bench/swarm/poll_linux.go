@@ -1,6 +1,7 @@
 package swarm
 
 import (
+	"errors"
 	"fmt"
 	"time"
 	"unsafe"
@@ -55,7 +56,7 @@ func (p *poller) set(fd int, in, out bool) error {
 // wait calls each for what is ready, after at most d; below 0 means for ever.
 func (p *poller) wait(d time.Duration, each func(ready)) error {
 	n, err := p.epollWait(d)
-	if err == unix.EINTR {
+	if errors.Is(err, unix.EINTR) {
 		return nil
 	}
 	if err != nil {

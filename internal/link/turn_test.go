@@ -1,6 +1,7 @@
 package link
 
 import (
+	"errors"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -88,7 +89,7 @@ func TestTurnsBesideEachOther(t *testing.T) {
 						took[k] = i + 1
 						break
 					}
-					if err != ErrNoCredit {
+					if !errors.Is(err, ErrNoCredit) {
 						return // stopped
 					}
 					ea.Flush()

@@ -9,8 +9,8 @@ import (
 )
 
 type tableVal struct {
-	a    uint64
-	b, c uint32
+	a uint64
+	b uint32
 }
 
 // checkTable checks what every operation relies on: sorted, each at its home or behind a gapless run from there.
