@@ -17,12 +17,12 @@ import (
 // settle is how long servers get to come to rest before anything is read from them.
 const settle = 2 * time.Second
 
-// Handshakes under way at once: of all clients, of an engine, and of an engine among many. More than the servers finish within their
-// handshake_timeout would be begun again and again, and a busy machine finishes few.
 const (
-	allHandshakes    = 512
-	engineHandshakes = 512
-	leastHandshakes  = 4
+	// allHandshakes is how many are under way at once, of all clients. More than the servers finish within their handshake_timeout would be
+	// begun again and again, and a busy machine finishes few.
+	allHandshakes = 128
+	// together is how many engines connect at a time.
+	together = 4
 )
 
 var errScenario = errors.New("bench: no such scenario")
@@ -156,9 +156,9 @@ func (r *run) up(sessions int, change func(*swarm.FleetConfig)) (err error) {
 	cfg := swarm.FleetConfig{
 		Config: swarm.Config{
 			Servers: r.sys.servers, Root: r.sys.root, Sessions: sessions, Prefix: "bench-", Seed: "bench", Sources: r.plan.sources,
-			Ping: r.o.Ping, Tickets: true, Handshakes: min(engineHandshakes, max(leastHandshakes, allHandshakes/max(1, r.plan.engines))),
+			Ping: r.o.Ping, Tickets: true, Handshakes: allHandshakes,
 		},
-		PerEngine: r.plan.perEngine, Agents: r.o.Agents, Token: r.o.Token, Command: []string{r.o.Exe, "bench", "swarm"},
+		PerEngine: r.plan.perEngine, Together: together, Agents: r.o.Agents, Token: r.o.Token, Command: []string{r.o.Exe, "bench", "swarm"},
 		Progress: r.rec.see, Log: r.o.Console,
 	}
 	if change != nil {

@@ -37,7 +37,7 @@ type Config struct {
 	// overload. Raising it lengthens the wait in a reconnect storm; keep it under handshake_timeout x handshakes per second.
 	HandshakeQueue int `toml:"handshake_queue"`
 	// SetProcs lets Run raise GOMAXPROCS to loops + handshake workers, so that the kernel and not the Go scheduler lets loops run
-	// first. Default true.
+	// first. Default true. A worker that shares the machine with more workers than it has cores gets one processor instead.
 	SetProcs bool `toml:"set_procs"`
 	// HandshakeTimeout is how long a connection may take to be bound, 1s-1m, default 10s.
 	HandshakeTimeout config.Duration `toml:"handshake_timeout"`
@@ -110,6 +110,11 @@ type Config struct {
 	// RebindPage is how many sessions a loop looks at in one turn while it re-sends bindings, 16-65536, default 1000. Raising it
 	// finishes sooner and delays messages longer.
 	RebindPage int `toml:"rebind_page"`
+
+	// crowded is of a worker among more workers than cores. With processors to spare, Go's monitor thread looks after one that waits in
+	// epoll some sixty times before it lets go of it, at every wake-up of the process; with one processor it lets go at once. And threads
+	// of low priority would wait behind all that other workers do, with the processor in their hands. See docs/design/0016.
+	crowded bool
 }
 
 // DefaultConfig returns the configuration that `up` runs with.

@@ -211,9 +211,13 @@ func (g *Gateway) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("gateway: %w", err)
 	}
-	g.pool.start(g.cfg.HandshakeWorkers)
+	crowded := g.cfg.crowded && g.cfg.SetProcs
+	g.pool.start(g.cfg.HandshakeWorkers, !crowded)
 	defer g.pool.close()
-	if want := len(g.loops) + g.pool.size; g.cfg.SetProcs && runtime.GOMAXPROCS(0) < want {
+	switch want := len(g.loops) + g.pool.size; {
+	case crowded:
+		runtime.GOMAXPROCS(1)
+	case g.cfg.SetProcs && runtime.GOMAXPROCS(0) < want:
 		runtime.GOMAXPROCS(want)
 	}
 	ev := &events{g: g}

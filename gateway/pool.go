@@ -79,7 +79,8 @@ type pool struct {
 	queues [stepCount]chan *job
 	stop   chan struct{}
 	wg     sync.WaitGroup
-	size   int // goroutines, once started
+	size   int  // goroutines, once started
+	nice   bool // below the loops in the kernel's eyes
 }
 
 // newPool returns a pool with queues of that length and no goroutines yet.
@@ -91,9 +92,9 @@ func newPool(queue int) *pool {
 	return p
 }
 
-// start starts the goroutines, 0: as many as make sense here.
-func (p *pool) start(workers int) {
-	p.size = poolSize(workers)
+// start starts the goroutines, 0: as many as make sense here. nice gives them threads of low priority where threads have one.
+func (p *pool) start(workers int, nice bool) {
+	p.size, p.nice = poolSize(workers), nice && threadNice
 	for range p.size {
 		p.wg.Add(1)
 		go p.work()
@@ -138,7 +139,7 @@ func (p *pool) close() {
 
 func (p *pool) work() {
 	defer p.wg.Done()
-	if threadNice {
+	if p.nice {
 		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine, and nobody else gets its low priority
 		lowerPriority()
 	}
@@ -149,7 +150,7 @@ func (p *pool) work() {
 			if !j.h.gone.Load() {
 				j.run()
 			}
-			if !threadNice {
+			if !p.nice {
 				runtime.Gosched() // the next best thing: loops that are ready go first
 			}
 			done[n] = j

@@ -56,6 +56,7 @@ func (c Config) share(workers, slot, cores int) Config {
 	}
 	loops := c.loops(cores)
 	threads := poolSize(c.HandshakeWorkers)
+	c.crowded = workers > cores
 	c.Loops = part(loops, workers, slot)
 	c.HandshakeWorkers = part(threads, workers, slot)
 	c.HandshakeQueue = max(c.HandshakeQueue/workers, min(c.HandshakeQueue, 64))

@@ -20,6 +20,9 @@ func TestShare(t *testing.T) {
 			burst += s.HandshakeBurst
 			rate += s.HandshakeRate
 			partial += s.PartialBytes.Int() * s.Loops
+			if s.crowded != (c.workers > 64) {
+				t.Errorf("%+v: crowded %v on 64 cores", c, s.crowded)
+			}
 			if s.MaxSessions != whole.MaxSessions || s.SendRate != whole.SendRate {
 				t.Errorf("%+v: what is of one worker or session was divided", c)
 			}

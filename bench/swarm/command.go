@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Open connects sessions and waits until each of them is bound or has stopped. Rate is that of the whole fleet.
@@ -12,14 +13,20 @@ func (f *Fleet) Open(ctx context.Context, o Open) (Opened, error) {
 	if err != nil {
 		return Opened{}, err
 	}
-	results, err := gather[Opened](ctx, parts, opOpen, func(p part) any {
-		return Open{Range: p.local, Mode: o.Mode, Rate: o.Rate * p.share}
+	together := f.together()
+	if o.Rate > 0 {
+		together = len(parts)
+	}
+	began := time.Now()
+	results := make([]Opened, len(parts))
+	err = inTurn(max(1, together), parts, func(k int, p part) error {
+		return p.r.do(ctx, opOpen, Open{Range: p.local, Mode: o.Mode, Rate: o.Rate * p.share}, &results[k])
 	})
 	var sum Opened
 	for _, r := range results {
 		sum.add(&r)
 	}
-	sum.Asked = o.count()
+	sum.Asked, sum.Elapsed = o.count(), time.Since(began)
 	return sum, err
 }
 

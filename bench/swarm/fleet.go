@@ -21,6 +21,9 @@ type FleetConfig struct {
 	Agents []string
 	// Token is what agents want to hear.
 	Token string
+	// Together is how many engines open sessions at a time while an Open has no rate; 0: all. Few that are busy cost a machine less than
+	// many that wake up for every frame: of the latter, most of the time goes to waking them.
+	Together int
 	// Command starts a child that speaks the engine's orders on its standard input and output. nil: this program with the arguments
 	// `bench swarm`.
 	Command []string
@@ -83,7 +86,7 @@ func (f *Fleet) start(ctx context.Context, first int) error {
 	cfg.First += first
 	cfg.Sessions = min(f.cfg.PerEngine, f.cfg.Sessions-first)
 	cfg.Sources = f.sources(k)
-	cfg.Handshakes = max(leastHandshakes, cfg.Handshakes/f.count())
+	cfg.Handshakes = max(leastHandshakes, cfg.Handshakes/f.together())
 	var r *remote
 	var err error
 	if len(f.cfg.Agents) > 0 {
@@ -102,6 +105,14 @@ func (f *Fleet) start(ctx context.Context, first int) error {
 
 // count is the number of engines that the sessions need.
 func (f *Fleet) count() int { return (f.cfg.Sessions + f.cfg.PerEngine - 1) / f.cfg.PerEngine }
+
+// together is how many engines may open at a time.
+func (f *Fleet) together() int {
+	if f.cfg.Together > 0 {
+		return min(f.cfg.Together, f.count())
+	}
+	return f.count()
+}
 
 // sources are the addresses that engine k connects from.
 func (f *Fleet) sources(k int) []netip.Addr {
@@ -164,6 +175,22 @@ func each(parts []part, do func(k int, p part) error) error {
 	var wg sync.WaitGroup
 	for k, p := range parts {
 		wg.Go(func() { errs[k] = do(k, p) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// inTurn is each for at most n parts at a time, in their order.
+func inTurn(n int, parts []part, do func(k int, p part) error) error {
+	turns := make(chan struct{}, n)
+	errs := make([]error, len(parts))
+	var wg sync.WaitGroup
+	for k, p := range parts {
+		turns <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-turns }()
+			errs[k] = do(k, p)
+		})
 	}
 	wg.Wait()
 	return errors.Join(errs...)
