@@ -59,7 +59,7 @@ func TestIdleSessionHeap(t *testing.T) {
 	b1, o1 := measure()
 	bytes, objects := float64(b1-b0)/n, float64(o1-o0)/n
 	t.Logf("%.0f bytes and %.1f objects of heap for each idle session", bytes, objects)
-	if bytes > 360 || objects > 2.2 {
+	if bytes > 384 || objects > 2.2 { // 317 when nothing else runs; what a busy machine has not swept yet counts too
 		t.Errorf("%.0f bytes and %.1f objects of heap for each idle session", bytes, objects)
 	}
 }

@@ -172,7 +172,7 @@ func TestRecvPrintsBeforeItAcks(t *testing.T) {
 	flags := func(cmd, name string) []string {
 		return []string{cmd, "--home", filepath.Join(dir, name), "--server", s.addr, "--as", name, "--root", s.root}
 	}
-	linecard(append(flags("recv", "bob"), "--timeout", "200ms")...)
+	linecard(append(flags("recv", "bob"), "--timeout", "1s")...)
 	if code, _, errs := linecard(append(flags("send", "ann"), "--to", "bob", "x")...); code != 0 {
 		t.Fatal(errs)
 	}
