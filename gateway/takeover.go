@@ -203,7 +203,7 @@ func (t *Takeover) died(err error) bool {
 	if !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
 		return false
 	}
-	// Its sockets go a moment before it does.
+	// Its sockets go a moment before it does, and it is no child of this one: nobody tells of its end, it can only be looked for.
 	for end := time.Now().Add(deathLimit); t.pid > 0 && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if hasEnded(t.pid) {
 			return true

@@ -26,7 +26,8 @@ type Config struct {
 	// Prefix are the same devices again in another run. Whoever knows it is all of these devices: never use it outside of a bench.
 	Seed string
 	// Sources are the local addresses to connect from, session n from Sources[n mod len]; none: the kernel chooses. Ports are given
-	// out at connect (IP_BIND_ADDRESS_NO_PORT), so each address has some 64,000 connections to each server address.
+	// out at connect (IP_BIND_ADDRESS_NO_PORT), so each address has as many to each server address as
+	// ip_local_port_range holds: 28,232 by default.
 	Sources []netip.Addr
 	// Ping is the interval of pings, announced to the server and kept. 0: 4 minutes. 1 minute to 15 minutes.
 	Ping time.Duration

@@ -235,8 +235,8 @@ func (h *History) Judge(t testing.TB, devices map[string][]string) {
 		}
 		return n
 	}
-	for waiting() > 0 && time.Now().Before(end) {
-		time.Sleep(10 * time.Millisecond)
+	for waiting() > 0 && time.Now().Before(end) { // what is missing is a fault below
+		time.Sleep(10 * time.Millisecond) // devices note what they get, and tell nobody
 	}
 	for _, f := range h.Faults(devices) {
 		t.Error(f)

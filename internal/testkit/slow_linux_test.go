@@ -113,7 +113,7 @@ func (c *Crowd) cost(s *System) float64 {
 		return messages, cpu
 	}
 	messages, cpu := look()
-	time.Sleep(costTime)
+	time.Sleep(costTime) // the load runs for so long
 	m, u := look()
 	c.report()
 	return (u - cpu) / float64(max(m-messages, 1))
