@@ -14,14 +14,7 @@ import (
 // statePath before the first one changes, and stay there over several calls until Undo. A setting that the system refuses is a Change
 // with an Err, the others are made; the error is nil only if all were. With dry nothing is changed and nothing written.
 func Apply(t Target, statePath string, dry bool) ([]Change, error) {
-	if err := t.check(); err != nil {
-		return nil, err
-	}
-	h, err := open(t)
-	if err != nil {
-		return nil, err
-	}
-	p, err := h.fill(t)
+	h, p, err := planOf(t)
 	if err != nil {
 		return nil, err
 	}

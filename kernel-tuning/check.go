@@ -49,14 +49,7 @@ func (f Finding) Blocks() bool { return f.State == Bad && f.Need == Must }
 // Check compares a system with a target, all knobs in the order of the README. It changes nothing and needs no privilege. The error
 // says that the target makes no sense or the system cannot be read; what a system lacks is a Finding.
 func Check(t Target) ([]Finding, error) {
-	if err := t.check(); err != nil {
-		return nil, err
-	}
-	h, err := open(t)
-	if err != nil {
-		return nil, err
-	}
-	p, err := h.fill(t)
+	h, p, err := planOf(t)
 	if err != nil {
 		return nil, err
 	}

@@ -126,6 +126,18 @@ func parseSysctls(text []byte) map[string]string {
 	return all
 }
 
+// planOf checks a target, opens its system, and fills in what the target leaves to it.
+func planOf(t Target) (h *host, p plan, err error) {
+	if err = t.check(); err != nil {
+		return nil, plan{}, err
+	}
+	if h, err = open(t); err != nil {
+		return nil, plan{}, err
+	}
+	p, err = h.fill(t)
+	return h, p, err
+}
+
 // fill completes a target by what the system says.
 func (h *host) fill(t Target) (plan, error) {
 	p := plan{Target: t, Page: int64(os.Getpagesize())}
