@@ -367,25 +367,25 @@ func TestSources(t *testing.T) {
 	}
 }
 
-// TestOverload: a full pool refuses what would begin, at the door and at message 1.
+// TestOverload: a full queue refuses what would begin, at the door and at message 1.
 func TestOverload(t *testing.T) {
-	b := newBench(t) // its pool has no goroutines
-	b.g.pool = newPool(1)
+	b := newBench(t) // its loop does no steps by itself
+	b.l.steps.limit = 1
 	hello, err := wire.NewInitiator(b.g.deps.Static, nil).AppendHello(nil, wire.Preamble[:])
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.g.pool.queues[stepResume] <- &job{}
-	for i, want := range []stage{stageHelloJob, stageHello} {
+	b.l.steps.add(&handshake{stage: stageResumeStep})
+	for i, want := range []stage{stageHelloStep, stageHello} {
 		conn := &stubConn{in: append(append([]byte(nil), wire.Preamble[:]...), hello...)}
 		h := &handshake{conn: conn, source: sourceOf(netip.Addr{})}
 		b.l.early.add(h)
 		b.l.onHandshake(h, conn)
-		if h.stage != want || h.gone.Load() != (i == 1) || (conn.written > 0) != (i == 1) {
-			t.Errorf("connection %d: stage %d, gone %v, %d bytes written", i, h.stage, h.gone.Load(), conn.written)
+		if h.stage != want || h.gone != (i == 1) || (conn.written > 0) != (i == 1) {
+			t.Errorf("connection %d: stage %d, gone %v, %d bytes written", i, h.stage, h.gone, conn.written)
 		}
 	}
-	if reason, wait := b.g.unwelcome(); reason != stanza.ReasonOverload || wait == 0 {
+	if reason, wait := b.l.unwelcome(); reason != stanza.ReasonOverload || wait == 0 {
 		t.Errorf("the next one is answered %v, %d ms", reason, wait)
 	}
 }

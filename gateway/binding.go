@@ -216,7 +216,7 @@ func (l *loop) turnAwaySealed(h *handshake, f *wire.Finish, reason stanza.Reason
 
 // handshakeClosed forgets a connection that has ended before message 3.
 func (l *loop) handshakeClosed(h *handshake) {
-	if h.gone.Load() {
+	if h.gone {
 		return
 	}
 	l.endEarly(h)

@@ -30,14 +30,13 @@ type Config struct {
 	// unevenly, and one more for when one dies. 0, the default: workers counts. Set one of them.
 	Sessions int `toml:"sessions"`
 
-	// HandshakeWorkers is the number of threads for Diffie-Hellman, 0-256, default 0: one per core, one core less where threads
-	// have no priority of their own. More than cores adds nothing.
-	HandshakeWorkers int `toml:"handshake_workers"`
-	// HandshakeQueue is how many handshakes may wait for a thread, 1-1048576, default 4096. Above it connections are refused
-	// overload. Raising it lengthens the wait in a reconnect storm; keep it under handshake_timeout x handshakes per second.
+	// HandshakeQueue is how many handshakes may wait for their loops, 1-1048576, default 4096, each loop with its part. Above it
+	// connections are refused overload. Raising it lengthens the wait in a reconnect storm; keep it under handshake_timeout x
+	// handshakes per second.
 	HandshakeQueue int `toml:"handshake_queue"`
-	// SetProcs lets Run raise GOMAXPROCS to loops + handshake workers, so that the kernel and not the Go scheduler lets loops run
-	// first. Default true. A worker that shares the machine with more workers than it has cores gets one processor instead.
+	// SetProcs lets Run raise GOMAXPROCS to loops + cores: a loop keeps its processor while it waits for events or computes handshakes,
+	// and everything else in the process must not wait for the Go scheduler to take it away. Default true. A worker that shares the
+	// machine with more workers than it has cores gets one processor instead.
 	SetProcs bool `toml:"set_procs"`
 	// HandshakeTimeout is how long a connection may take to be bound, 1s-1m, default 10s.
 	HandshakeTimeout config.Duration `toml:"handshake_timeout"`
@@ -112,8 +111,8 @@ type Config struct {
 	RebindPage int `toml:"rebind_page"`
 
 	// crowded is of a worker among more workers than cores. With processors to spare, Go's monitor thread looks after one that waits in
-	// epoll some sixty times before it lets go of it, at every wake-up of the process; with one processor it lets go at once. And threads
-	// of low priority would wait behind all that other workers do, with the processor in their hands. See docs/design/0016.
+	// epoll some sixty times before it lets go of it, at every wake-up of the process; with one processor it lets go at once. See
+	// docs/design/0016.
 	crowded bool
 }
 
@@ -151,7 +150,6 @@ func (c Config) Validate() []error {
 		c.Sessions, c.WorkerCount(), maxWorkers)
 	n := c.sockets(runtime.NumCPU())
 	f.Check(runtime.GOOS != "freebsd" || n <= maxSharers, "workers", "%d sockets on the port, want at most %d: lower workers or loops", n, maxSharers)
-	f.Count("handshake_workers", c.HandshakeWorkers, 0, 256)
 	f.Count("handshake_queue", c.HandshakeQueue, 1, 1<<20)
 	f.Span("handshake_timeout", c.HandshakeTimeout, time.Second, time.Minute)
 	f.Span("partial_timeout", c.PartialTimeout, time.Second, 10*time.Minute)

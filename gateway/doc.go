@@ -5,10 +5,9 @@
 //
 // Each gnet event loop owns its connections, its slab of sessions, its outboxes and its timing wheels; nothing of that is
 // touched by another goroutine and there is no lock around it. Everybody else posts: a link's reader puts envelopes into the
-// loop's inbox, the handshake pool and the uplink put notices into its mailbox, the ticker (gnet's OnTick, one goroutine) asks
-// for a turn. A loop drains all of it in one task of its own and then writes: one write for each session that got something.
-// Diffie-Hellman runs only on the handshake pool. What loops share is atomic (routes, counters) or a short mutex on the path of
-// a handshake (source tables).
+// loop's inbox, the uplink and others put notices into its mailbox, the ticker (gnet's OnTick, one goroutine) asks for a turn. A
+// loop drains all of it in one task of its own, does a few steps of handshakes, and then writes: one write for each session that
+// got something. What loops share is atomic (routes, counters) or a short mutex on the path of a handshake (source tables).
 //
 // # What a session costs
 //
@@ -20,7 +19,7 @@
 //
 //	gateway.go   New, Run, health            config.go    Config                   listen.go    addresses, reserving the port
 //	events.go    gnet's callbacks            loop.go      a loop's state, its turn mailbox.go   notices and envelopes for a loop
-//	handshake.go before message 3            pool.go      Diffie-Hellman           admission.go limits on strangers, session cap
+//	handshake.go before message 3            steps.go     Diffie-Hellman           admission.go limits on strangers, session cap
 //	resume.go    tickets: opened, answered, given
 //	binding.go   message 3 to bound          session.go   the slot                 closing.go   how a session ends
 //	inbound.go   frames from a client        dispatch.go  stanzas from a client    query.go     queries

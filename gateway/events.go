@@ -51,7 +51,7 @@ func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	if a, ok := c.Context().(*arrival); ok {
 		return nil, l.arrive(a, c)
 	}
-	if reason, wait := g.unwelcome(); reason != 0 {
+	if reason, wait := l.unwelcome(); reason != 0 {
 		g.refused(reason, 0, 0)
 		return wire.AppendRefused(nil, reason, time.Duration(wait)*time.Millisecond), gnet.Close
 	}
@@ -68,14 +68,15 @@ func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 }
 
 // unwelcome returns why no new connection can be taken, 0 when it can, and the retry-after in milliseconds.
-func (g *Gateway) unwelcome() (stanza.Reason, uint32) {
+func (l *loop) unwelcome() (stanza.Reason, uint32) {
+	g := l.g
 	switch {
 	case g.draining.Load():
 		reason, wait := g.parting()
 		return reason, jitter(wait)
 	case g.open.Load() >= int64(g.maxSessions):
 		return stanza.ReasonWorkerFull, 0
-	case g.pool.full():
+	case l.steps.full():
 		return stanza.ReasonOverload, jitter(g.cfg.RetryAfter.D())
 	}
 	return 0, 0
@@ -99,7 +100,10 @@ func (e *events) OnTraffic(c gnet.Conn) gnet.Action {
 			return gnet.Close
 		}
 		action := l.onHandshake(x, c)
-		if l.dirty > 0 {
+		if action == gnet.None {
+			l.doSteps()
+		}
+		if l.dirty > 0 || e.g.endpoint.Unflushed() {
 			l.wake()
 		}
 		return action

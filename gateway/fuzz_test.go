@@ -75,12 +75,12 @@ func FuzzHandshakeBytes(f *testing.F) {
 		h, conn := b.dial(balancer)
 		cut = max(0, min(cut, len(in)))
 		for _, part := range [][]byte{in[:cut], in[cut:]} {
-			if h.gone.Load() {
+			if h.gone {
 				break
 			}
 			conn.in = slices.Concat(conn.in, part)
 			b.l.onHandshake(h, conn)
-			if n := len(conn.in); !h.gone.Load() && (n > maxEarly+wire.LenSize || n != b.l.partials.bytes) {
+			if n := len(conn.in); !h.gone && (n > maxEarly+wire.LenSize || n != b.l.partials.bytes) {
 				t.Errorf("%d bytes kept, %d counted", n, b.l.partials.bytes)
 			}
 		}
@@ -88,9 +88,8 @@ func FuzzHandshakeBytes(f *testing.F) {
 			t.Errorf("%d bytes of transcript", len(h.transcript))
 		}
 		b.l.handshakeClosed(h)
-		for j := b.g.pool.more(); j != nil; j = b.g.pool.more() {
-			j.run()
-			b.l.jobDone(j)
+		if h := b.l.steps.next(); h != nil {
+			t.Errorf("a step of a connection that has gone, stage %d", h.stage)
 		}
 		if b.l.partials.bytes != 0 || b.l.partials.first() >= 0 {
 			t.Errorf("%d bytes stay counted", b.l.partials.bytes)

@@ -72,7 +72,6 @@ type Gateway struct {
 	metrics  *metrics
 	lines    *reasons.Lines
 	endpoint *link.Endpoint
-	pool     *pool
 	loops    []*loop
 	sources  struct{ handshakes, registrations, resumes *sourceTable }
 
@@ -127,7 +126,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	g.start = g.clock()
 	g.resolve()
 	loops := cfg.loops(runtime.NumCPU())
-	g.metrics = newMetrics(g.deps.Registerer, loops, g)
+	g.metrics = newMetrics(g.deps.Registerer, loops)
 	for i := range loops {
 		l, err := newLoop(g, i)
 		if err != nil {
@@ -136,7 +135,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 		g.loops = append(g.loops, l)
 	}
 	g.exportBacklog(g.deps.Registerer)
-	g.pool = newPool(cfg.HandshakeQueue)
+	g.exportSteps(g.deps.Registerer)
 	info := link.Info{Role: link.RoleGateway, Node: deps.Node, Incarnation: deps.Incarnation, Shards: deps.Shards, Cluster: deps.Cluster}
 	g.endpoint = link.NewEndpoint(info, g, link.Options{Turns: true, Credits: deps.LinkCredit, Logger: g.log, Registerer: g.deps.Registerer})
 	return g, nil
@@ -211,13 +210,11 @@ func (g *Gateway) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("gateway: %w", err)
 	}
-	crowded := g.cfg.crowded && g.cfg.SetProcs
-	g.pool.start(g.cfg.HandshakeWorkers, !crowded)
-	defer g.pool.close()
-	switch want := len(g.loops) + g.pool.size; {
-	case crowded:
+	switch want := len(g.loops) + runtime.NumCPU(); {
+	case !g.cfg.SetProcs:
+	case g.cfg.crowded:
 		runtime.GOMAXPROCS(1)
-	case g.cfg.SetProcs && runtime.GOMAXPROCS(0) < want:
+	case runtime.GOMAXPROCS(0) < want:
 		runtime.GOMAXPROCS(want)
 	}
 	ev := &events{g: g}
@@ -239,7 +236,7 @@ func (g *Gateway) serve(ctx context.Context, ended chan error, release func()) e
 	select {
 	case <-g.ready:
 		release() // the engine's own sockets have the port now
-		g.log.Info("listening", "addr", g.Addr().String(), "loops", len(g.loops), "handshake_workers", g.pool.size, "max_sessions", g.maxSessions)
+		g.log.Info("listening", "addr", g.Addr().String(), "loops", len(g.loops), "max_sessions", g.maxSessions)
 	case err := <-ended:
 		return g.engineEnded(ended, err)
 	case err := <-g.failed:

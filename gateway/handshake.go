@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"errors"
-	"sync/atomic"
 	"time"
 
 	"github.com/panjf2000/gnet/v2"
@@ -15,21 +14,21 @@ import (
 type stage uint8
 
 const (
-	stagePreamble  stage = iota
-	stageHello           // message 1, or one resume frame before it
-	stageHelloJob        // the pool reads message 1 and writes message 2
-	stageFinish          // message 3
-	stageFinishJob       // the pool reads message 3; the client must be silent until bound
-	stageResumeJob       // the pool answers a resume whose ticket was good; the client has nothing to say meanwhile
-	stageBind            // the one frame with bind behind a resumption
-	stageProxy           // before the preamble: the PROXY header of a balancer
+	stagePreamble   stage = iota
+	stageHello            // message 1, or one resume frame before it
+	stageHelloStep        // message 1 waits to be read and answered with message 2
+	stageFinish           // message 3
+	stageFinishStep       // message 3 waits to be read; the client must be silent until bound
+	stageResumeStep       // a resume whose ticket was good waits to be answered; the client has nothing to say meanwhile
+	stageBind             // the one frame with bind behind a resumption
+	stageProxy            // before the preamble: the PROXY header of a balancer
 )
 
 // maxEarly is how many bytes a connection may have buffered before it is bound.
 const maxEarly = 1024
 
 // handshake is a connection before it has a slot: the only state of ours on the heap for a single connection, gone with message
-// 3. Loop only, but for the two fields that say otherwise.
+// 3. Loop only.
 type handshake struct {
 	conn       gnet.Conn
 	source     source
@@ -41,9 +40,12 @@ type handshake struct {
 	transcript []byte // every byte both ways before message 1, the handshake's prologue
 	prev, next *handshake
 
-	responder *wire.Responder // the pool's while a job runs, the loop's otherwise
-	resume    *resumption     // of a ticket that was good
-	gone      atomic.Bool     // the connection has ended: written by the loop, read by the pool to skip work
+	responder *wire.Responder
+	resume    *resumption // of a ticket that was good
+	gone      bool        // the connection has ended
+
+	frame    []byte // what the step waits with, a copy
+	nextStep *handshake
 }
 
 // handshakeList is the connections before message 3, oldest first: all have the same deadline.
@@ -66,10 +68,8 @@ func (h *handshake) unlink() {
 // endEarly takes a connection out of the list: it is a session now, or is over.
 func (l *loop) endEarly(h *handshake) {
 	h.unlink()
-	h.gone.Store(true)
-	if h.stage != stageResumeJob { // the pool may be reading it; jobDone wipes it then
-		h.resume.wipe()
-	}
+	h.gone, h.frame = true, nil
+	h.resume.wipe()
 	l.partials.dropEarly(h)
 }
 
@@ -108,22 +108,22 @@ func (l *loop) refuseNow(h *handshake, reason stanza.Reason, retryAfter time.Dur
 
 // onHandshake goes on with a connection before message 3 as far as its buffered bytes allow; what is left counts as an unfinished frame.
 func (l *loop) onHandshake(h *handshake, c gnet.Conn) gnet.Action {
-	if action := l.readEarly(h, c); action != gnet.None || h.gone.Load() {
+	if action := l.readEarly(h, c); action != gnet.None || h.gone {
 		return action
 	}
 	return l.noteEarly(h, c.InboundBuffered())
 }
 
 func (l *loop) readEarly(h *handshake, c gnet.Conn) gnet.Action {
-	for !h.gone.Load() {
+	for !h.gone {
 		n := c.InboundBuffered()
 		switch {
 		case n == 0:
 			return gnet.None
-		case h.stage == stageFinishJob, h.stage == stageResumeJob, h.stage == stageHelloJob && n > maxEarly:
+		case h.stage == stageFinishStep, h.stage == stageResumeStep, h.stage == stageHelloStep && n > maxEarly:
 			return l.turnAway(h, stanza.ReasonEarlyData, 0)
-		case h.stage == stageHelloJob:
-			return gnet.None // looked at when the job is done: no event will come for what is here already
+		case h.stage == stageHelloStep:
+			return gnet.None // looked at when the step is done: no event will come for what is here already
 		case h.stage == stageProxy:
 			if whole, action := l.readProxy(h, c, n); !whole {
 				return action
@@ -178,7 +178,7 @@ func (l *loop) readHandshakeFrame(h *handshake, c gnet.Conn, n int) (whole bool,
 		return true, l.resumedFrame(h, c, frame)
 	}
 	action = l.handshakeFrame(h, frame)
-	if !h.gone.Load() {
+	if !h.gone {
 		_, _ = c.Discard(wire.LenSize + size)
 	}
 	return true, action
@@ -188,7 +188,7 @@ func (l *loop) readHandshakeFrame(h *handshake, c gnet.Conn, n int) (whole bool,
 func (l *loop) handshakeFrame(h *handshake, frame []byte) gnet.Action {
 	body := frame[wire.LenSize:]
 	if h.stage == stageFinish {
-		return l.submit(h, body, stageFinishJob)
+		return l.submit(h, body, stageFinishStep)
 	}
 	kind, err := wire.FrameKind(body)
 	switch {
@@ -197,55 +197,20 @@ func (l *loop) handshakeFrame(h *handshake, frame []byte) gnet.Action {
 			return l.turnAway(h, stanza.ReasonBusy, time.Duration(jitter(l.g.cfg.RetryAfter.D()))*time.Millisecond)
 		}
 		h.responder = wire.NewResponder(l.g.deps.Static, l.g.deps.Cert, nil)
-		return l.submit(h, body, stageHelloJob)
+		return l.submit(h, body, stageHelloStep)
 	case err == nil && kind == wire.KindResume && !h.resumed:
 		return l.resume(h, frame)
 	}
 	return l.turnAway(h, stanza.ReasonBadFrame, 0)
 }
 
-// submit hands a frame to the pool.
+// submit has a frame wait for its step.
 func (l *loop) submit(h *handshake, body []byte, next stage) gnet.Action {
-	j := &job{h: h, loop: l, step: stepOf(next), frame: append([]byte(nil), body...)}
-	if !l.g.pool.submit(j) {
+	was := h.stage
+	if h.stage = next; !l.steps.add(h) {
+		h.stage = was
 		return l.turnAway(h, stanza.ReasonOverload, time.Duration(jitter(l.g.cfg.RetryAfter.D()))*time.Millisecond)
 	}
-	h.stage = next
+	h.frame = append([]byte(nil), body...)
 	return gnet.None
-}
-
-// jobDone takes up a handshake where the pool left it.
-func (l *loop) jobDone(j *job) {
-	h := j.h
-	defer j.wipe()
-	if h.gone.Load() {
-		h.resume.wipe()
-		return
-	}
-	switch {
-	case errors.Is(j.err, wire.ErrKind), errors.Is(j.err, wire.ErrHandshakeFrame):
-		l.refuseNow(h, stanza.ReasonBadFrame, 0)
-		return
-	case j.err != nil:
-		l.refuseNow(h, stanza.ReasonHandshakeFailed, 0)
-		return
-	}
-	switch j.step {
-	case stepFinish:
-		r, reason := l.g.parseRequest(j.result.Payload)
-		if l.admit(h, &j.result, &r, reason) == gnet.Close {
-			l.closeConn(h.conn)
-		}
-		return
-	case stepResume:
-		l.resumeDone(h, j)
-		return
-	}
-	h.stage, h.transcript = stageFinish, nil
-	if _, err := h.conn.Write(j.out); err != nil {
-		return // closed already
-	}
-	if l.onHandshake(h, h.conn) == gnet.Close {
-		l.closeConn(h.conn)
-	}
 }

@@ -174,7 +174,7 @@ func startAs(t testing.TB, change func(*Config), surround func(*Deps)) *harness 
 	t.Helper()
 	h := &harness{t: t, clock: &fakeClock{now: time.Unix(1_800_000_000, 0)}, reg: prometheus.NewRegistry(), cut: map[*peer]func(){}}
 	cfg := DefaultConfig()
-	cfg.Listen, cfg.Loops, cfg.HandshakeWorkers, cfg.SetProcs = "127.0.0.1:0", 2, 1, false
+	cfg.Listen, cfg.Loops, cfg.SetProcs = "127.0.0.1:0", 2, false
 	cfg.DrainTimeout = config.Duration(3 * time.Second)
 	if change != nil {
 		change(&cfg)

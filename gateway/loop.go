@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -64,6 +65,7 @@ type loop struct {
 	early    handshakeList
 	partials partials
 	backlog  backlog
+	steps    handshakeSteps
 	contacts contacts
 	claims   map[uint32]*claim // registrations that wait for their invite, by slot
 	sweeps   []*sweep
@@ -98,6 +100,7 @@ func newLoop(g *Gateway, idx int) (*loop, error) {
 	}
 	l.inbox = link.NewInbox(l.wake)
 	l.onStanza, l.onIdle, l.onBusy = l.dispatch, l.checkIdle, l.checkBusy
+	l.steps.limit = max(g.cfg.HandshakeQueue/g.cfg.loops(runtime.NumCPU()), 1)
 	l.partials.init()
 	l.early.init()
 	l.turned.Store(g.start.UnixNano())
@@ -135,6 +138,8 @@ func (l *loop) turn() {
 	l.advance(now)
 	l.drainNotices()
 	l.drainInbox()
+	l.steps.left = turnSteps
+	l.doSteps()
 	l.sweepPage()
 	l.flush()
 	l.g.endpoint.Flush()

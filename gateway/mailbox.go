@@ -6,7 +6,6 @@ import (
 
 // notice is what a goroutine of this process tells a loop. Exactly one field is set.
 type notice struct {
-	job   *job   // a handshake job has ended
 	sweep *sweep // look at all sessions
 	drain bool   // close everything
 	evict bool   // refuse connections in a handshake
@@ -14,8 +13,8 @@ type notice struct {
 	trim  func() // let go of buffers, then call it
 }
 
-// post gives the loop a notice. Safe for concurrent use. Notices are bounded by what causes them: handshake jobs by the pool's queue,
-// sweeps by changes of leaders and links.
+// post gives the loop a notice. Safe for concurrent use. Notices are bounded by what causes them, such as
+// changes of leaders and links.
 func (l *loop) post(n notice) {
 	l.mu.Lock()
 	l.notices = append(l.notices, n)
@@ -30,8 +29,6 @@ func (l *loop) drainNotices() {
 	l.mu.Unlock()
 	for i := range notices {
 		switch n := &notices[i]; {
-		case n.job != nil:
-			l.jobDone(n.job)
 		case n.sweep != nil:
 			l.addSweep(n.sweep)
 		case n.drain:

@@ -27,7 +27,7 @@ type metrics struct {
 	lag                     []prometheus.Observer // by loop
 }
 
-func newMetrics(reg prometheus.Registerer, loops int, g *Gateway) *metrics {
+func newMetrics(reg prometheus.Registerer, loops int) *metrics {
 	m := &metrics{
 		sessions:    gauge(reg, "linecard_gateway_sessions", "Bound sessions."),
 		connections: gauge(reg, "linecard_gateway_connections", "Open connections, bound or not."),
@@ -48,12 +48,6 @@ func newMetrics(reg prometheus.Registerer, loops int, g *Gateway) *metrics {
 	reg.MustRegister(lag)
 	for i := range loops {
 		m.lag = append(m.lag, lag.WithLabelValues(strconv.Itoa(i)))
-	}
-	for s := range stepCount {
-		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "linecard_gateway_handshake_queue", Help: "Handshake steps waiting for a thread.",
-			ConstLabels: prometheus.Labels{"step": s.String()},
-		}, func() float64 { return float64(g.pool.waiting(s)) }))
 	}
 	return m
 }

@@ -160,8 +160,8 @@ func TestProxyHeaderRequired(t *testing.T) {
 			for range 2 { // the second is beyond the budget of lines
 				h, conn := b.dial(true)
 				conn.in = send
-				if b.l.onHandshake(h, conn); !h.gone.Load() || wantRefusal(conn.out) != stanza.ReasonBadProxyHeader {
-					t.Fatalf("gone %v, answered %x", h.gone.Load(), conn.out)
+				if b.l.onHandshake(h, conn); !h.gone || wantRefusal(conn.out) != stanza.ReasonBadProxyHeader {
+					t.Fatalf("gone %v, answered %x", h.gone, conn.out)
 				}
 			}
 			if s := lines.String(); strings.Count(s, "\n") != 1 || !strings.Contains(s, "reason=bad_proxy_header from=10.0.0.7 err=") {
@@ -211,11 +211,11 @@ func TestProxyHeaderInPieces(t *testing.T) {
 				t.Fatalf("cut at %d: %d bytes wait, %d are counted", cut, len(conn.in), b.l.partials.bytes)
 			}
 		}
-		if h.stage != stageHelloJob || h.source != sourceOf(client) || !bytes.Equal(h.transcript, wire.Preamble[:]) || b.l.partials.bytes != 0 {
+		if h.stage != stageHelloStep || h.source != sourceOf(client) || !bytes.Equal(h.transcript, wire.Preamble[:]) || b.l.partials.bytes != 0 {
 			t.Fatalf("cut at %d: stage %d, transcript %x, answered %x", cut, h.stage, h.transcript, conn.out)
 		}
 		b.l.handshakeClosed(h)
-		b.g.pool.more()
+		b.l.steps.next()
 	}
 }
 

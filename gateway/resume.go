@@ -16,7 +16,7 @@ import (
 // is the one that the ticket was given to. Before that it may be anybody who has recorded a resume: nothing is bound or displaced for it.
 type resumption struct {
 	ticket wire.Ticket
-	keys   wire.Keys // once the pool has answered
+	keys   wire.Keys // once it is answered
 }
 
 // ticketLife bounds the life of a ticket. What ends it before is the rotation of the keys: a router keeps one for as long again as it
@@ -76,7 +76,7 @@ func (l *loop) resume(h *handshake, frame []byte) gnet.Action {
 		return l.useXX(h, frame, why)
 	}
 	h.resume = r
-	return l.submit(h, body, stageResumeJob)
+	return l.submit(h, body, stageResumeStep)
 }
 
 // keysGrace is how long after its start a gateway has those who come with a ticket come again, rather than with a full handshake, while it
@@ -91,7 +91,7 @@ func (g *Gateway) awaitsKeys() bool {
 // openTicket opens a ticket and takes a token of its account; causes when it is good.
 //
 // The limit is the account's and not the source's: who comes back with a ticket is a client. It keeps who has recorded one resume from
-// having the pool answer it all day; above it the account's devices still have XX, and what limits that.
+// having it answered all day; above it the account's devices still have XX, and what limits that.
 func (g *Gateway) openTicket(t *wire.Ticket, sealed []byte) cause {
 	have := g.tickets.Load()
 	if have == nil {
@@ -120,23 +120,27 @@ func (l *loop) useXX(h *handshake, frame []byte, why cause) gnet.Action {
 	return gnet.None
 }
 
-// resumeDone answers a resume that the pool has worked out.
-func (l *loop) resumeDone(h *handshake, j *job) {
-	h.resume.keys = wire.Keys{RX: j.result.RX, TX: j.result.TX}
+// answerResume answers a resume whose ticket was good.
+func (l *loop) answerResume(h *handshake, body []byte) gnet.Action {
+	answer, keys, err := wire.AnswerResume(make([]byte, 0, wire.AnswerSize), h.transcript, body, &h.resume.ticket.PSK, nil)
+	if err != nil {
+		return l.stepFailed(h, err)
+	}
+	h.resume.keys = keys
+	clear(keys.RX[:])
+	clear(keys.TX[:])
 	h.stage, h.transcript = stageBind, nil
-	if _, err := h.conn.Write(j.out); err != nil {
-		return // closed already
+	if _, err := h.conn.Write(answer); err != nil {
+		return gnet.None // closed already
 	}
-	if l.onHandshake(h, h.conn) == gnet.Close {
-		l.closeConn(h.conn)
-	}
+	return l.onHandshake(h, h.conn)
 }
 
 // resumedFrame reads the client's first frame after a resumption: exactly one bind, of the device that the ticket was given to. Only
 // now the client is who it says: whoever repeats a recorded resume does not get here.
 func (l *loop) resumedFrame(h *handshake, c gnet.Conn, frame []byte) gnet.Action {
 	f := wire.Finish{RX: h.resume.keys.RX, TX: h.resume.keys.TX}
-	defer func() { clear(f.RX[:]); clear(f.TX[:]) }()
+	defer wipe(&f)
 	plain, err := l.sealer.Open(l.plain[:0], &f.RX, 0, frame[wire.LenSize:])
 	_, _ = c.Discard(len(frame))
 	if err != nil {

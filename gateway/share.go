@@ -55,10 +55,8 @@ func (c Config) share(workers, slot, cores int) Config {
 		return c
 	}
 	loops := c.loops(cores)
-	threads := poolSize(c.HandshakeWorkers)
 	c.crowded = workers > cores
 	c.Loops = part(loops, workers, slot)
-	c.HandshakeWorkers = part(threads, workers, slot)
 	c.HandshakeQueue = max(c.HandshakeQueue/workers, min(c.HandshakeQueue, 64))
 	c.HandshakeRate /= float64(workers)
 	c.HandshakeBurst = ceilDiv(c.HandshakeBurst, workers)

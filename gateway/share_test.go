@@ -4,10 +4,10 @@ import "testing"
 
 // TestShare: what is configured is the machine's, however many workers there are.
 func TestShare(t *testing.T) {
-	for _, c := range []struct{ workers, loops, threads int }{{2, 2, 2}, {3, 8, 4}, {4, 4, 4}, {8, 3, 1}, {105, 2, 2}} {
+	for _, c := range []struct{ workers, loops int }{{2, 2}, {3, 8}, {4, 4}, {8, 3}, {105, 2}} {
 		whole := DefaultConfig()
-		whole.Loops, whole.HandshakeWorkers, whole.Workers = c.loops, c.threads, c.workers
-		var loops, threads, queue, burst, partial int
+		whole.Loops, whole.Workers = c.loops, c.workers
+		var loops, queue, burst, partial int
 		var rate float64
 		for slot := range c.workers {
 			s := whole.share(c.workers, slot, 64)
@@ -15,7 +15,6 @@ func TestShare(t *testing.T) {
 				t.Fatalf("%+v: %v", c, faults)
 			}
 			loops += s.Loops
-			threads += s.HandshakeWorkers
 			queue += s.HandshakeQueue
 			burst += s.HandshakeBurst
 			rate += s.HandshakeRate
@@ -27,8 +26,8 @@ func TestShare(t *testing.T) {
 				t.Errorf("%+v: what is of one worker or session was divided", c)
 			}
 		}
-		if loops != max(c.loops, c.workers) || threads != max(c.threads, c.workers) {
-			t.Errorf("%+v: %d loops, %d threads", c, loops, threads)
+		if loops != max(c.loops, c.workers) {
+			t.Errorf("%+v: %d loops", c, loops)
 		}
 		if rate < whole.HandshakeRate*0.999 || rate > whole.HandshakeRate*1.001 || burst < whole.HandshakeBurst || burst > whole.HandshakeBurst+c.workers {
 			t.Errorf("%+v: rate %v, burst %d", c, rate, burst)

@@ -88,7 +88,7 @@ func earlyCases() []badCase {
 		{name: "a resume, sent back to XX", seen: skipped, also: []event{usedXX, left}, do: func(b *bad) error {
 			return b.resumeThenRegister(resume)
 		}},
-		{name: "bytes while the handshake is in the pool", seen: inRefusedFrame, event: turnedAway(stanza.ReasonEarlyData), do: func(b *bad) error {
+		{name: "bytes while the handshake waits for its step", seen: inRefusedFrame, event: turnedAway(stanza.ReasonEarlyData), do: func(b *bad) error {
 			hello, err := b.Hello()
 			return firstErr(err, func() error { return b.write(hello, make([]byte, 3000)) })
 		}},
