@@ -54,6 +54,7 @@ cross: ## the binary for the other systems it is meant for
 	GOOS=freebsd GOARCH=amd64 go build -o /dev/null ./cmd/linecard
 	GOOS=freebsd GOARCH=arm64 go build -o /dev/null ./cmd/linecard
 	GOOS=linux GOARCH=arm64 go build -o /dev/null ./cmd/linecard
+	GOOS=freebsd GOARCH=amd64 go vet ./... # tests too compile there
 
 ci:
 	./.ci/run

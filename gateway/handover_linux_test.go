@@ -159,14 +159,6 @@ func TestHandOverSlowReader(t *testing.T) {
 	c.conn.Close()
 }
 
-// buffered is how many bytes wait for the session in a slot.
-func (h *harness) buffered(self uint32) int {
-	n := make(chan int, 1)
-	l := h.g.loops[self>>slotBits]
-	h.onLoop(l, func() { n <- l.conn(self & slotMask).OutboundBuffered() })
-	return <-n
-}
-
 // taker plays the new process by hand.
 func taker(t *testing.T, socket string) *Takeover {
 	t.Helper()

@@ -486,3 +486,11 @@ func delivery(id uint64, text string) []byte {
 	m := stanza.MessageDown{ID: id, From: 9, FromDevice: 1, SentAt: 1, Body: []byte(text)}
 	return m.Append(nil)
 }
+
+// buffered is how many bytes wait for the session in a slot.
+func (h *harness) buffered(self uint32) int {
+	n := make(chan int, 1)
+	l := h.g.loops[self>>slotBits]
+	h.onLoop(l, func() { n <- l.conn(self & slotMask).OutboundBuffered() })
+	return <-n
+}
