@@ -43,10 +43,11 @@ type outbox struct {
 	cond    sync.Cond // the sender goroutine waits here
 	waiting bool
 	state   outboxState
-	beat    bool        // send an empty batch
-	held    bool        // turns hand over (Endpoint.Flush), not the stream's own goroutine
-	hurry   bool        // held, but its own goroutine is to hand over
-	ready   atomic.Bool // held, and something is pending
+	beat    bool          // send an empty batch
+	held    bool          // turns hand over (Endpoint.Flush), not the stream's own goroutine
+	hurry   bool          // held, but its own goroutine is to hand over
+	ready   atomic.Bool   // held, and something is pending
+	emptied atomic.Uint32 // held: how often all of it was taken
 
 	initial int64
 	credit  []int64 // by group index
@@ -170,6 +171,7 @@ func (o *outbox) tryTake() *batch {
 		return o.pop()
 	}
 	o.ready.Store(false)
+	o.emptied.Add(1)
 	return nil
 }
 

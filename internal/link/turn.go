@@ -76,17 +76,21 @@ func (s *Stream) handLoop() {
 		for s.handSome() {
 		}
 		s.handing.Unlock()
+		s.flush() // for who found it locked just before that
 	}
+	s.handing.Lock() // a turn may have the last batch in its hands: the stream goes down behind it
+	defer s.handing.Unlock()
 }
 
 // handSome hands over at most handMost batches and reports whether there are more. Under handing.
 func (s *Stream) handSome() (more bool) {
 	back := &s.twin.out
-	n, turning := 0, back.ready.Load()
+	n, turning, emptied := 0, back.ready.Load(), back.emptied.Load()
 	for b := s.out.tryTake(); b != nil; b = s.out.tryTake() {
 		envelopes, bytes := b.n, len(b.buf)
 		if err := hand(b, s.twin); err != nil {
 			s.fail(err)
+			s.out.end(outboxClosed) // nothing goes over behind it
 			return false
 		}
 		s.metrics.sentBatch(envelopes, bytes)
@@ -94,7 +98,7 @@ func (s *Stream) handSome() (more bool) {
 			break
 		}
 	}
-	if !turning && back.ready.Load() {
+	if back.ready.Load() && (!turning || back.emptied.Load() != emptied) {
 		back.rush() // probably answered from within Receive, where no turn ends; otherwise it goes with the turn that is under way
 	}
 	return s.out.ready.Load()

@@ -120,3 +120,84 @@ func TestTurnsBesideEachOther(t *testing.T) {
 		}
 	}
 }
+
+// TestTurnEndsUnderReceive: the twin's turn ends while something is handed over to it, and what its Handler answers behind that goes over
+// all the same.
+func TestTurnEndsUnderReceive(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		a, b := newRecorder(t), newRecorder(t)
+		ea, eb := NewEndpoint(info(RoleGateway), a, Options{Turns: true}), NewEndpoint(info(RoleRouter), b, Options{Turns: true})
+		b.onBatch = func(s *Stream, _ []Envelope) {
+			eb.Flush()
+			if err := s.Send(message(2)); err != nil {
+				t.Error(err)
+			}
+		}
+		stop := Connect(ea, eb)
+		defer stop()
+		if err := errors.Join(b.stream(0).Send(message(1)), a.stream(0).Send(message(1))); err != nil {
+			t.Fatal(err)
+		}
+		ea.Flush()
+		synctest.Wait()
+		if got := a.count(); got != 2 {
+			t.Errorf("%d of 2 arrived", got)
+		}
+	})
+}
+
+// TestTurnAfterFailure: behind a batch that the peer did not take nothing goes over any more, and what was pending is counted.
+func TestTurnAfterFailure(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		a, b := newRecorder(t), newRecorder(t)
+		ea, eb := NewEndpoint(info(RoleGateway), a, Options{Turns: true}), NewEndpoint(info(RoleRouter), b, Options{Turns: true})
+		stop := Connect(ea, eb)
+		defer stop()
+		s := a.stream(0)
+		for i := range uint64(3 * maxBatch) {
+			if err := s.Send(message(i + 1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.out.pending[1].buf[0] = 0 // no kind
+		ea.Flush()
+		if got := b.count(); got != maxBatch {
+			t.Errorf("%d arrived, want the %d before the bad one", got, maxBatch)
+		}
+		synctest.Wait()
+	})
+}
+
+// TestStopBesideTurn: a stop waits for what a turn has in its hands.
+func TestStopBesideTurn(t *testing.T) {
+	payload := make([]byte, 60<<10)
+	for range 200 {
+		a, b := newRecorder(t), newRecorder(t)
+		ea, eb := NewEndpoint(info(RoleGateway), a, Options{Turns: true}), NewEndpoint(info(RoleRouter), b, Options{Turns: true})
+		stop := Connect(ea, eb)
+		s := a.stream(0)
+		const n = 4 // of one batch
+		for i := range uint64(n) {
+			e := message(i + 1)
+			e.Payload = payload
+			if err := s.Send(e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		turn := make(chan struct{})
+		go func() {
+			defer close(turn)
+			ea.Flush()
+		}()
+		for taken := false; !taken; {
+			s.out.mu.Lock()
+			taken = len(s.out.pending) == 0
+			s.out.mu.Unlock()
+		}
+		stop()
+		<-turn
+		if got := b.count(); got != n {
+			t.Fatalf("%d of %d arrived", got, n)
+		}
+	}
+}
