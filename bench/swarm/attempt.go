@@ -107,7 +107,7 @@ func (l *loop) connected(n uint32, s *session) {
 	h := l.hellos[n]
 	out := append(l.out[:0], wire.Preamble[:]...)
 	var err error
-	if ticket, psk, ok := l.tickets.take(n); ok && !s.has(byXX) && !s.has(anew) {
+	if ticket, psk, ok := l.tickets.get(n); ok && !s.has(byXX) && !s.has(anew) {
 		s.phase = resuming
 		out, err = l.crowd.AppendResume(&h.noise, out, wire.Preamble[:], ticket, &psk)
 		h.transcript = append([]byte(nil), out...)

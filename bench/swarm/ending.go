@@ -34,6 +34,9 @@ func (l *loop) ended(n uint32, s *session, c cause) {
 		lived = time.Duration(uint32(l.now()/int64(time.Millisecond))-s.since) * time.Millisecond
 		l.count.Lost[c.name]++
 	} else {
+		if c.retry != stanza.RetryNow && c.retry != stanza.RetryLater && (s.phase == resuming || s.phase == finishing && s.has(byTicket)) {
+			l.tickets.forget(n) // gateway/client gives it a second chance when nothing was said
+		}
 		l.count.Failed[c.name]++
 		if l.watch != nil && s.has(watched) {
 			l.watch.closes[c.name]++

@@ -44,8 +44,8 @@ func (t *tickets) put(n uint32, value []byte) {
 	copy(r[2:], value)
 }
 
-// take returns a session's ticket, which is used once: the table forgets it. ticket is valid until the next put.
-func (t *tickets) take(n uint32) (ticket []byte, psk [wire.KeySize]byte, ok bool) {
+// get returns a session's ticket, valid until the next put.
+func (t *tickets) get(n uint32) (ticket []byte, psk [wire.KeySize]byte, ok bool) {
 	if t == nil {
 		return nil, psk, false
 	}
@@ -54,10 +54,19 @@ func (t *tickets) take(n uint32) (ticket []byte, psk [wire.KeySize]byte, ok bool
 	if size == 0 {
 		return nil, psk, false
 	}
-	binary.LittleEndian.PutUint16(r, 0)
-	t.used--
 	psk, ticket, ok = wire.SplitTicketValue(r[2 : 2+size])
 	return ticket, psk, ok
+}
+
+// forget drops a session's ticket: it was used, or is no good.
+func (t *tickets) forget(n uint32) {
+	if t == nil {
+		return
+	}
+	if r := t.row(n); binary.LittleEndian.Uint16(r) != 0 {
+		binary.LittleEndian.PutUint16(r, 0)
+		t.used--
+	}
 }
 
 func (t *tickets) size() uint64 {
@@ -74,8 +83,9 @@ func (t *tickets) close() error {
 	return unix.Munmap(t.rows)
 }
 
-// keepTicket takes the ticket out of bound.
+// keepTicket takes the ticket out of bound; the one before was for this session.
 func (l *loop) keepTicket(n uint32, v stanza.View) {
+	l.tickets.forget(n)
 	if value, ok := v.Bytes(stanza.AttrTicket); ok {
 		l.tickets.put(n, value)
 	}

@@ -24,7 +24,7 @@ type Client struct {
 	dirty  chan struct{} // one token: the Home has something to sync
 	hurry  chan struct{} // one token: connect again soon
 
-	doubt int // in the ticket: see inDoubt; owned by run
+	doubt int // in the ticket, 0 while none is shown: see inDoubt; owned by run
 
 	notifyMu sync.Mutex // one notice at a time; taken before mu
 

@@ -30,12 +30,14 @@ func (c *Client) connectOnce() (lived time.Duration, err error) {
 	defer stop()
 	f, err := c.handshake(nc)
 	if err != nil {
+		c.weigh(err)
 		return 0, err
 	}
 	defer func() { f.keys = wire.Keys{} }()
 	s := &session{c: c, conn: f, gone: make(chan struct{})}
 	for !s.bound() {
 		if err := s.readOne(); err != nil {
+			c.weigh(err)
 			c.lost(s)
 			return 0, err
 		}

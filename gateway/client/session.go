@@ -136,7 +136,10 @@ func (s *session) onBound(v stanza.View) error {
 	c.home.skipTo(b.ID + idSkip - 1)
 	if _, _, ok := wire.SplitTicketValue(b.Ticket); ok {
 		c.home.putTicket(b.Ticket)
+	} else if c.doubt > 0 {
+		c.home.putTicket(nil) // this session has used it
 	}
+	c.doubt = 0
 	b.Ticket = nil // a view, and secret
 	s.as, c.self, c.sess, c.trouble = b, id, s, nil
 	c.out.restart()

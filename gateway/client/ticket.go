@@ -32,7 +32,7 @@ func (h *Home) readTicket() error {
 	return nil
 }
 
-// putTicket keeps a copy of the ticket that came with bound; empty: the one there is was used. Nothing depends on the file: a disk that
+// putTicket keeps a copy of the ticket that came with bound; empty: none came, and the one there is was used. Nothing depends on the file: a disk that
 // fails is noticed by the journal.
 func (h *Home) putTicket(value []byte) {
 	h.mu.Lock()
@@ -58,8 +58,21 @@ func (h *Home) takeTicket() []byte {
 // errAnswer: a server answered a resume with something that is no answer to it.
 var errAnswer = errors.New("handshake: unexpected answer to a resume")
 
-// inDoubt is the doubt from which on a client does XX: a failed resume, or two connections in a row that were lost before the answer.
+// inDoubt is the doubt from which on a client does XX: a failed resume, or two connections in a row that were lost before bound.
 const inDoubt = 2
+
+// weigh puts the ticket in doubt, or clears it, by what a server said to whoever had shown it.
+func (c *Client) weigh(err error) {
+	var hint *HintError
+	var closed *CloseError
+	switch {
+	case c.doubt == 0: // it was not shown
+	case errors.As(err, &hint):
+		c.doubt = doubtAfter(hint.Reason)
+	case errors.As(err, &closed):
+		c.doubt = doubtAfter(closed.Reason)
+	}
+}
 
 // doubtAfter returns the doubt in a ticket that was refused: none if it was for want of time or room.
 func doubtAfter(r Reason) int {
@@ -72,9 +85,10 @@ func doubtAfter(r Reason) int {
 // resume tries to come back by ticket. done: f has the keys of the session and bind is written. Otherwise, without an error, the server
 // wants XX on the same connection, and transcript is what was said so far.
 //
-// The ticket is dropped only once the server has proved to know its secret, never because somebody says so in clear. One whose resume
-// failed is in doubt, and the next attempt is XX, so that no ticket gone bad keeps the client out. But not because the server is too busy, and
-// not because one connection was lost: with all that come back, XX is what a busy server can do least.
+// The ticket is dropped only with bound, never because somebody says so in clear, nor when the server has answered and then has no room
+// for the session: the router may be gone, the gateway full or about to leave. One whose resume failed is in doubt, and the next attempt is
+// XX, so that no ticket gone bad keeps the client out. But not because the server is too busy, and not because one connection was lost: with
+// all that come back, XX is what a busy server can do least.
 func (c *Client) resume(f *frameConn, value []byte) (transcript []byte, done bool, err error) {
 	psk, ticket, _ := wire.SplitTicketValue(value)
 	r := wire.NewResumer(nil)
@@ -84,13 +98,10 @@ func (c *Client) resume(f *frameConn, value []byte) (transcript []byte, done boo
 	}
 	c.doubt++
 	body, err := f.ask(out)
-	var hint *HintError
-	if errors.As(err, &hint) {
-		c.doubt = doubtAfter(hint.Reason)
-	}
 	if err != nil {
 		return nil, false, err
 	}
+	lost := c.doubt
 	c.doubt = inDoubt
 	switch kind, _ := wire.FrameKind(body); kind {
 	case wire.KindUseXX:
@@ -106,7 +117,6 @@ func (c *Client) resume(f *frameConn, value []byte) (transcript []byte, done boo
 	if f.keys, err = r.ReadAnswer(body); err != nil {
 		return nil, false, err
 	}
-	c.doubt = 0
-	c.home.putTicket(nil)
+	c.doubt = lost
 	return nil, true, f.write(append([]byte{0}, c.introduction()...), time.Now())
 }

@@ -42,6 +42,18 @@ func (c *fakeConn) resumeFrame(n byte) (body []byte) {
 // resume accepts a resume with ticket n and answers bound, with ticket next in it, 0: none.
 func (f *fake) resume(n, next byte) *fakeConn {
 	f.t.Helper()
+	c := f.resumed(n)
+	bound := &stanza.Bound{Account: aliceAccount, Device: 1, Version: 1, Time: 1, WindowIDs: 32, WindowBytes: 1 << 18}
+	if next != 0 {
+		bound.Ticket = value(next)
+	}
+	c.say(bound)
+	return c
+}
+
+// resumed accepts a resume with ticket n, and the bind behind it.
+func (f *fake) resumed(n byte) *fakeConn {
+	f.t.Helper()
 	c := f.next()
 	psk := [wire.KeySize]byte(value(n))
 	answer, keys, err := wire.AnswerResume(nil, wire.Preamble[:], c.resumeFrame(n), &psk, nil)
@@ -55,11 +67,6 @@ func (f *fake) resume(n, next byte) *fakeConn {
 	if err != nil || b.Account != aliceAccount || b.Device != 1 || b.Interval == 0 {
 		f.t.Fatalf("%+v, %v", b, err)
 	}
-	bound := &stanza.Bound{Account: aliceAccount, Device: 1, Version: 1, Time: 1, WindowIDs: 32, WindowBytes: 1 << 18}
-	if next != 0 {
-		bound.Ticket = value(next)
-	}
-	c.say(bound)
 	return c
 }
 
@@ -218,4 +225,50 @@ func TestTicketOnDisk(t *testing.T) {
 		t.Error("a used ticket came back")
 	}
 	must(t, h.Close())
+}
+
+// TestTicketKeptUntilBound: a session that the server cannot begin has not used the ticket, unless there is something wrong with that.
+func TestTicketKeptUntilBound(t *testing.T) {
+	for name, test := range map[string]struct {
+		reason Reason // 0: the connection is lost
+		times  int
+		xx     bool // and then XX
+	}{
+		"no router":      {stanza.ReasonUnavailable, 5, false},
+		"draining":       {stanza.ReasonDraining, 5, false},
+		"no credit":      {stanza.ReasonBusy, 5, false},
+		"no slot":        {stanza.ReasonWorkerFull, 5, false},
+		"decrypt_failed": {stanza.ReasonDecryptFailed, 1, true},
+		"lost once":      {0, 1, false},
+		"lost twice":     {0, 2, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFake(t)
+				c := f.start()
+				defer c.Close()
+				f.bind(withTicket(1)).nc.Close()
+				for range test.times {
+					conn := f.resumed(1)
+					if test.reason != 0 {
+						conn.say(&stanza.Close{Reason: test.reason, RetryAfter: 1000})
+					}
+					conn.nc.Close()
+				}
+				if !bytes.Equal(c.home.takeTicket(), value(1)) {
+					t.Fatal("the ticket is gone")
+				}
+				if test.xx {
+					f.bind(withTicket(2)).nc.Close()
+					f.resume(2, 0)
+				} else {
+					f.resume(1, 0)
+				}
+				synctest.Wait()
+				if c.home.takeTicket() != nil {
+					t.Error("a used ticket is kept")
+				}
+			})
+		})
+	}
 }
