@@ -259,6 +259,9 @@ func (s *Supervised) again() ([]byte, error) {
 		{"cluster", s.cfg.Cluster, cfg.Cluster}, {"data", s.cfg.Data, cfg.Data}, {"admin.listen", s.cfg.Admin.Listen, cfg.Admin.Listen},
 		{"gateway.listen", s.cfg.Gateway.Listen, cfg.Gateway.Listen}, {"log", s.cfg.Log, cfg.Log},
 		{"gateway.workers", s.cfg.Gateway.WorkerCount(), cfg.Gateway.WorkerCount()},
+		// How long it is patient with workers, and where it is asked.
+		{"gateway.drain_timeout", s.cfg.Gateway.DrainTimeout, cfg.Gateway.DrainTimeout}, {"admin.turn_limit", s.cfg.Admin.TurnLimit, cfg.Admin.TurnLimit},
+		{"gateway.handover_socket", s.cfg.handoverSocket(), cfg.handoverSocket()},
 	} {
 		if !reflect.DeepEqual(f.was, f.want) {
 			fixed = append(fixed, f.key)

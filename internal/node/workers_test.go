@@ -40,6 +40,10 @@ func TestSupervisedRefuses(t *testing.T) {
 	write := func(more string) {
 		text := "data = \"" + dir + "/data\"\n" + more + "\n[admin]\nlisten = \"127.0.0.1:0\"\n[links]\nkeys = \"" + keys +
 			"\"\nrouters = [\"127.0.0.1:1\"]\nofflines = [\"127.0.0.1:1\"]\n[gateway]\nlisten = \"127.0.0.1:0\"\nworkers = 2\n"
+		if section, key, ok := strings.Cut(more, "] "); ok {
+			text = strings.Replace(text, "\n"+more+"\n", "\n", 1)
+			text = strings.Replace(text, section+"]\n", section+"]\n"+key+"\n", 1)
+		}
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -63,7 +67,11 @@ func TestSupervisedRefuses(t *testing.T) {
 	if _, err := s.again(); err != nil {
 		t.Errorf("nothing changed: %v", err)
 	}
-	for more, want := range map[string]string{"cluster = \"other\"": "supervisor: cluster", "nonsense": "line 2", "shards = 99999": "shards"} {
+	for more, want := range map[string]string{
+		"cluster = \"other\"": "supervisor: cluster", "nonsense": "line 2", "shards = 99999": "shards",
+		"[gateway] drain_timeout = \"1m\"": "supervisor: gateway.drain_timeout", "[admin] turn_limit = \"9s\"": "supervisor: admin.turn_limit",
+		"[gateway] handover_socket = \"/x\"": "supervisor: gateway.handover_socket",
+	} {
 		write(more)
 		if _, err := s.again(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", more, err, want)
