@@ -3,8 +3,10 @@ package tuning
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -18,13 +20,24 @@ func Apply(t Target, statePath string, dry bool) ([]Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := h.pending(p)
-	if err != nil || dry || len(list) == 0 {
-		return list, err
+	if dry {
+		return h.pending(p)
 	}
-	s, err := loadState(statePath, h.os)
+	if err := os.MkdirAll(filepath.Dir(statePath), 0o755); err != nil {
+		return nil, fmt.Errorf("tuning: %w", err)
+	}
+	lock, err := lockState(statePath)
 	if err != nil {
 		return nil, err
+	}
+	defer lock.Close()
+	s, err := h.loadState(statePath)
+	if err != nil {
+		return nil, err
+	}
+	list, err := h.pending(p)
+	if err != nil || len(list) == 0 {
+		return list, err
 	}
 	for _, c := range list {
 		s.note(c)
@@ -32,14 +45,47 @@ func Apply(t Target, statePath string, dry bool) ([]Change, error) {
 	if err := s.save(statePath); err != nil {
 		return nil, err
 	}
-	var failed error
+	failed := h.set(list)
+	for _, c := range list {
+		s.settle(c)
+	}
+	return list, errors.Join(failed, s.save(statePath))
+}
+
+// set makes changes, and notes in each what the system has then, which it may have rounded, or why it has not.
+func (h *host) set(list []Change) (failed error) {
 	for i, c := range list {
 		if err := h.write(c.Knob, c.After); err != nil {
 			list[i].Err = err
 			failed = errors.Join(failed, fmt.Errorf("tuning: %s = %s: %w", c.Knob, c.After, err))
 		}
 	}
-	return list, failed
+	if h.os == "freebsd" && h.live {
+		if err := h.list(); err != nil {
+			return errors.Join(failed, err)
+		}
+	}
+	for i, c := range list {
+		if k, ok := h.settable(c.Knob); ok && c.Err == nil {
+			if have, err := h.read(k); err == nil {
+				list[i].After = have
+			}
+		}
+	}
+	return failed
+}
+
+// settable returns the knob that Apply sets by a name, if there is one.
+func (h *host) settable(name string) (Knob, bool) {
+	table, err := knobs(h.os)
+	if err != nil {
+		return Knob{}, false
+	}
+	i := slices.IndexFunc(table, func(k Knob) bool { return k.Name == name && (k.where == runtimeSysctl || k.where == sysFile) })
+	if i < 0 {
+		return Knob{}, false
+	}
+	return table[i], true
 }
 
 // pending returns what is not as wanted and can be changed now.
@@ -69,14 +115,23 @@ func (h *host) pending(p plan) ([]Change, error) {
 }
 
 // Undo sets back what Apply has changed on the system below root ("": this one), the last change first, and returns what it did. A
-// setting that is not what Apply made it any more was changed by somebody else and is left alone, with an Err that says so. What could
-// not be set back stays in the state file; when all is done the file goes. Without a state file there is nothing to do.
+// setting that is not what Apply made it any more was changed by somebody else and is left alone, with an Err that says so, and so is
+// one that goes up only. What could not be set back for another reason stays in the state file; when all is done the file goes. Without
+// a state file there is nothing to do.
 func Undo(root, system, statePath string) ([]Change, error) {
 	h, err := open(Target{OS: system, Root: root, Sessions: 1})
 	if err != nil {
 		return nil, err
 	}
-	s, err := loadState(statePath, h.os)
+	lock, err := lockState(statePath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+	s, err := h.loadState(statePath)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +140,7 @@ func Undo(root, system, statePath string) ([]Change, error) {
 	for _, c := range slices.Backward(s.Changes) {
 		back := Change{Knob: c.Knob, Before: c.After, After: c.Before}
 		back.Err = h.setBack(c)
-		if back.Err != nil && !errors.Is(back.Err, errChanged) {
+		if back.Err != nil && !errors.Is(back.Err, errChanged) && !errors.Is(back.Err, errGrows) {
 			left = append(left, c)
 			failed = errors.Join(failed, fmt.Errorf("tuning: %s = %s: %w", c.Knob, c.Before, back.Err))
 		}
@@ -96,17 +151,27 @@ func Undo(root, system, statePath string) ([]Change, error) {
 	return done, errors.Join(failed, s.save(statePath))
 }
 
-var errChanged = errors.New("it was changed since by somebody else, and is left as it is")
+var (
+	errChanged = errors.New("it was changed since by somebody else, and is left as it is")
+	errGrows   = errors.New("it goes up only; the next boot sets it back")
+	errForeign = errors.New("it is nothing that apply sets: look at it, and set it back by hand")
+)
 
 func (h *host) setBack(c Change) error {
-	have, err := h.read(Knob{Name: c.Knob, where: placeOf(c.Knob)})
+	k, ok := h.settable(c.Knob) // and nothing else: the file is a file, and this is root
+	if !ok {
+		return errForeign
+	}
+	have, err := h.read(k)
 	switch {
 	case err != nil:
 		return err
 	case have == c.Before:
 		return nil
-	case have != c.After:
+	case have != c.After && !slices.Contains(c.Earlier, have):
 		return fmt.Errorf("%w: %s", errChanged, have)
+	case k.grows:
+		return errGrows
 	}
 	return h.write(c.Knob, c.Before)
 }

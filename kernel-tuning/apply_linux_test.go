@@ -81,3 +81,40 @@ func TestApplyAndUndoInNamespace(t *testing.T) {
 		}
 	})
 }
+
+// TestApplyRefusedLeavesNoTrace: what the kernel refuses to set is not in the state.
+func TestApplyRefusedLeavesNoTrace(t *testing.T) {
+	root, path := applyRoot(t), filepath.Join(t.TempDir(), "tune.json")
+	refused := filepath.Join(root, "proc/sys/fs/file-max")
+	if err := errors.Join(os.Remove(refused), os.Symlink("/proc/sys/kernel/random/entropy_avail", refused)); err != nil {
+		t.Fatal(err)
+	}
+	done, err := Apply(Target{OS: "linux", Sessions: 2_000_000, Root: root}, path, false)
+	if err == nil || len(done) < 3 {
+		t.Fatalf("%v, %v", done, err)
+	}
+	h := &host{os: "linux", root: root}
+	s, err := h.loadState(path)
+	if err != nil || s.find("fs.file-max") >= 0 || s.find("net.core.busy_poll") < 0 {
+		t.Errorf("%v, %+v", err, s)
+	}
+}
+
+// TestStateIsOfItsNamespace: the settings of one network namespace are not set back in another.
+func TestStateIsOfItsNamespace(t *testing.T) {
+	onlySpaced(t)
+	path := filepath.Join(t.TempDir(), "tune.json")
+	inNamespace(t, func() {
+		if _, err := Apply(Target{Sessions: 2_000_000}, path, false); err != nil {
+			t.Error(err)
+		}
+		inNamespace(t, func() { // beside the other, which lives on
+			if _, err := Undo("", "linux", path); err == nil || !strings.Contains(err.Error(), "another network namespace") {
+				t.Errorf("undo: %v", err)
+			}
+			if _, err := Apply(Target{Sessions: 4_000_000}, path, false); err == nil || sysctlOf(t, "net.core.somaxconn") == "65535" {
+				t.Errorf("apply: %v", err)
+			}
+		})
+	})
+}

@@ -134,3 +134,105 @@ func TestStateIsThereFirst(t *testing.T) {
 		t.Errorf("file-max is %s", got)
 	}
 }
+
+// TestUndoTrustsNobody: undo is root's, so its state file must be, and nothing but what apply sets is ever set by it.
+func TestUndoTrustsNobody(t *testing.T) {
+	root, state := applyRoot(t), filepath.Join(t.TempDir(), "tune.json")
+	for name, knob := range map[string]string{
+		"etc/passwd":                    "/etc/passwd",
+		"proc/sys/kernel/core_pattern":  "kernel.core_pattern",
+		"proc/victim":                   "net/../../victim",
+		"proc/sys/net/ipv4/tcp_ehash":   "net.ipv4.tcp_ehash",
+		"proc/sys/vm/overcommit_memory": "vm.overcommit_memory", // of the table, but checked only
+	} {
+		path := filepath.Join(root, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte("as it was\n"), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+		text := `{"os":"linux","changes":[{"knob":"` + knob + `","before":"forged","after":"as it was"}]}`
+		if err := os.WriteFile(state, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if done, err := Undo(root, "linux", state); !errors.Is(err, errForeign) || readFake(t, root, name) != "as it was" {
+			t.Errorf("%s: %v, %v, and is %q", knob, done, err, readFake(t, root, name))
+		}
+	}
+	for _, mode := range []os.FileMode{0o620, 0o602} {
+		if err := os.Chmod(state, mode); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Undo(root, "linux", state); err == nil || !strings.Contains(err.Error(), "others may have written it") {
+			t.Errorf("mode %o: %v", mode, err)
+		}
+	}
+	if err := os.Remove(state); err != nil {
+		t.Fatal(err)
+	}
+	victim := filepath.Join(root, "etc/passwd")
+	if err := os.Symlink(victim, state+".new"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Apply(Target{OS: "linux", Sessions: 2_000_000, Root: root}, state, false); err != nil || readFake(t, root, "etc/passwd") != "as it was" {
+		t.Errorf("through a planted link: %v, %q", err, readFake(t, root, "etc/passwd"))
+	}
+}
+
+// TestApplyCutShort: a second apply that ended behind its note, before it set anything, is no change by somebody else.
+func TestApplyCutShort(t *testing.T) {
+	root, path := applyRoot(t), filepath.Join(t.TempDir(), "tune.json")
+	target := Target{OS: "linux", Sessions: 2_000_000, Root: root}
+	if _, err := Apply(target, path, false); err != nil {
+		t.Fatal(err)
+	}
+	target.Sessions = 4_000_000
+	h, p, err := planOf(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := h.pending(p)
+	if err != nil || len(list) == 0 {
+		t.Fatal(list, err)
+	}
+	s, err := h.loadState(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range list {
+		s.note(c)
+	}
+	if err := s.save(path); err != nil {
+		t.Fatal(err)
+	}
+	if done, err := Undo(root, "linux", path); err != nil || readFake(t, root, "proc/sys/fs/file-max") != "1000" {
+		t.Errorf("file-max is %s after %v, %v", readFake(t, root, "proc/sys/fs/file-max"), done, err)
+	}
+}
+
+// TestOneAtATime: while one holds the state, another does nothing.
+func TestOneAtATime(t *testing.T) {
+	root, path := applyRoot(t), filepath.Join(t.TempDir(), "tune.json")
+	lock, err := lockState(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Apply(Target{OS: "linux", Sessions: 2_000_000, Root: root}, path, false); err == nil || readFake(t, root, "proc/sys/fs/file-max") != "1000" {
+		t.Errorf("a second apply: %v", err)
+	}
+	if _, err := Undo(root, "linux", path); err == nil {
+		t.Error("an undo beside an apply")
+	}
+	if err := lock.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Apply(Target{OS: "linux", Sessions: 2_000_000, Root: root}, path, false); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestUndoOfWhatGrows: what goes up only is told, and is no reason to keep the state.
+func TestUndoOfWhatGrows(t *testing.T) {
+	h := &host{os: "freebsd", listed: map[string]string{"kern.ipc.nmbclusters": "2000896"}}
+	if err := h.setBack(Change{Knob: "kern.ipc.nmbclusters", Before: "1572864", After: "2000896"}); !errors.Is(err, errGrows) {
+		t.Error(err)
+	}
+}

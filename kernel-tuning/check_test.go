@@ -58,7 +58,7 @@ func TestCheckFindsWhatIsMissing(t *testing.T) {
 	for name, want := range map[string]Finding{
 		"fs.file-max":                         {State: OK, Have: "9223372036854775807"},
 		"net.core.somaxconn":                  {State: Bad, Need: Should, Have: "4096", Want: ">= 65535", Runtime: true},
-		"open files of this user":             {State: OK, Have: "524288", Want: ">= 65881 for 32 workers"},
+		"open files of this user":             {State: OK, Have: "524288", Want: ">= 67998 for 32 workers"},
 		"net.ipv4.tcp_migrate_req":            {State: Unknown, Have: "-", Want: "1"},
 		"thash_entries (kernel command line)": {State: Bad, Have: "524288", Want: ">= 1048576"},
 		"net.ipv4.tcp_mem":                    {State: Bad, Have: "100 200 300", Want: ">= 1250000 1875000 2500000"},

@@ -4,7 +4,7 @@ package tuning
 // code.
 var freebsdHost = []Knob{
 	{
-		Name: "kern.maxfiles", Group: groupFiles, Need: Must, rule: atLeast, want: number(plan.files),
+		Name: "kern.maxfiles", Group: groupFiles, Need: Must, rule: atLeast, want: number(plan.files), comes: number(memoryFiles),
 		Default: "a file for each 8 pages of memory (786,432 of 24 GiB)",
 		Formula: "1.05 x sockets + 65,536. Sockets: the sessions, twice with the clients here",
 		Why:     "All open files of the machine. At the limit accept fails for everybody, and a gateway's event engine ends at such an error. From loader.conf at most a file for each 4 pages is taken: beyond that (2 M sessions below 35 GiB) sysctl.conf sets it.",
@@ -13,14 +13,15 @@ var freebsdHost = []Knob{
 	},
 	{
 		Name: "kern.maxfilesperproc", Group: groupFiles, Need: Must, rule: atLeast, want: number(plan.nofile),
+		comes:   number(func(p plan) int64 { return memoryFiles(p) / 10 * 9 }),
 		Default: "nine tenths of kern.maxfiles",
-		Formula: "1.05 x sessions / workers + 256, up to a multiple of 65,536. Workers, if not given: as few as 1,048,576 a process allow, at least 2",
+		Formula: nofileFormula,
 		Why:     "The most files of one process. The limit of its login class (login.conf) counts besides.",
 		Cost:    "Nothing until used",
 		Source:  "sys/kern/subr_param.c; login.conf(5)",
 	},
 	{
-		Name: "kern.ipc.maxsockets", Group: groupFiles, Need: Must, rule: atLeast, want: number(plan.files),
+		Name: "kern.ipc.maxsockets", Group: groupFiles, Need: Must, rule: atLeast, grows: true, want: number(plan.files), comes: number(memoryFiles),
 		Default: "at least kern.maxfiles", Formula: "as kern.maxfiles",
 		Why:    "Sockets, and by it the zones of TCP's blocks (tcp_inpcb, tcpcb). It goes up only, and not above kern.maxfiles: set that first.",
 		Cost:   "The zones are filled as needed",
@@ -29,13 +30,14 @@ var freebsdHost = []Knob{
 	{
 		Name: "login.conf: openfiles", Group: groupFiles, Need: Must, where: byHand, want: always(""),
 		Default: "unlimited in class default", Formula: "as kern.maxfilesperproc, for class linecard",
-		Why:    "rc.d scripts start a daemon with the limits of its class; class daemon is the default.",
+		Why:    "daemon(8) gives a daemon the limits of its user's class, whatever class started it. Make the user with that class (pw useradd -L linecard).",
 		Cost:   "Nothing",
-		Source: "login.conf(5), rc.subr(8) (NAME_login_class)",
+		Source: "login.conf(5); usr.sbin/daemon/daemon.c (restrict_process: LOGIN_SETALL)",
 	},
 	{
-		Name: "kern.ipc.nmbclusters", Group: groupMemory, Need: Should, rule: atLeast,
+		Name: "kern.ipc.nmbclusters", Group: groupMemory, Need: Should, rule: atLeast, grows: true,
 		want:    number(func(p plan) int64 { return min(int64(p.Sessions), p.Memory/4/2048) }),
+		comes:   number(func(p plan) int64 { return p.Memory / 16 >> 10 }),
 		Default: "a sixteenth of memory in KiB (1,572,864 of 24 GiB)", Formula: "sessions, at most memory / 4 / 2 KiB",
 		Why:    "Buffers of 2 KiB for what is received and sent. When something goes to everybody a session needs one. At the limit the network stalls ('kern.ipc.nmbclusters limit reached' in the log). It goes up only.",
 		Cost:   "Allocated as needed; at most a quarter of memory",
@@ -57,10 +59,10 @@ var freebsdHost = []Knob{
 	},
 	{
 		Name: "oomprotect", Group: groupMemory, Need: Should, where: byHand, want: always(""),
-		Default: "NO", Formula: "YES for router and offline: linecard_router_oomprotect, linecard_offline_oomprotect in rc.conf",
-		Why:    "When memory runs out a gateway worker is the one to lose: its sessions resume. Router and offline would have everybody wait.",
+		Default: "NO", Formula: "ALL for router and offline: linecard_router_oomprotect, linecard_offline_oomprotect in rc.conf",
+		Why:    "When memory runs out a gateway worker is the one to lose: its sessions resume. Router and offline would have everybody wait. YES would protect daemon(8) and not its child.",
 		Cost:   "The kernel kills something else",
-		Source: "rc.subr(8), protect(1)",
+		Source: "libexec/rc/rc.subr (_oomprotect), protect(1)",
 	},
 	{
 		Name: "net.isr, RSS", Group: groupNetwork, Need: Could, where: byHand, want: always(""),
@@ -72,8 +74,11 @@ var freebsdHost = []Knob{
 	{
 		Name: "rtprio", Group: groupNetwork, Need: Could, where: byHand, want: always(""),
 		Default: "normal priority", Formula: "not used; linecard_gateway_prepend=\"/usr/sbin/rtprio 31\" in rc.conf tries it",
-		Why:    "Threads have no nice value of their own here, so handshakes cannot stand behind event loops. The pool has one thread less than there are cores instead. Real-time priority would lift handshakes as well, and a storm would then starve everything else, ssh first.",
+		Why:    "Event loops do handshakes, too, a few steps a turn. Real-time priority would lift those as well, and a storm would then starve everything else, ssh first.",
 		Cost:   "See why",
-		Source: "rtprio(1); gateway/pool_linux.go has what priorities are worth on linux",
+		Source: "rtprio(1); docs/design/0018",
 	},
 }
+
+// memoryFiles is kern.maxfiles as freebsd computes it, and kern.ipc.maxsockets with it.
+func memoryFiles(p plan) int64 { return p.Memory / p.Page / 8 }

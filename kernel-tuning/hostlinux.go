@@ -1,6 +1,10 @@
 package tuning
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+	"strconv"
+)
 
 const (
 	groupFiles    = "Open files and processes"
@@ -12,18 +16,22 @@ const (
 	groupNetwork  = "Network cards and processors"
 )
 
+// nofileFormula is plan.nofile in words.
+const nofileFormula = "1.05 x sessions / (workers - 1) + 256, up to a multiple of 65,536: when one dies, the others take its sessions. " +
+	"Workers, if not given: as few as 1,048,576 a process allow and one, at least 2"
+
 // linuxHost are the knobs of a linux machine that are not TCP's.
 var linuxHost = []Knob{
 	{
-		Name: "fs.nr_open", Group: groupFiles, Need: Should, rule: atLeast, want: number(plan.nofile),
+		Name: "fs.nr_open", Group: groupFiles, Need: Should, rule: atLeast, want: number(plan.nofile), comes: always("1048576"),
 		Default: "1048576",
-		Formula: "1.05 x sessions / workers + 256, up to a multiple of 65,536. Workers, if not given: as few as 1,048,576 a process allow, at least 2",
+		Formula: nofileFormula,
 		Why:     "The most files that any process may be allowed to have open. No LimitNOFILE goes above it.",
 		Cost:    "Nothing. A process pays 8 B for each descriptor up to the highest in use",
 		Source:  "admin-guide/sysctl/fs.rst; 1.05: SO_REUSEPORT over 101 workers, measured for the gateway's design",
 	},
 	{
-		Name: "fs.file-max", Group: groupFiles, Need: Must, rule: atLeast, want: number(plan.files),
+		Name: "fs.file-max", Group: groupFiles, Need: Must, rule: atLeast, want: number(plan.files), comes: always(strconv.Itoa(math.MaxInt64)),
 		Default: "a tenth of memory in KiB (2,466,177 of 24 GiB); systemd raises it to the highest number",
 		Formula: "1.05 x sockets + 65,536. Sockets: the sessions, twice with the clients here",
 		Why:     "All open files of the machine. At the limit accept fails for everybody, and a gateway's event engine ends at such an error.",
@@ -32,6 +40,7 @@ var linuxHost = []Knob{
 	},
 	{
 		Name: "fs.epoll.max_user_watches", Group: groupFiles, Need: Must, rule: atLeast, want: number(plan.files),
+		comes:   number(func(p plan) int64 { return p.Memory / 25 / 184 }),
 		Default: "a 25th of memory, by what a watch takes (5,491,511 of 24 GiB)", Formula: "as fs.file-max",
 		Why:    "Sockets that all processes of one user together may watch by epoll. Each session is one; at the limit a gateway cannot take a connection that it has accepted.",
 		Cost:   "Nothing until used; then 128 B for each, in the 3.77 KB of a session",
@@ -55,8 +64,15 @@ var linuxHost = []Knob{
 		Name: "/sys/kernel/mm/transparent_hugepage/enabled", Group: groupMemory, Need: Could, where: sysFile, rule: exactly, want: always("madvise"), also: "never",
 		Default: "always or madvise, by distribution", Formula: "madvise; never is as good",
 		Why:    "With always every process gets huge pages that it did not ask for. Each of a hundred workers would be some MB larger than it is. Slabs and Go's heap are dense only when full.",
-		Cost:   "More TLB misses in other programs that gain from always. Explicit huge pages (vm.nr_hugepages) are not used by anything here: leave them at 0",
+		Cost:   "More TLB misses in other programs that gain from always",
 		Source: "Go proposal 59960: up to 40 % more memory for small heaps; not measured here, this machine has madvise",
+	},
+	{
+		Name: "vm.nr_hugepages", Group: groupMemory, Need: Could, where: byHand, want: always(""),
+		Default: "0", Formula: "0",
+		Why:    "Huge pages that are set aside at boot or by hand. Nothing here asks for them (MAP_HUGETLB).",
+		Cost:   "What is set aside is missing everywhere else, whether somebody uses it or not",
+		Source: "admin-guide/mm/hugetlbpage.rst; internal/slab maps ordinary pages",
 	},
 	{
 		Name: "vm.swappiness", Group: groupMemory, Need: Could, rule: atMost, want: always("1"),
@@ -137,7 +153,7 @@ func trackingWant(p plan) int64 { return p.sockets() * 5 / 4 }
 // tracked describes the probe of connection tracking in the README.
 var tracked = Knob{
 	Name: "net.netfilter.nf_conntrack_max", Group: groupTables, Need: Must, where: byHand, want: always(""),
-	Default: "262,144 with more than 4 GiB", Formula: "bypass (linecard-notrack.nft); where that is impossible 1.25 x sockets, and nf_conntrack_buckets a quarter of it",
+	Default: "262,144 with more than 4 GiB", Formula: "bypass (linecard-notrack.nft), and 1.25 x sockets: a check does not see the rules, and unused entries cost nothing. Without the bypass nf_conntrack_buckets a quarter of it, too",
 	Why:    "A rule set that looks at connection states tracks every session. A full table drops new connections, and each packet pays a look-up. Rules for the gateway's port can do without.",
 	Cost:   fmt.Sprintf("%d B for each tracked session, and 8 B for each bucket. With the bypass stateful rules do not apply to the port: allow it in both directions", 256),
 	Source: "networking/nf_conntrack-sysctl.rst; size measured (slabinfo, TestMeasureMemory)",

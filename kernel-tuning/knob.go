@@ -62,7 +62,9 @@ type Knob struct {
 	also   string            // a value that is as good as the wanted one
 	reads  string            // sysctl that shows it when its own name cannot be read
 	spaced bool              // linux: each network namespace has its own
+	grows  bool              // it cannot be lowered while the system runs
 	want   func(plan) string // "": not wanted for this plan
+	comes  func(plan) string // what systems come with, at least, where that may be more than is wanted; nil: it never is
 }
 
 // number makes a want of one number.

@@ -26,14 +26,15 @@ type setting struct{ Name, Value, Why string }
 // sheet is what the templates see.
 type sheet struct {
 	Command                 string // that printed the files
+	Pair                    bool
 	Sessions, Workers, Port int
-	NoFile, Buckets         int64
+	NoFile                  int64
 	Sysctls, Boot, SysFiles []setting
 }
 
 // Print writes the files with which a machine carries the target below dir, by the names that they have on the system, and returns
 // those names. For the system that it runs on, or a root, nothing is lowered that somebody raised; a target with Memory and Cores is
-// another machine, of which nothing is looked at. Files that are there are replaced.
+// another machine, of which nothing is looked at, and nothing is lowered that systems come with. Files that are there are replaced.
 func Print(t Target, dir string) ([]string, error) {
 	sheet, err := newSheet(t)
 	if err != nil {
@@ -108,25 +109,37 @@ func newSheet(t Target) (*sheet, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &sheet{Command: command(t), Sessions: p.Sessions, Workers: p.workers(), Port: gatewayPort, NoFile: p.nofile(), Buckets: buckets(p)}
+	s := &sheet{Command: command(t), Sessions: p.Sessions, Workers: p.workers(), Pair: p.Pair, Port: gatewayPort, NoFile: p.nofile()}
 	for _, k := range table {
 		want := k.want(p)
 		if want == "" || k.where == byHand || k.where == checkOnly {
 			continue
 		}
-		if h != nil {
-			have, err := h.read(k)
-			if err == nil && k.meets(have, want) {
-				want = have
-			} else if err == nil {
-				want = k.rule.merge(have, want)
-			} else if !errors.Is(err, errAbsent) {
-				return nil, fmt.Errorf("tuning: %s: %w", k.Name, err)
-			}
+		if want, err = h.printed(k, p, want); err != nil {
+			return nil, fmt.Errorf("tuning: %s: %w", k.Name, err)
 		}
 		s.add(k, want)
 	}
 	return s, nil
+}
+
+// printed is what a file says where want is wanted. h is nil for a machine that is not looked at.
+func (h *host) printed(k Knob, p plan, want string) (string, error) {
+	have, err := "", errAbsent
+	if h != nil {
+		have, err = h.read(k)
+	}
+	switch {
+	case errors.Is(err, errAbsent) && k.comes != nil:
+		return k.rule.merge(k.comes(p), want), nil
+	case errors.Is(err, errAbsent):
+		return want, nil
+	case err != nil:
+		return "", err
+	case k.also != "" && have == k.also:
+		return have, nil
+	}
+	return k.rule.merge(have, want), nil
 }
 
 func (s *sheet) add(k Knob, value string) {

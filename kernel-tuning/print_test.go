@@ -190,3 +190,79 @@ func TestPrintKeepsWhatIsHigher(t *testing.T) {
 		}
 	}
 }
+
+// printed returns the files for a target by name.
+func printed(t *testing.T, target Target) map[string]string {
+	t.Helper()
+	dir := t.TempDir()
+	if _, err := Print(target, dir); err != nil {
+		t.Fatal(err)
+	}
+	return tree(t, dir)
+}
+
+// TestPrintLowersNothing: files for few sessions leave what systems come with, and what a machine has, as it is.
+func TestPrintLowersNothing(t *testing.T) {
+	for system, lines := range map[string][]string{
+		"linux": {
+			"fs.nr_open = 1048576", "fs.file-max = 9223372036854775807", "net.ipv4.tcp_mem = 786432 1048576 1572864", "net.core.somaxconn = 4096",
+			"net.ipv4.tcp_max_orphans = 262144", "net.ipv4.tcp_max_tw_buckets = 262144", "net.ipv4.tcp_max_syn_backlog = 4096", "thash_entries=524288",
+		},
+		"freebsd": {
+			"kern.maxfiles=2097152", "kern.maxfilesperproc=1887435", "kern.ipc.maxsockets=2097152", "kern.ipc.nmbclusters=4194304",
+			`net.inet.tcp.tcbhashsize="1048576"`,
+		},
+	} {
+		target := exampleTarget(system)
+		target.Sessions = 1000
+		var all strings.Builder
+		for _, text := range printed(t, target) {
+			all.WriteString(text)
+		}
+		for _, line := range lines {
+			if !strings.Contains(all.String(), line) {
+				t.Errorf("%s: no %q", system, line)
+			}
+		}
+	}
+	const grub = "etc/default/grub.d/linecard.cfg"
+	for have, want := range map[string]string{"524288\n": "thash_entries=524288\"", "-262144\n": "thash_entries=262144\"", "4096\n": "thash_entries=8192\""} {
+		files := bigLinux()
+		files["proc/sys/net/ipv4/tcp_ehash_entries"] = have
+		text := printed(t, Target{OS: "linux", Sessions: 15_000, Root: fakeRoot(t, files)})[grub]
+		if !strings.Contains(text, want) {
+			t.Errorf("on a machine that has %s%s", have, text)
+		}
+	}
+}
+
+// TestPrintedRoom: when one of the printed workers dies, the others have room for its sessions.
+func TestPrintedRoom(t *testing.T) {
+	for _, sessions := range []int{1, 15_000, 400_000, 999_000, 2_000_000, 12_000_000} {
+		for workers := range 5 {
+			p := plan{Target: Target{Sessions: sessions, Workers: workers}}
+			n := int64(p.workers())
+			if room := max(n-1, 1) * (p.nofile() - spareFiles); room < int64(sessions)*105/100 {
+				t.Errorf("%d sessions, %d workers of %d files: room for %d", sessions, n, p.nofile(), room)
+			}
+		}
+	}
+}
+
+// TestFirewallFiles: pf takes options only before all rules, so an included file must have none; the loopback keeps its tracking unless
+// the clients are there.
+func TestFirewallFiles(t *testing.T) {
+	target := exampleTarget("freebsd")
+	for line := range strings.Lines(printed(t, target)["etc/pf.linecard.conf"]) {
+		if !strings.HasPrefix(line, "#") && !strings.HasPrefix(line, "pass ") {
+			t.Errorf("pf: %q", line)
+		}
+	}
+	target = exampleTarget("linux")
+	for _, pair := range []bool{false, true} {
+		target.Pair = pair
+		if text := printed(t, target)["etc/nftables.d/linecard-notrack.nft"]; strings.Contains(text, `"lo" notrack`) != pair {
+			t.Errorf("pair %v:\n%s", pair, text)
+		}
+	}
+}

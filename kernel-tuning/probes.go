@@ -88,22 +88,25 @@ func (h *host) descriptors(p plan) Finding {
 		return f
 	}
 	f.Have = strconv.FormatInt(limit, 10)
-	needed := p.workersFor(limit)
-	switch {
-	case needed == 0:
+	if limit <= spareFiles {
 		f.State, f.Want = Bad, ">= "+strconv.FormatInt(spareFiles+1, 10)
-	case p.Workers == 0:
-		f.Want = fmt.Sprintf("workers >= %d", needed)
-		f.Need = Should
+		return f
+	}
+	needed := p.workersFor(limit)
+	if p.Workers == 0 {
+		f.Need, f.Want = Should, fmt.Sprintf("workers >= %d", spared(needed))
 		if needed > 8*p.Cores {
 			f.State = Bad
-			f.Want = fmt.Sprintf(">= %d (or workers = %d)", p.spread(8*p.Cores)+spareFiles, needed)
+			f.Want = fmt.Sprintf(">= %d (or workers = %d)", p.spread(8*p.Cores)+spareFiles, spared(needed))
 		}
-	case needed > p.Workers:
+		return f
+	}
+	f.Want = fmt.Sprintf(">= %d for %d workers", p.spread(survivors(p.Workers))+spareFiles, p.Workers)
+	if needed > survivors(p.Workers) {
 		f.State = Bad
-		f.Want = fmt.Sprintf(">= %d for %d workers", p.spread(p.Workers)+spareFiles, p.Workers)
-	default:
-		f.Want = fmt.Sprintf(">= %d for %d workers", p.spread(p.Workers)+spareFiles, p.Workers)
+	}
+	if needed <= p.Workers {
+		f.Need = Should // as long as none dies
 	}
 	return f
 }
@@ -218,7 +221,7 @@ func (h *host) tracking(p plan) Finding {
 	case n == 0:
 		f.Have = "nothing tracked"
 	case limit < trackingWant(p):
-		f.State, f.Want = Bad, fmt.Sprintf("notrack, or >= %d", trackingWant(p))
+		f.State, f.Want = Bad, fmt.Sprintf(">= %d, and no tracking of the port", trackingWant(p))
 	}
 	return f
 }

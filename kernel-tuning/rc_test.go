@@ -10,14 +10,19 @@ import (
 
 // fakeSubr stands for freebsd's rc.subr: it shows what a script would start, and runs the command of the script's own.
 const fakeSubr = `load_rc_config() { . "$LINECARD_ROOT/rc.conf"; }
+install() { echo "install $*"; }
+wait_for_pids() { echo "waits for $*"; }
 run_rc_command() {
 	childfile=$LINECARD_ROOT/child.pid
 	case $1 in
 	start)
 		eval "enabled=\$$rcvar"
-		eval "class=\$${name}_login_class"
-		echo "$enabled|$class|$pidfile|$required_files|$command $command_args"
+		eval "dir=\$${name}_chdir"
+		echo "$enabled|$dir|$pidfile|$required_files|$command $command_args"
 		program="echo" && $start_precmd
+		;;
+	stop)
+		$stop_precmd && : >"$childfile" && $stop_postcmd # daemon(8) has removed the file by then
 		;;
 	*) eval "$(eval echo "\$${1}_cmd")" ;;
 	esac
@@ -47,19 +52,25 @@ func runRC(t *testing.T, script, conf, verb, child string) string {
 
 func TestRCScripts(t *testing.T) {
 	for _, c := range []struct{ role, conf, want string }{
-		{"gateway", "", "NO|linecard|/var/run/linecard_gateway.pid|/usr/local/etc/linecard/gateway.toml|/usr/sbin/daemon -f -r -R 1 " +
+		{"gateway", "", "NO|/var/db/linecard/gateway|/var/run/linecard_gateway.pid|/usr/local/etc/linecard/gateway.toml|/usr/sbin/daemon -f -r -R 1 " +
 			"-P /var/run/linecard_gateway.pid -p /var/run/linecard_gateway.child.pid -S -T linecard_gateway -u linecard " +
-			"/usr/local/bin/linecard gateway --config /usr/local/etc/linecard/gateway.toml\ncheck --config /usr/local/etc/linecard/gateway.toml --role gateway"},
-		{"router", "linecard_router_enable=YES linecard_router_config=/r.toml linecard_router_runas=r linecard_router_login_class=big",
-			"YES|big|/var/run/linecard_router.pid|/r.toml|/usr/sbin/daemon -f -r -R 1 " +
+			"/usr/local/bin/linecard gateway --config /usr/local/etc/linecard/gateway.toml\n" +
+			"install -d -o linecard -m 0700 /var/db/linecard/gateway\ncheck --config /usr/local/etc/linecard/gateway.toml --role gateway"},
+		{"router", "linecard_router_enable=YES linecard_router_config=/r.toml linecard_router_runas=r linecard_router_chdir=/data/r",
+			"YES|/data/r|/var/run/linecard_router.pid|/r.toml|/usr/sbin/daemon -f -r -R 1 " +
 				"-P /var/run/linecard_router.pid -p /var/run/linecard_router.child.pid -S -T linecard_router -u r " +
-				"/usr/local/bin/linecard router --config /r.toml\ncheck --config /r.toml --role router"},
-		{"offline", "linecard_offline_enable=YES", "YES|linecard|/var/run/linecard_offline.pid|/usr/local/etc/linecard/offline.toml|/usr/sbin/daemon -f -r -R 1 " +
-			"-P /var/run/linecard_offline.pid -p /var/run/linecard_offline.child.pid -S -T linecard_offline -u linecard " +
-			"/usr/local/bin/linecard offline --config /usr/local/etc/linecard/offline.toml\ncheck --config /usr/local/etc/linecard/offline.toml --role offline"},
+				"/usr/local/bin/linecard router --config /r.toml \ninstall -d -o r -m 0700 /data/r\ncheck --config /r.toml --role router"},
+		{"offline", "linecard_offline_enable=YES linecard_offline_args=--bootstrap",
+			"YES|/var/db/linecard/offline|/var/run/linecard_offline.pid|/usr/local/etc/linecard/offline.toml|/usr/sbin/daemon -f -r -R 1 " +
+				"-P /var/run/linecard_offline.pid -p /var/run/linecard_offline.child.pid -S -T linecard_offline -u linecard " +
+				"/usr/local/bin/linecard offline --config /usr/local/etc/linecard/offline.toml --bootstrap\n" +
+				"install -d -o linecard -m 0700 /var/db/linecard/offline\ncheck --config /usr/local/etc/linecard/offline.toml --role offline"},
 	} {
 		if got := runRC(t, "linecard_"+c.role, c.conf, "start", ""); got != c.want {
 			t.Errorf("%s:\n%s\nwant\n%s", c.role, got, c.want)
+		}
+		if got := runRC(t, "linecard_"+c.role, c.conf, "stop", "4711\n"); got != "waits for 4711" {
+			t.Errorf("stop of %s: %q", c.role, got)
 		}
 	}
 }

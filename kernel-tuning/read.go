@@ -1,8 +1,6 @@
 package tuning
 
 import (
-	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,7 +19,7 @@ type host struct {
 	listed   map[string]string // freebsd: what sysctl said
 }
 
-// errAbsent says that this system, or this network namespace, has no such setting.
+// errAbsent says that this system, or this network namespace, has no such setting, or does not show it.
 var errAbsent = errors.New("not here")
 
 // open prepares to read the system that t names.
@@ -60,13 +58,22 @@ func sysctlPath(name string) string { return "/proc/sys/" + strings.ReplaceAll(n
 // file returns a small file's content with single spaces.
 func (h *host) file(name string) (string, error) {
 	text, err := os.ReadFile(h.path(name))
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return "", errAbsent
 	}
 	if err != nil {
 		return "", err
 	}
 	return strings.Join(strings.Fields(string(text)), " "), nil
+}
+
+// namespace names the network namespace of this thread, which reads and writes its sysctls; "" in a copy, and on freebsd.
+func (h *host) namespace() string {
+	link, err := os.Readlink(h.path("/proc/thread-self/ns/net"))
+	if err != nil {
+		return ""
+	}
+	return link
 }
 
 // read returns what the system has for a knob.
@@ -117,8 +124,8 @@ func (h *host) list() error {
 // parseSysctls reads "name: value" lines; lines of values with several lines are left out.
 func parseSysctls(text []byte) map[string]string {
 	all := map[string]string{}
-	for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
-		name, value, ok := strings.Cut(lines.Text(), ":")
+	for line := range strings.Lines(string(text)) { // one of them may be as long as a device tree
+		name, value, ok := strings.Cut(line, ":")
 		if ok && name != "" && !strings.ContainsAny(name, " \t") {
 			all[name] = strings.Join(strings.Fields(value), " ")
 		}

@@ -4,17 +4,22 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
-// StateFile returns where Apply keeps what was, unless it is told otherwise.
+// StateFile returns where Apply keeps what was, unless it is told otherwise: a place that a boot empties, as it ends what was applied.
 func StateFile(system string) string {
 	if system == "freebsd" {
-		return "/var/db/linecard-tune.json"
+		return "/var/run/linecard-tune.json"
 	}
-	return "/var/lib/linecard-tune.json"
+	return "/run/linecard-tune.json"
 }
 
 // Change is a setting that was changed, or would be.
@@ -23,6 +28,8 @@ type Change struct {
 	Knob   string `json:"knob"`
 	Before string `json:"before"`
 	After  string `json:"after"`
+	// Earlier are values that applies before this one made. One of them is there if this one did not come to its end.
+	Earlier []string `json:"earlier,omitempty"`
 	// Err says why it was not changed; nil if it was.
 	Err error `json:"-"`
 }
@@ -30,37 +37,92 @@ type Change struct {
 // state is what Apply writes before it changes anything.
 type state struct {
 	OS      string   `json:"os"`
-	Changes []Change `json:"changes"` // in the order in which they were made
+	Net     string   `json:"net,omitempty"` // linux: the network namespace, which has settings of its own
+	Changes []Change `json:"changes"`       // in the order in which they were made
 }
 
-// loadState reads a state file; one that is not there is empty.
-func loadState(path, system string) (state, error) {
-	s := state{OS: system}
-	text, err := os.ReadFile(path)
+// lockState keeps others from a state file until what it returns is closed. It locks the directory: the file itself is replaced.
+func lockState(path string) (*os.File, error) {
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return nil, fmt.Errorf("tuning: %w", err)
+	}
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("tuning: %s: another tune apply or undo is at work: %w", dir.Name(), err), dir.Close())
+	}
+	return dir, nil
+}
+
+// loadState reads the state file of a system; one that is not there is empty.
+func (h *host) loadState(path string) (state, error) {
+	s := state{OS: h.os, Net: h.namespace()}
+	text, err := readOwn(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil
 	}
 	if err != nil {
 		return s, fmt.Errorf("tuning: %w", err)
 	}
-	if err := json.Unmarshal(text, &s); err != nil {
+	var old state
+	switch err := json.Unmarshal(text, &old); {
+	case err != nil:
 		return s, fmt.Errorf("tuning: %s is no state of a tune apply: %w", path, err)
+	case old.OS != s.OS:
+		return s, fmt.Errorf("tuning: %s is of %s, not %s", path, old.OS, s.OS)
+	case old.Net != s.Net:
+		return s, fmt.Errorf("tuning: %s is of another network namespace; --state names a file for this one", path)
 	}
-	if s.OS != system {
-		return s, fmt.Errorf("tuning: %s is of %s, not %s", path, s.OS, system)
-	}
-	return s, nil
+	return old, nil
 }
 
-// note adds a change. What was before the first of several changes of a knob is what Undo goes back to.
-func (s *state) note(c Change) {
-	for i := range s.Changes {
-		if s.Changes[i].Knob == c.Knob {
-			s.Changes[i].After = c.After
-			return
-		}
+// maxState bounds what is read of a state file.
+const maxState = 1 << 20
+
+// readOwn reads a file that nobody but root and this user can have written: what it says is done with their rights.
+func readOwn(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe must not hold it up
+	if err != nil {
+		return nil, err
 	}
-	s.Changes = append(s.Changes, c)
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || !info.Mode().IsRegular() || info.Mode().Perm()&0o022 != 0 || owner.Uid != 0 && int(owner.Uid) != os.Geteuid() {
+		return nil, fmt.Errorf("%s: others may have written it", path)
+	}
+	return io.ReadAll(io.LimitReader(f, maxState))
+}
+
+func (s *state) find(knob string) int {
+	return slices.IndexFunc(s.Changes, func(c Change) bool { return c.Knob == knob })
+}
+
+// note adds a change that is about to be made. What was before the first of several changes of a knob is what Undo goes back to.
+func (s *state) note(c Change) {
+	i := s.find(c.Knob)
+	if i < 0 {
+		s.Changes = append(s.Changes, c)
+		return
+	}
+	was := &s.Changes[i]
+	was.Earlier, was.After = append(was.Earlier, was.After), c.After
+}
+
+// settle says what has become of a change that was noted: the value that is there now, or nothing at all.
+func (s *state) settle(c Change) {
+	i := s.find(c.Knob)
+	was := &s.Changes[i]
+	switch n := len(was.Earlier); {
+	case c.Err == nil:
+		was.After, was.Earlier = c.After, nil
+	case n > 0:
+		was.After, was.Earlier = was.Earlier[n-1], was.Earlier[:n-1]
+	default:
+		s.Changes = slices.Delete(s.Changes, i, i+1)
+	}
 }
 
 // save replaces the state file so that a crash leaves the old one or the new one; an empty state removes it.
@@ -75,9 +137,6 @@ func (s *state) save(path string) error {
 	if err != nil {
 		return fmt.Errorf("tuning: %w", err)
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fmt.Errorf("tuning: %w", err)
-	}
 	if err := writeSynced(path+".new", append(text, '\n')); err != nil {
 		return fmt.Errorf("tuning: %w", err)
 	}
@@ -87,8 +146,12 @@ func (s *state) save(path string) error {
 	return nil
 }
 
+// writeSynced makes a file anew: what lies there may be a link of somebody else's.
 func writeSynced(path string, text []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return err
 	}

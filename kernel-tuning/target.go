@@ -96,12 +96,24 @@ func (p plan) workers() int {
 	if p.Workers > 0 {
 		return p.Workers
 	}
-	return max(p.workersFor(oneProcess), 2)
+	return max(spared(p.workersFor(oneProcess)), 2)
 }
 
-// nofile is the limit of open files for one gateway process: what its sessions need, in whole multiples of 65,536.
+// spared is how many workers are wanted where n must be: the gateway's rule. A process alone has nobody to spare.
+func spared(n int) int {
+	if n > 1 {
+		n++
+	}
+	return n
+}
+
+// survivors is how many of n gateway processes must have room for all sessions.
+func survivors(n int) int { return max(n-1, 1) }
+
+// nofile is the limit of open files for one gateway process: what its sessions need when one of the others has died, in whole multiples
+// of 65,536.
 func (p plan) nofile() int64 {
-	return roundUp(p.spread(p.workers())+spareFiles, 1<<16)
+	return roundUp(p.spread(survivors(p.workers()))+spareFiles, 1<<16)
 }
 
 // files is how many open files the machine needs.

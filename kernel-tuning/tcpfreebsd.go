@@ -1,7 +1,5 @@
 package tuning
 
-import "strconv"
-
 // freebsdTCP are the knobs of freebsd's network. None was run there.
 var freebsdTCP = []Knob{
 	{
@@ -15,17 +13,9 @@ var freebsdTCP = []Knob{
 		Name: "net.inet.tcp.syncache.hashsize", Group: groupAccept, Need: Could, where: bootSetting, rule: atLeast, reads: "net.inet.tcp.syncache.hashsize",
 		want:    number(func(p plan) int64 { return clamp(powerOfTwo(acceptQueue(p)/16), 512, 8192) }),
 		Default: "512", Formula: "soacceptqueue / 16, up to a power of two, 512 to 8,192: room for twice the accept queue",
-		Why:    "Half-open handshakes are in buckets of 30. A full bucket throws the oldest out, and the client is answered by a cookie.",
+		Why:    "Half-open handshakes are in buckets of 30. A full bucket throws the oldest out, and the client is answered by a cookie. cachelimit follows: 30 times as many.",
 		Cost:   "A bucket each; entries as needed, at most hashsize x bucketlimit",
 		Source: "sys/netinet/tcp_syncache.c (TCP_SYNCACHE_HASHSIZE, _BUCKETLIMIT), syncache(4)",
-	},
-	{
-		Name: "net.inet.tcp.syncache.cachelimit", Group: groupAccept, Need: Could, where: bootSetting, rule: atLeast, reads: "net.inet.tcp.syncache.cachelimit",
-		want:    number(func(p plan) int64 { return clamp(powerOfTwo(acceptQueue(p)/16), 512, 8192) * 30 }),
-		Default: "15,360: hashsize x bucketlimit", Formula: "hashsize x 30",
-		Why:    "Half-open handshakes of the machine.",
-		Cost:   "Memory of the entries in a flood",
-		Source: "sys/netinet/tcp_syncache.c",
 	},
 	{
 		Name: "net.inet.tcp.syncookies", Group: groupAccept, Need: Should, rule: atLeast, want: always("1"),
@@ -57,6 +47,7 @@ var freebsdTCP = []Knob{
 	{
 		Name: "net.inet.tcp.tcbhashsize", Group: groupTables, Need: Could, where: bootSetting, rule: atLeast, reads: "net.inet.tcp.tcbhashsize",
 		want:    number(buckets),
+		comes:   number(func(p plan) int64 { return powerOfTwo(memoryFiles(p)/4 + 1) }),
 		Default: "the power of two above kern.ipc.maxsockets / 4 at boot", Formula: "sockets / 2, up to a power of two, at most 16,777,216",
 		Why:    "The hash table of all TCP sockets. It is sized at boot: maxsockets raised later does not lengthen it, chains grow instead.",
 		Cost:   "A list head each (8 B), and a boot",
@@ -109,14 +100,6 @@ var freebsdTCP = []Knob{
 		Default: "30000", Formula: "15000",
 		Why:    "Half of the time, in ms, that who closed first waits in TIME_WAIT.",
 		Cost:   "Segments that wander for longer than 30 s could meet a new connection of the same ports",
-		Source: "tcp(4)",
-	},
-	{
-		Name: "net.inet.tcp.maxtcptw", Group: groupEnd, Need: Could, rule: atLeast,
-		want:    func(p plan) string { return strconv.FormatInt(p.spread(p.workers()), 10) },
-		Default: "kern.ipc.maxsockets / 5", Formula: "sessions / workers",
-		Why:    "Connections in TIME_WAIT: a worker's death leaves one for each of its sessions. Gone in freebsd 14, where they are ordinary blocks.",
-		Cost:   "A small block each",
 		Source: "tcp(4)",
 	},
 	{

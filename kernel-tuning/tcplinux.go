@@ -13,7 +13,7 @@ var linuxTCP = []Knob{
 		Source: "TestMeasureBacklog: of 2,000 at once 1,487 are dropped at 512, none at 4,096. TestMeasureHalfOpen: 513 half-open at 512, then cookies",
 	},
 	{
-		Name: "net.ipv4.tcp_max_syn_backlog", Group: groupAccept, Need: Could, rule: atLeast, spaced: true, want: number(acceptQueue),
+		Name: "net.ipv4.tcp_max_syn_backlog", Group: groupAccept, Need: Could, rule: atLeast, spaced: true, want: number(acceptQueue), comes: number(func(p plan) int64 { return bootBuckets(p) / 128 }),
 		Default: "size of the hash table / 128, at least 128 (2,048 here)", Formula: "as net.core.somaxconn",
 		Why:    "Counts only with tcp_syncookies=0, when SYNs beyond three quarters of it are dropped. With cookies somaxconn is the limit. Here for who turns cookies off.",
 		Cost:   "320 B for each half-open handshake",
@@ -55,7 +55,7 @@ var linuxTCP = []Knob{
 	},
 	{
 		Name: "thash_entries (kernel command line)", Group: groupTables, Need: Could, where: bootSetting, rule: atLeast, reads: "net.ipv4.tcp_ehash_entries",
-		want:    number(buckets),
+		want: number(buckets), comes: number(memoryBuckets),
 		Default: "a bucket for each 128 KiB of memory, at most 524,288 (262,144 of 24 GiB)", Formula: "sockets / 2, up to a power of two, at most 16,777,216",
 		Why:    "The hash table of all TCP sockets. Every packet walks a chain of sockets / buckets, and each step is a cache miss.",
 		Cost:   "8 B a bucket, and a boot",
@@ -70,7 +70,7 @@ var linuxTCP = []Knob{
 	},
 	tracked,
 	{
-		Name: "net.ipv4.tcp_mem", Group: groupSessions, Need: Should, rule: atLeast, want: tcpPages,
+		Name: "net.ipv4.tcp_mem", Group: groupSessions, Need: Should, rule: atLeast, want: tcpPages, comes: memoryPages,
 		Default: "4.7 %, 6.2 % and 9.4 % of memory, in pages (287901 383868 575802 of 24 GiB)", Formula: "third: 1.25 pages x sockets, at most memory / 4; first and second: a half and three quarters of it",
 		Why:    "Pages in the queues of all sockets. An idle session has none, any waiting byte takes one: when something goes to everybody, a page for each session. Above the third number packets are dropped ('TCP: out of memory' in the log).",
 		Cost:   "Up to a quarter of memory can go to queues: leave that free, or the machine runs out before TCP holds back",
@@ -133,14 +133,14 @@ var linuxTCP = []Knob{
 		Source: "ip-sysctl.rst",
 	},
 	{
-		Name: "net.ipv4.tcp_max_orphans", Group: groupEnd, Need: Should, rule: atLeast, want: number(orphans),
+		Name: "net.ipv4.tcp_max_orphans", Group: groupEnd, Need: Should, rule: atLeast, want: number(orphans), comes: number(func(p plan) int64 { return bootBuckets(p) / 2 }),
 		Default: "half of the hash table's buckets (131,072 here)", Formula: "1.05 x sessions / workers",
 		Why:    "When a worker dies, all of its sessions become orphans until their clients have answered. Those above the limit are reset at once, and the log fills with warnings.",
 		Cost:   "An orphan with unsent bytes holds them: with tcp_notsent_lowat about 160 KB at most",
 		Source: "ip-sysctl.rst; TestMeasureClosing: 4,000 closed at once: 54 to 179 orphans remain where all clients answer",
 	},
 	{
-		Name: "net.ipv4.tcp_max_tw_buckets", Group: groupEnd, Need: Could, rule: atLeast, spaced: true, want: number(orphans),
+		Name: "net.ipv4.tcp_max_tw_buckets", Group: groupEnd, Need: Could, rule: atLeast, spaced: true, want: number(orphans), comes: number(func(p plan) int64 { return bootBuckets(p) / 2 }),
 		Default: "half of the hash table's buckets (131,072 here)", Formula: "as net.ipv4.tcp_max_orphans",
 		Why:    "Who closes first keeps a small socket for a minute. A worker's death leaves one for each session whose client has not closed yet; above the limit it is dropped, with a warning each.",
 		Cost:   fmt.Sprintf("%d B each, instead of 2,368 B", 256),
@@ -182,3 +182,13 @@ func tcpPages(p plan) string {
 	most := min(p.sockets()*5/4, p.Memory/p.Page/4)
 	return fmt.Sprintf("%d %d %d", most/2, most*3/4, most)
 }
+
+// memoryPages is what linux makes of a machine's memory when nobody sets tcp_mem.
+func memoryPages(p plan) string {
+	n := p.Memory / p.Page / 16
+	return fmt.Sprintf("%d %d %d", n*3/4, n, n*3/2)
+}
+
+// memoryBuckets is the size of the table without thash_entries, bootBuckets what it comes to with the one that is printed.
+func memoryBuckets(p plan) int64 { return min(powerOfTwo(p.Memory>>17), 1<<19) }
+func bootBuckets(p plan) int64   { return max(memoryBuckets(p), buckets(p)) }

@@ -21,7 +21,7 @@ type TuneCmd struct {
 // tuneTarget is what the machine shall carry.
 type tuneTarget struct {
 	Sessions int    `help:"How many sessions this machine shall hold." required:"" placeholder:"N"`
-	Workers  int    `help:"Gateway processes that share them (default: as few as the limit of open files allows, at least 2)." placeholder:"N"`
+	Workers  int    `help:"Gateway processes that share them (default: as few as the limit of open files allows and one, at least 2)." placeholder:"N"`
 	Pair     bool   `help:"The clients run on this machine, too."`
 	OS       string `help:"linux or freebsd (default: this system)." name:"os" placeholder:"NAME"`
 	Root     string `help:"Look at a copy of a system's files below this directory instead of the live system." type:"path" placeholder:"DIR"`
@@ -55,7 +55,7 @@ func (c TuneCheckCmd) Run(std Std) error {
 
 // stateFlag names where what was is kept.
 type stateFlag struct {
-	State string `help:"Where the values that were are kept until undo (default /var/lib/linecard-tune.json, on freebsd /var/db/linecard-tune.json)." type:"path" placeholder:"FILE"`
+	State string `help:"Where the values that were are kept until undo or a boot (default /run/linecard-tune.json, on freebsd /var/run/linecard-tune.json)." type:"path" placeholder:"FILE"`
 }
 
 func (f stateFlag) path(system string) string {
@@ -97,6 +97,9 @@ func (c TuneUndoCmd) Run(std Std) error {
 	done, err := tuning.Undo(c.Root, system, c.path(system))
 	if e := printChanges(std, done); e != nil {
 		return e
+	}
+	if err == nil && len(done) == 0 {
+		_, err = fmt.Fprintln(std.Out, "nothing to set back")
 	}
 	return err
 }

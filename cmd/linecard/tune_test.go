@@ -51,7 +51,7 @@ func TestTune(t *testing.T) {
 		{"tune apply --sessions 400000 --state " + state + at, 0, "2 settings made", ""},
 		{"tune check --sessions 400000" + at, 0, "ok ", ""},
 		{"tune undo --state " + state + at, 0, "net.core.somaxconn: 16384 -> 4096", ""},
-		{"tune undo --state " + state + at, 0, "", ""},
+		{"tune undo --state " + state + at, 0, "nothing to set back", ""},
 		{"tune check --sessions 400000" + at, 1, "net.core.somaxconn", ""},
 		{"tune print --sessions 400000 --out " + dir + at, 0, "linecard-gateway.service", ""},
 		{"tune print --sessions 400000 --os freebsd --memory 8GiB --cores 4 --out " + dir, 0, "rc.d/linecard_offline", ""},
@@ -61,7 +61,61 @@ func TestTune(t *testing.T) {
 			t.Errorf("%s: exit %d\n%s%s", c.args, code, out, errs)
 		}
 	}
-	if unit, err := os.ReadFile(filepath.Join(dir, "etc/systemd/system/linecard-gateway.service")); err != nil || !strings.Contains(string(unit), "\nLimitNOFILE=262144\n") {
+	if unit, err := os.ReadFile(filepath.Join(dir, "etc/systemd/system/linecard-gateway.service")); err != nil || !strings.Contains(string(unit), "\nLimitNOFILE=458752\n") {
 		t.Errorf("%v %s", err, unit)
 	}
+}
+
+// TestPrintedCommandsParse: what printed units and scripts start are command lines of this program: it misses its configuration, and
+// nothing else.
+func TestPrintedCommandsParse(t *testing.T) {
+	started := 0
+	for system, pattern := range map[string]string{"linux": "etc/systemd/system/*.service", "freebsd": "usr/local/etc/rc.d/*"} {
+		dir := t.TempDir()
+		if code, _, errs := linecard("tune", "print", "--sessions", "1000", "--os", system, "--memory", "8GiB", "--cores", "4", "--out", dir); code != 0 {
+			t.Fatal(errs)
+		}
+		files, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil || len(files) != 3 {
+			t.Fatal(files, err)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for line := range strings.Lines(string(text)) {
+				args, ok := startedBy(line)
+				if !ok {
+					continue
+				}
+				started++
+				if code, out, errs := linecard(args...); code != 1 || !strings.Contains(errs, "none.toml") {
+					t.Errorf("%s: %q: exit %d %s%s", filepath.Base(file), args, code, out, errs)
+				}
+			}
+		}
+	}
+	if started != 3+1+3+3 { // units, the reload of one, scripts, and their checks
+		t.Errorf("%d commands", started)
+	}
+}
+
+// startedBy returns the arguments that a line of a unit or script gives this program, with a configuration that is not there.
+func startedBy(line string) (args []string, ok bool) {
+	for _, program := range []string{"/usr/local/bin/linecard ", "${program} ", `"${program}" `} {
+		if _, rest, found := strings.Cut(line, program); found && !strings.HasPrefix(line, "#") {
+			args = strings.Fields(strings.Trim(strings.TrimSpace(rest), `"`))
+			break
+		}
+	}
+	for i, a := range args {
+		switch {
+		case i > 0 && args[i-1] == "--config":
+			args[i] = "/nowhere/none.toml"
+		case a == "$LINECARD_FLAGS", strings.HasSuffix(a, "_args}"):
+			args[i] = "--bootstrap"
+		}
+	}
+	return args, len(args) > 0
 }
