@@ -39,7 +39,8 @@ func (r *Report) MarshalJSON() ([]byte, error) {
 	return json.Marshal(whole)
 }
 
-// Write writes report.json, report.html and a PNG file for each chart into dir, which it makes.
+// Write writes report.json, report.html and a PNG file for each chart into dir, which it makes. What can be written is, the figures first,
+// also beside an error.
 func (r *Report) Write(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("report: %w", err)
@@ -48,20 +49,23 @@ func (r *Report) Write(dir string) error {
 	if err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
+	faults := []error{write(dir, JSONFile, append(text, '\n'), nil)}
 	page, err := r.HTML()
-	if err != nil {
-		return fmt.Errorf("report: %w", err)
-	}
-	files := map[string][]byte{JSONFile: append(text, '\n'), HTMLFile: page}
+	faults = append(faults, write(dir, HTMLFile, page, err))
 	for _, c := range r.Charts {
-		if files[c.Name+".png"], err = c.PNG(); err != nil {
-			return fmt.Errorf("chart %s: %w", c.Name, err)
-		}
+		image, err := c.PNG()
+		faults = append(faults, write(dir, c.Name+".png", image, err))
 	}
-	for name, content := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
-			return fmt.Errorf("report: %w", err)
-		}
+	return errors.Join(faults...)
+}
+
+// write writes one file, if there was no error in making it.
+func write(dir, name string, content []byte, err error) error {
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, name), content, 0o644)
+	}
+	if err != nil {
+		return fmt.Errorf("report: %s: %w", name, err)
 	}
 	return nil
 }

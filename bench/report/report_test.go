@@ -38,6 +38,24 @@ func sample() *Report {
 	return r
 }
 
+// TestWriteWhatCanBe holds that what cannot be drawn does not take the figures with it.
+func TestWriteWhatCanBe(t *testing.T) {
+	dir := t.TempDir()
+	r := sample()
+	r.Charts = append([]Chart{{Name: "no/such/folder"}}, r.Charts...)
+	if err := r.Write(dir); err == nil {
+		t.Error("no error")
+	}
+	if back, err := Read(dir); err != nil || len(back.Figures) != len(r.Figures) {
+		t.Errorf("the figures: %v", err)
+	}
+	for _, name := range []string{HTMLFile, "ramp.png"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestJSON pins the form of report.json: what a script reads must not change by accident.
 func TestJSON(t *testing.T) {
 	dir := t.TempDir()

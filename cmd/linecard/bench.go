@@ -48,7 +48,7 @@ type benchFlags struct {
 // options turns the flags into the options of a run.
 func (f benchFlags) options(std Std) (o bench.Options, err error) {
 	o = bench.Options{
-		Out: f.Out, Command: append([]string{"linecard"}, os.Args[1:]...), Console: std.Err, Dir: f.Dir, Shape: bench.Shape(f.Shape), Workers: f.Workers,
+		Out: f.Out, Command: withoutToken(append([]string{"linecard"}, os.Args[1:]...)), Console: std.Err, Dir: f.Dir, Shape: bench.Shape(f.Shape), Workers: f.Workers,
 		Settings: map[string]string{}, Admins: map[string][]string{}, Agents: f.Agents, Token: f.Token, Profile: f.Profile,
 	}
 	if file, ok := std.Err.(*os.File); ok {
@@ -90,6 +90,19 @@ func (f benchFlags) options(std Std) (o bench.Options, err error) {
 		o.Root = strings.TrimSpace(string(text))
 	}
 	return o, nil
+}
+
+// withoutToken leaves out what agents want to hear: reports are shown to others.
+func withoutToken(args []string) []string {
+	for i, arg := range args {
+		switch {
+		case strings.HasPrefix(arg, "--token="):
+			args[i] = "--token=..."
+		case arg == "--token" && i+1 < len(args):
+			args[i+1] = "..."
+		}
+	}
+	return args
 }
 
 func benchUsage(format string, args ...any) error {
