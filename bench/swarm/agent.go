@@ -18,8 +18,11 @@ import (
 // ErrToken: an agent that is not on the loopback interface needs a token of at least 16 bytes.
 var ErrToken = errors.New("swarm: an agent that others can reach needs a token of 16 bytes or more")
 
-// maxHello bounds an agent's first line.
-const maxHello = 1024
+const (
+	maxHello     = 1024 // bytes of an agent's first line
+	maxStrangers = 64   // connections at a time that have not said the token
+	acceptPause  = 100 * time.Millisecond
+)
 
 // Agent serves engines to controllers of other machines: for each connection that says the token it starts a child, which the lines go
 // through to. It returns when ctx ends and all children have. The lines, token included, are not encrypted: agents belong into networks
@@ -42,29 +45,36 @@ func Agent(ctx context.Context, ln net.Listener, token string, command []string,
 	defer stop()
 	var engines sync.WaitGroup
 	defer engines.Wait()
+	strangers := make(chan struct{}, maxStrangers)
 	for {
-		nc, err := ln.Accept()
-		if ctx.Err() != nil {
+		select {
+		case strangers <- struct{}{}:
+		case <-ctx.Done():
 			return nil
 		}
-		if err != nil {
+		nc, err := ln.Accept()
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, net.ErrClosed):
 			return fmt.Errorf("swarm: agent: %w", err)
+		case err != nil: // no descriptor left, for one: engines that run go on
+			fmt.Fprintln(log, "linecard bench agent:", err)
+			<-strangers
+			time.Sleep(acceptPause)
+			continue
 		}
 		engines.Go(func() {
-			if err := serveAgent(ctx, nc, token, command, log); err != nil {
+			if err := serveAgent(ctx, nc, token, command, log, func() { <-strangers }); err != nil {
 				fmt.Fprintln(log, "linecard bench agent:", nc.RemoteAddr(), err)
 			}
 		})
 	}
 }
 
-// serveAgent runs the child of one connection.
-func serveAgent(ctx context.Context, nc net.Conn, token string, command []string, log io.Writer) error {
-	defer nc.Close()
-	stop := context.AfterFunc(ctx, func() { nc.Close() })
-	defer stop()
+// heard reads the first line, and says whether it has the token.
+func heard(nc net.Conn, in *bufio.Reader, token string) error {
 	_ = nc.SetReadDeadline(time.Now().Add(tokenWait))
-	in := bufio.NewReader(nc)
 	line, err := readHello(in)
 	if err != nil {
 		return err
@@ -73,7 +83,20 @@ func serveAgent(ctx context.Context, nc net.Conn, token string, command []string
 	if err := json.Unmarshal(line, &hello); err != nil || subtle.ConstantTimeCompare([]byte(hello.Token), []byte(token)) != 1 {
 		return errors.New("wrong token")
 	}
-	_ = nc.SetReadDeadline(time.Time{})
+	return nc.SetReadDeadline(time.Time{})
+}
+
+// serveAgent runs the child of one connection. It calls known as soon as this is one that may have it, or not.
+func serveAgent(ctx context.Context, nc net.Conn, token string, command []string, log io.Writer, known func()) error {
+	defer nc.Close()
+	stop := context.AfterFunc(ctx, func() { nc.Close() })
+	defer stop()
+	in := bufio.NewReader(nc)
+	err := heard(nc, in, token)
+	known()
+	if err != nil {
+		return err
+	}
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = nc, log, endWait
 	pipe, err := cmd.StdinPipe()

@@ -8,6 +8,9 @@ import (
 	"time"
 )
 
+// maxLettersEach bounds the letters of an order by engine: they are one line, of maxLine bytes at most, at about 80 bytes each.
+const maxLettersEach = 500_000
+
 // Random sends messages between random sessions of the whole fleet, each of which has been bound, and waits until all have arrived. Which
 // arrived is known by number, not by count. Deliver stays empty: the ends have no clock in common when they are on two machines. Lost
 // messages are an error as well.
@@ -17,8 +20,8 @@ func (f *Fleet) Random(ctx context.Context, messages, size int) (Traffic, error)
 	if err != nil {
 		return Traffic{}, err
 	}
-	if o.Count < 2 || messages < 1 || messages > maxLetters || size < MinSize {
-		return Traffic{}, fmt.Errorf("swarm: %d messages of %d bytes among %d sessions", messages, size, o.Count)
+	if o.Count < 2 || messages < 1 || messages > maxLettersEach*len(parts) || size < MinSize {
+		return Traffic{}, fmt.Errorf("swarm: %d messages of %d bytes among %d sessions of %d engines", messages, size, o.Count, len(parts))
 	}
 	run := newRun()
 	orders, err := f.letters(ctx, parts, o, messages)

@@ -19,7 +19,8 @@ const (
 	// answerWait is for what needs no waiting on sessions, and behind the end of an order's context. A hundred busy engines share the cores
 	// of one machine, so each may be slow without being dead.
 	answerWait = time.Minute
-	endWait    = 10 * time.Second // for a child to end by itself
+	endWait    = 10 * time.Second // for a child of an agent to end by itself
+	closeWait  = 5 * time.Minute  // for the children here, which close millions of connections on the cores of one machine
 	tokenWait  = 10 * time.Second
 )
 
@@ -34,6 +35,7 @@ type remote struct {
 	close    func() error  // ends it and waits
 	patience time.Duration // answerWait
 	last     atomic.Uint64
+	writing  sync.Mutex    // of its own: the engine may be slow to read a long line, and answers come meanwhile
 	gone     chan struct{} // closed when no answer will come any more
 
 	mu      sync.Mutex
@@ -96,9 +98,14 @@ func (r *remote) write(q request) error {
 	if err != nil {
 		return err
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	_, err = r.in.Write(append(line, '\n'))
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	if d, ok := r.in.(interface{ SetWriteDeadline(time.Time) error }); ok {
+		_ = d.SetWriteDeadline(time.Now().Add(r.patience)) // where it cannot be set, the end of the engine ends the write
+	}
+	if _, err = r.in.Write(append(line, '\n')); err != nil {
+		r.fail(fmt.Errorf("takes no order: %w", err)) // what it may have got of the line makes the next one no line
+	}
 	return err
 }
 
@@ -187,7 +194,7 @@ func startChild(name string, command []string, log io.Writer) (*remote, error) {
 	r.pid = cmd.Process.Pid
 	r.close = func() error {
 		_ = in.Close()
-		kill := time.AfterFunc(endWait, func() { _ = cmd.Process.Kill() })
+		kill := time.AfterFunc(closeWait, func() { _ = cmd.Process.Kill() })
 		defer kill.Stop()
 		<-r.gone // all answers are read before Wait closes the pipe
 		if err := cmd.Wait(); err != nil {
