@@ -34,7 +34,7 @@ func (l *loop) pairArrived(t *traffic, n uint32, s *session, m *stanza.MessageDo
 		return 1, lightWait, nil
 	}
 	f, now := t.flows[pair], l.now()
-	t.moved = now
+	t.moved, t.advanced = now, now
 	switch {
 	case number == f.want:
 	case number < f.want && s.gen != f.toGen:

@@ -67,7 +67,7 @@ func (l *loop) connect(n uint32, s *session) {
 		source = l.sources[int(n)%len(l.sources)]
 	}
 	l.hellos[n] = &hello{begun: now}
-	fd, err := dial(l.servers[int(n)%len(l.servers)], source, l.cfg.ReceiveBuffer)
+	fd, err := dial(l.servers[int(n)%len(l.servers)], source, s.has(far))
 	s.fd, s.phase = int32(fd), connecting
 	s.opened, s.sealed, s.due = 0, 0, 0
 	if err == nil {

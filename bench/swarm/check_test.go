@@ -200,7 +200,7 @@ func TestStream(t *testing.T) {
 	ids, after = say(t, l)
 	want("acks out of order make room", ids, after, []uint64{6, 7}, []uint64{5, 6})
 	answerRefused(t, l, stanza.Refused{ID: 3, Reason: stanza.ReasonTooLarge})
-	if tr.unacked != 3 || tr.result.Resent != 4 || tr.result.Refused["too_large"] != 1 || tr.result.Refused["gap"] != 3 {
+	if tr.unacked != 3 || tr.result.Rejected != 1 || tr.result.Resent != 4 || tr.result.Refused["too_large"] != 1 || tr.result.Refused["gap"] != 3 {
 		t.Errorf("%d unacked, %+v", tr.unacked, tr.result)
 	}
 	l.flowUp(0, l.slots.At(0)) // a new connection
@@ -232,6 +232,80 @@ func TestOpenLoopSchedule(t *testing.T) {
 	}
 	if got := tr.meant(7) - tr.start; got != int64(700*time.Millisecond) {
 		t.Errorf("message 7 is due after %v", time.Duration(got))
+	}
+}
+
+// TestSenderGone: an order whose sender never comes back ends, and says what it has not sent; one that merely has a quiet time does not.
+func TestSenderGone(t *testing.T) {
+	for _, p := range []Pairs{{}, {Rate: 10}} {
+		l, tr := bare(t, p)
+		l.slots.At(0).phase = stopped
+		tr.start -= int64(time.Minute)
+		l.pace()
+		l.flush()
+		l.watchTraffic(tr.moved + int64(tr.p.Drain))
+		if got := tr.report(); !tr.over || got.Unsent != 100 || got.Sent != 0 {
+			t.Errorf("rate %v: over %v, %+v", p.Rate, tr.over, got)
+		}
+	}
+	l, tr := bare(t, Pairs{Rate: 1e-3})
+	tr.moved -= int64(time.Hour)
+	l.pace()
+	say(t, l)
+	l.watchTraffic(l.now())
+	if tr.result.Sent != 1 || tr.over {
+		t.Errorf("a message that was said just now: over %v, %+v", tr.over, tr.result)
+	}
+	answerAck(t, l, 1)
+	arrive(t, l, 0, nil)
+	tr.moved -= int64(time.Hour)
+	l.watchTraffic(l.now())
+	if tr.over {
+		t.Error("over while the next message is not due")
+	}
+}
+
+// TestRefusedFor: a message that waits as it was asked to has not been forgotten; one that is refused for ever is given up at last.
+func TestRefusedFor(t *testing.T) {
+	l, tr := bare(t, Pairs{})
+	say(t, l)
+	answerRefused(t, l, stanza.Refused{ID: 1, Reason: stanza.ReasonBusy, RetryAfter: 200_000})
+	f, now := tr.flows[0], l.now()
+	if f.hold < now+int64(time.Minute) {
+		t.Fatalf("the stream waits for %v", time.Duration(f.hold-now))
+	}
+	l.watchTraffic(f.hold - 1)
+	l.watchTraffic(f.hold + int64(tr.p.Drain)/2)
+	if tr.over {
+		t.Fatal("given up while the message waited")
+	}
+	l.watchTraffic(now + int64(refusalsFor) + int64(time.Second))
+	if got := tr.report(); !tr.over || got.Unacked != 1 {
+		t.Errorf("over %v, %+v", tr.over, got)
+	}
+}
+
+// TestPingsBesideSchedule: a session whose ping by schedule is under way is asked as well, and the pong of that one is not its answer.
+func TestPingsBesideSchedule(t *testing.T) {
+	l, _ := bare(t, Pairs{})
+	first, second := l.slots.At(0), l.slots.At(1)
+	first.set(pingDue)
+	l.markDirty(0, first)
+	l.flush()
+	p, err := l.beginPing(Ping{Range: Range{Count: 2}}, func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.feedPings()
+	l.flush()
+	if l.onPong(0, first); p.result.Pongs != 0 {
+		t.Error("the pong of another ping was taken for the answer")
+	}
+	l.onPong(1, second)
+	l.onPong(0, first)
+	l.feedPings()
+	if !p.finished || p.result.Asked != 2 || p.result.Pongs != 2 || p.result.RTT.Count() != 2 || l.count.Pings != 3 {
+		t.Errorf("%d pings said, %+v, finished %v", l.count.Pings, p.result, p.finished)
 	}
 }
 

@@ -20,7 +20,7 @@ func (f *Fleet) Open(ctx context.Context, o Open) (Opened, error) {
 	began := time.Now()
 	results := make([]Opened, len(parts))
 	err = inTurn(max(1, together), parts, func(k int, p part) error {
-		return p.r.do(ctx, opOpen, Open{Range: p.local, Mode: o.Mode, Rate: o.Rate * p.share}, &results[k])
+		return p.r.do(ctx, opOpen, Open{Range: p.local, Mode: o.Mode, Rate: o.Rate * p.share, Far: o.Far}, &results[k])
 	})
 	var sum Opened
 	for _, r := range results {
@@ -89,6 +89,11 @@ func (f *Fleet) Pairs(ctx context.Context, o Pairs) (Traffic, error) {
 		return own
 	})
 	return sumTraffic(results), err
+}
+
+// Finish has the Pairs under way among the sessions of a range begin no further messages.
+func (f *Fleet) Finish(ctx context.Context, o Range) error {
+	return f.tell(ctx, o, opFinish, func(part) any { return nil })
 }
 
 // Report returns how the messages of the last Pairs fare by now, over all engines that had a part in it; those that had none say so in

@@ -36,8 +36,6 @@ type Config struct {
 	// Handshakes bounds the connections under way that are not bound yet, over all engines of a Fleet, but at least 4 of each. Above what
 	// the servers do in their handshake timeout, attempts fail and are made again. 0: 512 of an Engine, 2,048 of a Fleet.
 	Handshakes int
-	// ReceiveBuffer sets SO_RCVBUF of the sockets, in bytes; 0: the kernel's default.
-	ReceiveBuffer int
 }
 
 const (

@@ -151,6 +151,11 @@ func (e *Engine) Pairs(ctx context.Context, p Pairs) (Traffic, error) {
 	return e.traffic(ctx, func(ended func()) (*traffic, error) { return e.loop.beginPairs(p, ended) })
 }
 
+// Finish has the Pairs under way begin no further messages. They end when what is under way has been answered and has arrived.
+func (e *Engine) Finish() error {
+	return e.call(func() error { e.loop.finishTraffic(); return nil })
+}
+
 // Send sends letters and waits until all are acked. The engines that they go to are told to Expect them before.
 func (e *Engine) Send(ctx context.Context, o Letters) (Traffic, error) {
 	return e.traffic(ctx, func(ended func()) (*traffic, error) { return e.loop.beginLetters(o, ended) })

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"linecard.example/internal/testkit"
 	"linecard.example/internal/wire"
 )
@@ -81,7 +83,7 @@ func openAll(t testing.TB, e *Engine, n int) Opened {
 func wantWhole(t testing.TB, tr Traffic, err error, n uint64) {
 	t.Helper()
 	if err != nil || tr.Sent != n || tr.Acked != n || tr.Delivered != n ||
-		tr.Lost+tr.Unacked+tr.Doubled+tr.Disordered+tr.Corrupt+tr.Redelivered != 0 || tr.Ack.Count() != int64(n) {
+		tr.Lost+tr.Unacked+tr.Unsent+tr.Rejected+tr.Doubled+tr.Disordered+tr.Corrupt+tr.Redelivered != 0 || tr.Ack.Count() != int64(n) {
 		t.Fatalf("of %d messages: %+v, %v", n, tr, err)
 	}
 }
@@ -182,6 +184,14 @@ func TestSlow(t *testing.T) {
 	e := newEngine(t, configOf(t, testkit.Start(t, testkit.Inside, testkit.Settings{Gateway: lifted}), sessions))
 	openAll(t, e, sessions)
 	deaf := Range{From: 1, Count: sessions - 1, Step: 2}
+	if err := e.Hangup(waitFor(t), deaf); err != nil {
+		t.Fatal(err)
+	}
+	if o, err := e.Open(waitFor(t), Open{Range: deaf, Mode: Bind, Far: true}); err != nil || o.Bound != sessions/2 {
+		t.Fatalf("far away: %+v, %v", o, err)
+	}
+	wantFar(t, e, 1, true)
+	wantFar(t, e, 2, false)
 	if err := e.Slow(waitFor(t), Slow{Range: deaf}); err != nil {
 		t.Fatal(err)
 	}
@@ -196,6 +206,39 @@ func TestSlow(t *testing.T) {
 		if tr, err = e.Report(); err != nil || time.Now().After(end) {
 			t.Fatalf("reading again: %+v, %v, %+v", tr, err, e.Counters())
 		}
+	}
+}
+
+// wantFar checks a session's socket.
+func wantFar(t *testing.T, e *Engine, n uint32, want bool) {
+	t.Helper()
+	var buffer int
+	if err := e.call(func() (err error) {
+		buffer, err = unix.GetsockoptInt(int(e.loop.slots.At(n).fd), unix.SOL_SOCKET, unix.SO_RCVBUF)
+		return err
+	}); err != nil || (buffer <= 2*farBuffer) != want { // Linux doubles what is asked for
+		t.Errorf("session %d: a receive buffer of %d, %v", n, buffer, err)
+	}
+}
+
+// TestFinish: an order without an end in sight ends when it is told to, with nothing lost.
+func TestFinish(t *testing.T) {
+	e := newEngine(t, configOf(t, testkit.Start(t, testkit.Inside, testkit.Settings{Gateway: lifted}), 8))
+	openAll(t, e, 8)
+	for _, p := range []Pairs{{Rate: 1000}, {Messages: 1 << 20}} {
+		p.Range, p.Size, p.Duration = Range{Count: 8}, MinSize, limit
+		before := e.Counters().Acked
+		go func() {
+			until(t, e, "messages on their way", func(c Counters) bool { return c.Acked > before+20 })
+			if err := e.Finish(); err != nil {
+				t.Error(err)
+			}
+		}()
+		tr, err := e.Pairs(waitFor(t), p)
+		if tr.Sent <= 20 {
+			t.Errorf("%+v", tr)
+		}
+		wantWhole(t, tr, err, tr.Sent)
 	}
 }
 

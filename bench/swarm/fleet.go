@@ -17,6 +17,9 @@ type FleetConfig struct {
 	// PerEngine is how many sessions a child process holds, rounded down to an even number; 0: 18,000, which fits a limit of 20,000
 	// descriptors.
 	PerEngine int
+	// Lead is how many sessions the first engine has, and no others, so that what happens to those is not in the latencies of these; at most
+	// PerEngine, rounded down to an even number. 0: as many as the others.
+	Lead int
 	// Agents are machines that run the engines instead of this one: HOST:PORT of `linecard bench agent`. Engines are spread over them.
 	Agents []string
 	// Token is what agents want to hear.
@@ -61,12 +64,15 @@ func NewFleet(ctx context.Context, cfg FleetConfig) (*Fleet, error) {
 		cfg.PerEngine = defaultPerEngine
 	}
 	cfg.PerEngine = max(2, cfg.PerEngine&^1) // a pair is of one engine
+	cfg.Lead = min(max(0, cfg.Lead&^1), cfg.PerEngine)
 	ctx, cancel := context.WithCancel(ctx)
 	f := &Fleet{cfg: cfg, cancel: cancel}
-	for first := 0; first < cfg.Sessions; first += cfg.PerEngine {
-		if err := f.start(ctx, first); err != nil {
+	for first := 0; first < cfg.Sessions; {
+		count := min(f.size(len(f.engines)), cfg.Sessions-first)
+		if err := f.start(ctx, first, count); err != nil {
 			return nil, errors.Join(err, f.Close())
 		}
+		first += count
 	}
 	context.AfterFunc(ctx, func() {
 		for _, r := range f.engines {
@@ -79,12 +85,20 @@ func NewFleet(ctx context.Context, cfg FleetConfig) (*Fleet, error) {
 	return f, nil
 }
 
-// start starts the engine of the sessions from first on.
-func (f *Fleet) start(ctx context.Context, first int) error {
+// size is how many sessions engine k may have.
+func (f *Fleet) size(k int) int {
+	if k == 0 && f.cfg.Lead > 0 {
+		return f.cfg.Lead
+	}
+	return f.cfg.PerEngine
+}
+
+// start starts the engine of count sessions from first on.
+func (f *Fleet) start(ctx context.Context, first, count int) error {
 	k := len(f.engines)
 	cfg := f.cfg.Config
 	cfg.First += first
-	cfg.Sessions = min(f.cfg.PerEngine, f.cfg.Sessions-first)
+	cfg.Sessions = count
 	cfg.Sources = f.sources(k)
 	cfg.Handshakes = max(leastHandshakes, cfg.Handshakes/f.together())
 	var r *remote
@@ -104,7 +118,10 @@ func (f *Fleet) start(ctx context.Context, first int) error {
 }
 
 // count is the number of engines that the sessions need.
-func (f *Fleet) count() int { return (f.cfg.Sessions + f.cfg.PerEngine - 1) / f.cfg.PerEngine }
+func (f *Fleet) count() int {
+	rest := max(0, f.cfg.Sessions-f.size(0))
+	return 1 + (rest+f.cfg.PerEngine-1)/f.cfg.PerEngine
+}
 
 // together is how many engines may open at a time.
 func (f *Fleet) together() int {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -111,9 +112,13 @@ func TestAgent(t *testing.T) {
 		t.Fatalf("%+v, %v", tr, err)
 	}
 	cfg.Token = "another"
-	if f, err := NewFleet(waitFor(t), cfg); err == nil {
-		t.Errorf("an agent serves who does not know its token: %+v", f)
+	for range 2 * maxStrangers {
+		if f, err := NewFleet(waitFor(t), cfg); err == nil {
+			t.Errorf("an agent serves who does not know its token: %+v", f)
+		}
 	}
+	cfg.Token, cfg.Prefix = "a token of 16 bytes", "t-"
+	newFleet(t, cfg) // who does is served still
 	stop()
 	if err := <-ended; err != nil {
 		t.Error(err)
@@ -164,6 +169,52 @@ func TestHungEngine(t *testing.T) {
 	stop()
 	if err := e.do(ctx, opCounters, nil, nil); err == nil || e.fault() == nil {
 		t.Errorf("%v, %v", err, e.fault())
+	}
+}
+
+// TestEngineThatDoesNotRead: a line longer than its pipe holds up neither answers nor deadlines.
+func TestEngineThatDoesNotRead(t *testing.T) {
+	in, out, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	defer out.Close()
+	answers, w := io.Pipe()
+	defer answers.Close()
+	defer w.Close()
+	e := newRemote("x", out, answers)
+	e.patience = time.Second
+	stuck := make(chan error, 1)
+	go func() { stuck <- e.do(waitFor(t), opSend, strings.Repeat("x", 1<<20), nil) }()
+	for { // answers are taken while the line is on its way: this one tells of it
+		e.mu.Lock()
+		waiting := len(e.waiting)
+		e.mu.Unlock()
+		if waiting == 1 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if err := <-stuck; err == nil || e.fault() == nil {
+		t.Errorf("%v, %v", err, e.fault())
+	}
+}
+
+// TestLead: the first engine has its own sessions and no others, and every session has an engine.
+func TestLead(t *testing.T) {
+	for _, c := range []struct {
+		sessions, lead int
+		want           []int
+	}{{250, 40, []int{40, 100, 100, 10}}, {250, 0, []int{100, 100, 50}}, {30, 40, []int{30}}, {100, 100, []int{100}}, {102, 1, []int{100, 2}}} {
+		f := &Fleet{cfg: FleetConfig{Config: Config{Sessions: c.sessions}, PerEngine: 100, Lead: c.lead &^ 1}}
+		var got []int
+		for first := 0; first < c.sessions; first += got[len(got)-1] {
+			got = append(got, min(f.size(len(got)), c.sessions-first))
+		}
+		if !slices.Equal(got, c.want) || f.count() != len(c.want) {
+			t.Errorf("%d sessions with %d in front: %v, count %d", c.sessions, c.lead, got, f.count())
+		}
 	}
 }
 

@@ -158,6 +158,7 @@ func (f *flow) begin(t *traffic, s *session, now int64) {
 	f.ring = append(f.ring, m)
 	t.result.Sent++
 	t.unacked++
+	t.moved, t.advanced = now, now
 }
 
 // appendMessage appends message i of the ring. `after` is the one before it there, the highest unacked below it.
@@ -206,7 +207,7 @@ func (l *loop) onAck(n uint32, s *session, v stanza.View) error {
 		f.sure = t.kind == kindPairs // letters go to another account each
 		f.gaps, f.refusals, f.silences = 0, 0, 0
 	}
-	t.moved = now
+	t.moved, t.advanced = now, now
 	l.markDirty(n, s)
 	l.step(t, now)
 	return nil
@@ -247,10 +248,12 @@ func (l *loop) onRefused(n uint32, s *session, v stanza.View) error {
 	if r.Reason.Final() {
 		if _, ok := f.take(r.ID); ok {
 			t.unacked--
+			t.result.Rejected++
 		}
 		l.step(t, now)
 	} else {
 		f.turnDown(&r, now, l.jitter())
+		t.held = max(t.held, f.hold)
 	}
 	l.markDirty(n, s)
 	return nil

@@ -33,7 +33,8 @@ func (t *Traffic) add(b *Traffic) {
 	}{
 		{&t.Sent, b.Sent}, {&t.Acked, b.Acked}, {&t.Delivered, b.Delivered}, {&t.Receipts, b.Receipts}, {&t.Reads, b.Reads},
 		{&t.Lost, b.Lost}, {&t.Unacked, b.Unacked}, {&t.Doubled, b.Doubled}, {&t.Disordered, b.Disordered},
-		{&t.Corrupt, b.Corrupt}, {&t.Redelivered, b.Redelivered}, {&t.Resent, b.Resent},
+		{&t.Corrupt, b.Corrupt}, {&t.Redelivered, b.Redelivered}, {&t.Resent, b.Resent}, {&t.Rejected, b.Rejected},
+		{&t.Unsent, b.Unsent},
 	} {
 		*pair.to += pair.from
 	}

@@ -21,6 +21,7 @@ type watch struct {
 	step      uint32
 	mode      Mode
 	rate      float64
+	far       bool
 	fed       int
 }
 
@@ -51,7 +52,8 @@ func (l *loop) beginOpen(o Open, ended func()) (*watch, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.next, w.end, w.step, w.mode, w.rate = uint32(o.From), uint32(o.From+o.Count), uint32(max(1, o.Step)), o.Mode, o.Rate
+	w.next, w.end, w.step, w.mode = uint32(o.From), uint32(o.From+o.Count), uint32(max(1, o.Step)), o.Mode
+	w.rate, w.far = o.Rate, o.Far
 	w.result.Asked = o.count()
 	l.feed()
 	l.watchDone()
@@ -102,6 +104,10 @@ func (l *loop) begin(n uint32, w *watch) {
 	}
 	s.set(watched)
 	s.losses, s.nows = 0, 0
+	s.clear(far)
+	if w.far {
+		s.set(far)
+	}
 	switch w.mode {
 	case Register:
 		s.set(anew)

@@ -34,6 +34,9 @@ type Open struct {
 	Range
 	Mode Mode    // "": Register
 	Rate float64 // connections begun a second; 0: as fast as Config.Handshakes lets them
+	// Far gives connections what those of a phone far away have, packets of 1,400 bytes and a receive buffer of 4 KiB, now and whenever
+	// they come back. On the loopback interface the kernel would take megabytes for one that does not read.
+	Far bool
 }
 
 // Opened says how an Open went: it ends when every session of it is bound or has stopped.
@@ -95,12 +98,14 @@ type Traffic struct {
 	Doubled     uint64 // arrived again on the same connection
 	Disordered  uint64 // arrived behind a later one of their pair, or before an earlier one that had been acked
 	Corrupt     uint64 // arrived with another content than was sent
+	Rejected    uint64 // refused for good
+	Unsent      uint64 // due by the order and not begun by the end: their senders were gone
 	Redelivered uint64 // arrived again on a later connection: allowed, the client's id check drops them
 
 	Resent  uint64
 	Refused map[string]uint64 // refusals by reason, retryable ones included
 
-	Elapsed time.Duration // from the first transmission to the last ack or delivery
+	Elapsed time.Duration // from the first transmission to the last message begun, acked or delivered
 	CPU     time.Duration // of the engines' processes meanwhile
 	Ack     Histogram     // from a message's intended time to its ack
 	Deliver Histogram     // from a message's intended time to its delivery; the same machine's clock on both ends

@@ -18,9 +18,13 @@ type pinging struct {
 }
 
 type asked struct {
-	gen uint32
-	at  int64
+	gen   uint32
+	ahead bool // a ping by schedule is under way, and its pong comes first
+	at    int64
 }
+
+// end is behind the last session to ask.
+func (p *pinging) end(l *loop) int { return min(p.o.From+p.o.Count, l.slots.Len()) }
 
 // beginPing starts to ask.
 func (l *loop) beginPing(o Ping, ended func()) (*pinging, error) {
@@ -45,16 +49,16 @@ func (l *loop) feedPings() {
 	if p.o.Rate > 0 {
 		most = int(float64(now-p.started)/1e9*p.o.Rate) + 1
 	}
-	end := min(p.o.From+p.o.Count, l.slots.Len())
+	end := p.end(l)
 	for ; p.next < end && p.fed < most && len(p.open) < l.cfg.Handshakes; p.next += max(1, p.o.Step) {
 		n := uint32(p.next)
 		s := l.slots.At(n)
-		if s.phase != bound || s.has(deaf|pinged) {
+		if s.phase != bound || s.has(deaf) {
 			continue
 		}
 		p.fed++
 		p.result.Asked++
-		p.open[n] = asked{gen: s.gen, at: now}
+		p.open[n] = asked{gen: s.gen, ahead: s.has(pinged), at: now}
 		s.set(pingNow)
 		l.markDirty(n, s)
 	}
@@ -76,7 +80,7 @@ func (l *loop) nextPings(now int64) int64 {
 	if p == nil || p.finished {
 		return math.MaxInt64
 	}
-	if p.next < p.o.From+p.o.Count && len(p.open) < l.cfg.Handshakes {
+	if p.next < p.end(l) && len(p.open) < l.cfg.Handshakes {
 		if p.o.Rate <= 0 {
 			return now
 		}
@@ -91,7 +95,12 @@ func (l *loop) pongOf(n uint32, s *session) {
 	if p == nil {
 		return
 	}
-	if a, ok := p.open[n]; ok && a.gen == s.gen {
+	switch a, ok := p.open[n]; {
+	case !ok || a.gen != s.gen:
+	case a.ahead:
+		a.ahead = false
+		p.open[n] = a
+	default:
 		delete(p.open, n)
 		p.result.Pongs++
 		p.result.RTT.Record(time.Duration(l.now() - a.at))

@@ -34,6 +34,7 @@ const (
 	opHangup    = "hangup"
 	opCut       = "cut"
 	opPairs     = "pairs"
+	opFinish    = "finish"
 	opReport    = "report"
 	opSlow      = "slow"
 	opPing      = "ping"
@@ -171,6 +172,8 @@ func (s *server) do(ctx context.Context, e *Engine, r request) (any, error) {
 		return ordered(ctx, r.Body, e.Cut)
 	case opPairs:
 		return ordered(ctx, r.Body, e.Pairs)
+	case opFinish:
+		return nil, e.Finish()
 	case opSend:
 		return ordered(ctx, r.Body, e.Send)
 	case opPing:

@@ -33,6 +33,7 @@ const (
 	listed                       // in the dirty list
 	ackNow                       // what is due waits for nothing
 	ackLater                     // in the list of late acks
+	far                          // its connections have what those of a phone far away have
 )
 
 // session is the whole of an idle session, in a slot of mapped memory; its number is that of the slot. What it has beside: 8 bytes of the

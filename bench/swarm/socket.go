@@ -15,9 +15,15 @@ func sockaddr(a netip.AddrPort) unix.Sockaddr {
 	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
 }
 
+// What connections of sessions that are far have.
+const (
+	farSegment = 1400
+	farBuffer  = 4 << 10
+)
+
 // dial begins a TCP connection from source (nil: any) to server. The descriptor does not block; the connection is made when it becomes
-// writable. buffer is SO_RCVBUF, 0 for the default.
-func dial(server, source unix.Sockaddr, buffer int) (fd int, err error) {
+// writable.
+func dial(server, source unix.Sockaddr, far bool) (fd int, err error) {
 	family := unix.AF_INET6
 	if _, v4 := server.(*unix.SockaddrInet4); v4 {
 		family = unix.AF_INET
@@ -35,8 +41,11 @@ func dial(server, source unix.Sockaddr, buffer int) (fd int, err error) {
 	if err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
 		return fd, fmt.Errorf("TCP_NODELAY: %w", err)
 	}
-	if buffer > 0 {
-		if err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, buffer); err != nil {
+	if far {
+		if err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG, farSegment); err != nil {
+			return fd, fmt.Errorf("TCP_MAXSEG: %w", err)
+		}
+		if err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, farBuffer); err != nil {
 			return fd, fmt.Errorf("SO_RCVBUF: %w", err)
 		}
 	}

@@ -12,7 +12,8 @@ const (
 	defaultInFlight = 8
 	maxInFlight     = 32
 	defaultDrain    = 30 * time.Second
-	receiptWait     = 3 * time.Second // at the end of a run for receipts, which nobody promises
+	receiptWait     = 3 * time.Second  // at the end of a run for receipts, which nobody promises
+	refusalsFor     = 10 * time.Minute // of refusals and nothing else, until an order is given up
 )
 
 // traffic is an order for messages, Pairs or Letters. It stays after its end, so that what arrives late is still known, until the next one
@@ -29,6 +30,8 @@ type traffic struct {
 
 	start, warm, stop int64
 	moved             int64  // when something last happened
+	advanced          int64  // when something last got on: a message was begun, acked or arrived
+	held              int64  // until when refused messages wait, as they were asked to
 	paced             uint64 // messages released by the schedule of an open loop
 	unacked           uint64
 	cpu               time.Duration
@@ -116,7 +119,7 @@ func (l *loop) newTraffic(p Pairs, kind byte, run uint64, flows []*flow, ended f
 	}
 	now := l.now()
 	t := &traffic{
-		p: p, kind: kind, run: run, flows: flows, ended: ended, start: now, warm: now + int64(p.Warmup), stop: math.MaxInt64, moved: now,
+		p: p, kind: kind, run: run, flows: flows, ended: ended, start: now, warm: now + int64(p.Warmup), stop: math.MaxInt64, moved: now, advanced: now,
 		cpu: cpuTime(), result: Traffic{Refused: map[string]uint64{}},
 	}
 	window := 256 << 10 / (p.Size + 64) // the default window in bytes; what goes beyond would be refused
@@ -170,17 +173,29 @@ func (t *traffic) sent(now int64) bool {
 	return now >= t.stop
 }
 
-// step ends the order when all is answered and has arrived, or nothing moves any more.
+// behind counts messages that are due and not begun: of an order without an end but its number, all of the rest.
+func (t *traffic) behind() uint64 {
+	switch {
+	case t.p.Rate > 0:
+		return t.paced - t.result.Sent
+	case t.quota != math.MaxUint64 && t.stop == math.MaxInt64:
+		return t.quota - t.result.Sent
+	}
+	return 0
+}
+
+// step ends the order when all is answered and has arrived, or nothing moves any more: a sender that never comes back ends it as well.
 func (l *loop) step(t *traffic, now int64) {
-	if t.over || !t.sent(now) && t.unacked == 0 {
+	sent := t.sent(now)
+	if t.over || !sent && t.unacked == 0 && t.behind() == 0 {
 		return
 	}
-	idle := time.Duration(now - t.moved)
-	done := t.sent(now) && t.unacked == 0
+	idle := time.Duration(now - max(t.moved, t.held))
+	done := sent && t.unacked == 0
 	if done && !t.p.Blind && t.kind == kindPairs {
 		done = t.result.Delivered >= t.result.Acked && (t.result.Receipts >= t.result.Delivered || idle >= receiptWait)
 	}
-	if done || idle >= t.p.Drain {
+	if done || idle >= t.p.Drain || now-t.advanced >= int64(max(refusalsFor, t.p.Drain)) {
 		t.over = true
 		t.result.CPU = cpuTime() - t.cpu
 		t.ended()
@@ -209,13 +224,20 @@ func (l *loop) watchTraffic(now int64) {
 func (t *traffic) report() Traffic {
 	r := t.result
 	r.Refused = cloneCounts(r.Refused)
-	r.Unacked = t.unacked
+	r.Unacked, r.Unsent = t.unacked, t.behind()
 	if r.Acked > r.Delivered && !t.p.Blind && t.kind == kindPairs {
 		r.Lost = r.Acked - r.Delivered
 	}
 	r.Elapsed = time.Duration(max(0, t.moved-t.start))
 	r.Ack, r.Deliver = r.Ack.clone(), r.Deliver.clone()
 	return r
+}
+
+// finishTraffic has the order under way begin no further messages.
+func (l *loop) finishTraffic() {
+	if t := l.traffic; t != nil && !t.over {
+		t.stop = min(t.stop, l.now())
+	}
 }
 
 // endTraffic gives an order up, or does nothing when it is over.
