@@ -1,8 +1,10 @@
 package bench
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -37,6 +39,14 @@ func (p parts) memory() (sum meter.Memory) {
 	return sum
 }
 
+// pss is what all servers hold; NaN, which no figure takes, where not all of them tell.
+func pss(p parts) float64 {
+	if !p.whole() {
+		return math.NaN()
+	}
+	return float64(p.memory().PSS)
+}
+
 func (p parts) part(name string) part {
 	for _, a := range p {
 		if a.Name == name {
@@ -44,6 +54,15 @@ func (p parts) part(name string) part {
 		}
 	}
 	return part{Name: name}
+}
+
+func (p parts) has(name string) bool {
+	return slices.ContainsFunc(p, func(a part) bool { return a.Name == name })
+}
+
+// whole reports whether these are all servers: of those elsewhere only the ones whose admin listeners were named are looked at.
+func (p parts) whole() bool {
+	return p.has("up") || p.has("gateway") && p.has("router") && p.has("offline")
 }
 
 // processes returns the processes of each server here, in the order of daemons; none of one that does not run.
@@ -68,15 +87,21 @@ func (s *system) pids() ([]int, error) {
 	return slices.Concat(all...), err
 }
 
-// heaps returns the bytes of live and not yet collected objects of each server by part, as its metrics tell.
-func (s *system) heaps() (map[string]float64, error) {
+// living returns the bytes of living objects of each server by part. It has them collect their garbage, twice, since what the first
+// collection finds out of use the second returns.
+func (s *system) living() (map[string]float64, error) {
 	all := map[string]float64{}
-	for _, d := range s.daemons {
-		m, err := scrape(d.admin)
-		if err != nil {
-			return nil, err
+	for part, addrs := range s.byPart() {
+		for _, addr := range addrs {
+			if err := errors.Join(collect(addr), collect(addr)); err != nil {
+				return nil, err
+			}
+			m, err := scrape(addr)
+			if err != nil {
+				return nil, err
+			}
+			all[part] += m.sum("go_memstats_heap_alloc_bytes")
 		}
-		all[d.part] = m.sum("go_memstats_heap_alloc_bytes")
 	}
 	return all, nil
 }
@@ -105,9 +130,12 @@ func (s *system) look(memory bool) (all parts, err error) {
 	return all, nil
 }
 
+// partNames are the parts that servers elsewhere can be.
+var partNames = []string{"up", "gateway", "router", "offline"}
+
 // lookElsewhere reads what servers on other machines say of themselves: resident memory, and CPU time.
 func (s *system) lookElsewhere() (all parts, err error) {
-	for _, name := range []string{"gateway", "router", "offline"} {
+	for _, name := range partNames {
 		p := part{Name: name}
 		for _, addr := range s.admins[name] {
 			m, err := scrape(addr)
@@ -126,13 +154,14 @@ func (s *system) lookElsewhere() (all parts, err error) {
 	return all, nil
 }
 
-// admin returns the admin listeners of all servers.
-func (s *system) admin() (all []string) {
-	for _, d := range s.daemons {
-		all = append(all, d.admin)
+// byPart returns the admin listeners of all servers by their part.
+func (s *system) byPart() map[string][]string {
+	if s.dir == "" {
+		return s.admins
 	}
-	for _, addrs := range s.admins {
-		all = append(all, addrs...)
+	all := map[string][]string{}
+	for _, d := range s.daemons {
+		all[d.part] = append(all[d.part], d.admin)
 	}
 	return all
 }
@@ -140,13 +169,15 @@ func (s *system) admin() (all []string) {
 // counters adds up the metrics of all servers, their labels left out.
 func (s *system) counters() (counters, error) {
 	total := counters{}
-	for _, addr := range s.admin() {
-		m, err := scrape(addr)
-		if err != nil {
-			return nil, err
-		}
-		for name, v := range m {
-			total[name] += v
+	for _, addrs := range s.byPart() {
+		for _, addr := range addrs {
+			m, err := scrape(addr)
+			if err != nil {
+				return nil, err
+			}
+			for name, v := range m {
+				total[name] += v
+			}
 		}
 	}
 	return total, nil

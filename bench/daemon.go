@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -67,10 +68,13 @@ func (d *daemon) running() bool {
 }
 
 // ready waits until the process says that it serves.
-func (d *daemon) ready() error {
+func (d *daemon) ready(ctx context.Context) error {
 	client := http.Client{Timeout: 5 * time.Second}
 	last := "no answer"
 	for end := time.Now().Add(readyLimit); time.Now().Before(end); time.Sleep(pollEvery) { // another process: it can only be asked again
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		if !d.running() {
 			return fmt.Errorf("%w %s ended at its start:\n%s", errDaemon, d.part, d.tail())
 		}

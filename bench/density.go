@@ -3,6 +3,7 @@ package bench
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"time"
 
 	"linecard.example/bench/meter"
@@ -32,7 +33,7 @@ const (
 // density opens sessions that say nothing, holds them and looks at what they take.
 func (r *run) density() error {
 	n := cmp.Or(r.o.Sessions, densitySessions)
-	if err := r.up(n, nil); err != nil {
+	if err := r.up(n, 0); err != nil {
 		return err
 	}
 	r.title(n)
@@ -64,13 +65,13 @@ func (r *run) density() error {
 	if err := r.collections(before); err != nil {
 		return err
 	}
-	if err := r.lost(n); err != nil {
-		return err
-	}
 	if r.o.Messages > 0 {
 		if err := r.letters(); err != nil {
 			return err
 		}
+	}
+	if err := r.lost(n); err != nil {
+		return err
 	}
 	if r.o.KillWorker {
 		if err := r.killWorker(n); err != nil {
@@ -125,32 +126,37 @@ func (r *run) hold(n int) error {
 	r.rec.end(w.wall().Seconds(), fmt.Sprintf(", %d of %d bound", w.last.clients.Bound, n))
 	r.add(report.Figure{Key: "hold_seconds", Name: "held idle", Unit: "s", Value: w.wall().Seconds()})
 	r.add(report.Figure{Key: "hold_pings", Name: "  pings by schedule meanwhile", Value: float64(w.last.clients.Pings - w.first.clients.Pings)})
-	r.add(report.Figure{Key: "hold_cores", Name: "  server CPU meanwhile, pings included", Unit: "cores", Value: w.servers().CPU().Seconds() / w.wall().Seconds(), Better: report.Less})
+	r.add(report.Figure{Key: "hold_cores", Name: "  server CPU meanwhile, pings included", Unit: "cores", Value: w.cores(), Better: report.Less})
 	return nil
 }
 
 // memory reports what the servers hold, as it is: no collection is forced.
 func (r *run) memory(n int, full parts) {
 	per := float64(n)
-	base, all := r.empty.memory().PSS, full.memory().PSS
+	base, all := pss(r.empty), pss(full)
 	grown := func(name string) float64 {
+		if !full.has(name) || !r.empty.has(name) {
+			return math.NaN()
+		}
 		return float64(full.part(name).Memory.PSS-r.empty.part(name).Memory.PSS) / per
 	}
-	r.add(report.Figure{Key: "user_bytes_per_session", Name: "user memory of all servers per session, empty base included", Unit: "B", Value: float64(all) / per, Goal: goalUser, Better: report.Less})
+	r.add(report.Figure{Key: "user_bytes_per_session", Name: "user memory of all servers per session, empty base included", Unit: "B", Value: all / per, Goal: goalUser, Better: report.Less})
 	if r.o.Shape == Apart || r.o.remote() {
 		r.add(report.Figure{Key: "gateway_marginal_bytes", Name: "  gateway, above its empty size, per session", Unit: "B", Value: grown("gateway"), Goal: goalGateway, Better: report.Less})
 		r.add(report.Figure{Key: "router_bytes", Name: "  router, above its empty size, per session", Unit: "B", Value: grown("router"), Better: report.Less})
 		r.add(report.Figure{Key: "offline_bytes", Name: "  offline, above its empty size, per session", Unit: "B", Value: grown("offline"), Better: report.Less})
 		r.add(report.Figure{Key: "behind_bytes", Name: "  router and offline together", Unit: "B", Value: grown("router") + grown("offline"), Goal: goalBehind, Better: report.Less})
 		gateways := r.empty.part("gateway")
-		r.add(report.Figure{Key: "worker_empty_bytes", Name: "one empty gateway process", Unit: "B", Value: float64(gateways.Memory.PSS) / float64(max(1, gateways.Processes)), Goal: goalWorker, Better: report.Less})
+		r.add(report.Figure{Key: "worker_empty_bytes", Name: "one empty gateway process", Unit: "B", Value: float64(gateways.Memory.PSS) / float64(gateways.Processes), Goal: goalWorker, Better: report.Less})
 	}
-	r.add(report.Figure{Key: "base_bytes", Name: "all servers, empty", Unit: "B", Value: float64(base), Better: report.Less})
+	r.add(report.Figure{Key: "base_bytes", Name: "all servers, empty", Unit: "B", Value: base, Better: report.Less})
 	t := report.Table{Title: "Memory of the servers (proportional set size, no collection forced)", Header: []string{"part", "processes", "empty", "with the sessions", "per session above empty"}}
 	for _, p := range full {
 		t.Rows = append(t.Rows, []string{p.Name, fmt.Sprint(p.Processes), report.Bytes(float64(r.empty.part(p.Name).Memory.PSS)), report.Bytes(float64(p.Memory.PSS)), fmt.Sprintf("%.0f B", grown(p.Name))})
 	}
-	t.Rows = append(t.Rows, []string{"all", "", report.Bytes(float64(base)), report.Bytes(float64(all)), fmt.Sprintf("%.0f B", float64(all-base)/per)})
+	if full.whole() {
+		t.Rows = append(t.Rows, []string{"all", "", report.Bytes(base), report.Bytes(all), fmt.Sprintf("%.0f B", (all-base)/per)})
+	}
 	if m, err := r.fleet.Memory(r.ctx); err == nil && m.PSS > 0 {
 		r.add(report.Figure{Key: "client_bytes_per_session", Name: "the bench's own client, above its empty size, per session", Unit: "B", Value: (float64(m.PSS) - float64(m.Base)) / per, Goal: goalClient, Better: report.Less})
 		t.Rows = append(t.Rows, []string{"the bench's clients", fmt.Sprint(len(r.fleet.Pids())), report.Bytes(float64(m.Base)), report.Bytes(float64(m.PSS)), fmt.Sprintf("%.0f B", (float64(m.PSS)-float64(m.Base))/per)})
@@ -159,8 +165,10 @@ func (r *run) memory(n int, full parts) {
 	if full.memory().Shared {
 		r.rep.Note("memory is resident size: this system, or servers elsewhere, tell no proportional one")
 	}
-	r.rep.Charts = append(r.rep.Charts, peerChart("density-peers", "User memory per idle session, empty base included", "bytes", float64(all)/per,
-		func(p peer) float64 { return p.sessionBytes }))
+	if full.whole() {
+		r.rep.Charts = append(r.rep.Charts, peerChart("density-peers", "User memory per idle session, empty base included", "bytes", all/per,
+			func(p peer) float64 { return p.sessionBytes }))
+	}
 }
 
 // kernelMemory reports what the kernel took for the sessions; with both ends here that is a pair of sockets each.
@@ -204,9 +212,10 @@ func (r *run) pings(n int) error {
 	}
 	r.rec.end(float64(pinged.Pongs), "")
 	w := window{ticks[0], ticks[len(ticks)-1]}
-	cpu := w.per(float64(pinged.Pongs))
+	cpu := w.per(float64(w.last.clients.Pongs - w.first.clients.Pongs)) // by schedule as well: the servers' time is that of all
 	r.add(report.Figure{Key: "ping_cpu_us", Name: "server CPU per ping and pong", Unit: "us", Value: cpu, Goal: goalPing, Better: report.Less})
 	r.add(report.Figure{Key: "ping_cores", Name: "  times the sessions, each pinging every 5 minutes", Unit: "cores", Value: cpu * float64(n) / 300e6, Goal: goalCores * float64(n), Better: report.Less})
+	r.add(report.Figure{Key: "ping_unanswered", Name: "  sessions without a pong", Value: float64(n - pinged.Pongs), Better: report.Less})
 	return nil
 }
 
@@ -223,13 +232,13 @@ func (r *run) collections(before counters) error {
 	return nil
 }
 
-// lost counts sessions that are not there, and those that had to come back.
+// lost counts sessions that ended, whether they are back or not, and those that are not there for whatever reason.
 func (r *run) lost(n int) error {
 	c, err := r.fleet.Counters(r.ctx)
 	if err != nil {
 		return err
 	}
-	r.add(report.Figure{Key: "lost", Name: "sessions lost", Value: float64(sum(c.Lost)) + float64(max(0, n-c.Bound)), Better: report.Less})
+	r.add(report.Figure{Key: "lost", Name: "sessions lost", Value: float64(max(int(sum(c.Lost)), n-c.Bound)), Better: report.Less})
 	if len(c.Lost)+len(c.Failed) > 0 {
 		r.rep.Note(fmt.Sprintf("sessions lost: %s; attempts that failed: %s", reasons(c.Lost), reasons(c.Failed)))
 	}

@@ -46,11 +46,12 @@ func (r *run) letters() error {
 
 // faults are what no run of messages may have.
 func faults(t swarm.Traffic) error {
-	if t.Lost+t.Unacked+t.Doubled+t.Disordered+t.Corrupt == 0 {
+	if t.Lost+t.Unacked+t.Doubled+t.Disordered+t.Corrupt+t.Rejected+t.Unsent == 0 {
 		return nil
 	}
-	return fmt.Errorf("%w: of %d sent, %d acked and not delivered, %d neither acked nor refused, %d doubled, %d out of order, %d corrupt; refused: %s",
-		errLost, t.Sent, t.Lost, t.Unacked, t.Doubled, t.Disordered, t.Corrupt, reasons(t.Refused))
+	return fmt.Errorf("%w: of %d sent, %d acked and not delivered, %d neither acked nor refused, %d refused for good, %d doubled, %d out of order, "+
+		"%d corrupt, and %d not sent; refused: %s",
+		errLost, t.Sent, t.Lost, t.Unacked, t.Rejected, t.Doubled, t.Disordered, t.Corrupt, t.Unsent, reasons(t.Refused))
 }
 
 // killWorker kills one gateway process and waits until its sessions are back.

@@ -25,7 +25,7 @@ const (
 // and ack what waits. In the last round the servers are stopped and started in between, so that what is delivered comes from disk.
 func (r *run) offline() error {
 	users := cmp.Or(r.o.Sessions, offlineUsers)
-	if err := r.up(2*users, nil); err != nil {
+	if err := r.up(2*users, 0); err != nil {
 		return err
 	}
 	r.rep.Title = fmt.Sprintf("%d users away, %d messages each stored, then delivered", users, perUser)
@@ -39,7 +39,7 @@ func (r *run) offline() error {
 	var bind, store, deliver, net []float64
 	messages := float64(users * perUser)
 	for range offlineRounds {
-		empty, err := r.comeBack("bind", away, 0)
+		empty, err := r.comeBack("bind", away, all, 0)
 		if err != nil {
 			return err
 		}
@@ -50,7 +50,7 @@ func (r *run) offline() error {
 		if err != nil {
 			return err
 		}
-		back, err := r.comeBack("deliver", away, users*perUser)
+		back, err := r.comeBack("deliver", away, all, users*perUser)
 		if err != nil {
 			return err
 		}
@@ -58,7 +58,7 @@ func (r *run) offline() error {
 			return err
 		}
 		bind, store, deliver = append(bind, empty.per(float64(users))), append(store, stored.per(messages)), append(deliver, back.per(messages))
-		net = append(net, (micros(back.servers().CPU())-micros(empty.servers().CPU()))/messages)
+		net = append(net, (back.cpu()-empty.cpu())/messages)
 	}
 	r.add(report.Figure{Key: "users", Name: "users", Value: float64(users)})
 	r.add(report.Figure{Key: "store_cpu_us", Name: "store for a user who is away: server CPU per message", Unit: "us", Samples: store, Goal: goalStore, Better: report.Less})
@@ -94,28 +94,27 @@ func (r *run) store(all swarm.Range) (window, error) {
 	return window{l.windows[0].first, l.windows[len(l.windows)-1].last}, r.rest(r.pause())
 }
 
-// comeBack binds the users and waits until what waited for them has come.
-func (r *run) comeBack(phase string, away swarm.Range, messages int) (w window, err error) {
-	before, err := r.fleet.Counters(r.ctx)
-	if err != nil {
-		return w, err
-	}
+// comeBack binds the users and waits until what waited for them has come, each message once and in its order.
+func (r *run) comeBack(phase string, away, all swarm.Range, messages int) (w window, err error) {
 	from := time.Now()
 	if _, _, err := r.open(phase, swarm.Open{Range: away, Mode: swarm.Bind}); err != nil {
 		return w, err
 	}
-	for {
-		now, err := r.fleet.Counters(r.ctx)
+	for messages > 0 {
+		t, err := r.fleet.Report(r.ctx, all) // of the messages: what else arrives, receipts for one, counts for nothing
+		if err == nil {
+			err = faults(t)
+		}
 		if err != nil {
 			return w, err
 		}
-		if now.Arrived-before.Arrived >= uint64(messages) {
+		if t.Delivered >= uint64(messages) {
 			break
 		}
 		if time.Since(from) > arriveLimit {
-			return w, fmt.Errorf("%w: %d of %d that waited have come", errLost, now.Arrived-before.Arrived, messages)
+			return w, fmt.Errorf("%w: %d of %d that waited have come", errLost, t.Delivered, messages)
 		}
-		if err := r.rest(pollEvery); err != nil {
+		if err := r.rest(backEvery); err != nil {
 			return w, err
 		}
 	}
@@ -144,7 +143,7 @@ func (r *run) fromDisk(all, away swarm.Range, users int) error {
 	if err := r.sys.stop(); err != nil {
 		return err
 	}
-	if err := r.sys.start(); err != nil {
+	if err := r.sys.start(r.ctx); err != nil {
 		return err
 	}
 	r.rec.resume()
@@ -154,7 +153,7 @@ func (r *run) fromDisk(all, away swarm.Range, users int) error {
 	if err := r.rest(r.pause()); err != nil {
 		return err
 	}
-	back, err := r.comeBack("deliver from disk", away, users*perUser)
+	back, err := r.comeBack("deliver from disk", away, all, users*perUser)
 	if err != nil {
 		return err
 	}

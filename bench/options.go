@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"linecard.example/bench/report"
@@ -71,6 +73,9 @@ const (
 
 var errOptions = errors.New("bench")
 
+// sections of the servers' configuration that can be set.
+var sections = []string{"gateway", "router", "offline", "links", "log"}
+
 // check fills in what is left out and returns everything that is wrong.
 func (o Options) check() (Options, error) {
 	var faults []error
@@ -101,6 +106,19 @@ func (o Options) check() (Options, error) {
 	}
 	if len(o.Gateways) > 0 && o.Root == "" {
 		fault("sessions with gateways elsewhere need the root line of their cluster (--root)")
+	}
+	for name := range o.Settings {
+		if !slices.Contains(sections, name) {
+			fault("settings of %q: there are %s", name, strings.Join(sections, ", "))
+		}
+	}
+	for name := range o.Admins {
+		if !slices.Contains(partNames, name) {
+			fault("an admin listener of %q: there are %s", name, strings.Join(partNames, ", "))
+		}
+	}
+	if len(o.Gateways) > 0 && len(o.Settings) > 0 {
+		fault("servers that run already cannot be given settings")
 	}
 	if len(o.Gateways) > 0 && o.KillWorker {
 		fault("only a worker of this machine can be killed")

@@ -2,13 +2,18 @@ package bench
 
 import (
 	"bytes"
+	"io"
 	"math"
+	"net"
+	"slices"
 	"testing"
 	"time"
 
 	"linecard.example/bench/meter"
 	"linecard.example/bench/report"
 	"linecard.example/bench/swarm"
+	"linecard.example/internal/stanza"
+	"linecard.example/internal/wire"
 )
 
 func TestProgress(t *testing.T) {
@@ -45,7 +50,7 @@ func ticksOf(cpu []float64, acked []uint64) (all []tick) {
 	for i := range cpu {
 		all = append(all, tick{
 			at: time.Unix(int64(i), 0), clients: swarm.Counters{Acked: acked[i]}, busy: time.Duration(i) * 2 * time.Second,
-			servers: parts{{Name: "gateway", Usage: meter.Usage{User: time.Duration(cpu[i] * 1e9)}}, {Name: "router", Usage: meter.Usage{System: time.Second}}},
+			servers: parts{{Name: "gateway", Usage: meter.Usage{User: time.Duration(cpu[i] * 1e9)}}, {Name: "router", Usage: meter.Usage{System: time.Second}}, {Name: "offline"}},
 		})
 	}
 	return all
@@ -114,11 +119,84 @@ func TestLeaks(t *testing.T) {
 	}
 }
 
+// TestSoakRoles holds that the parts of a soak have nothing in common and leave nobody out.
+func TestSoakRoles(t *testing.T) {
+	talking, cut, leaving := soakRoles(40)
+	if cut.Count != 10 || leaving.Count != 10 || talking.Count != 20 {
+		t.Errorf("%+v, %+v, %+v", talking, cut, leaving)
+	}
+	for n := range 40 {
+		in := 0
+		for _, part := range []swarm.Range{talking, cut, leaving} {
+			if part.Has(n) {
+				in++
+			}
+		}
+		if in != 1 {
+			t.Errorf("session %d has %d roles", n, in)
+		}
+	}
+}
+
+// TestUntold holds that a figure is left out, with a note, where not all servers tell what it needs: nothing counts as nothing used.
+func TestUntold(t *testing.T) {
+	gateway := parts{{Name: "gateway", Processes: 1, Memory: meter.Memory{PSS: 2 << 20}, Usage: meter.Usage{User: time.Second}}}
+	for _, c := range []struct {
+		servers parts
+		has     []string
+	}{
+		{nil, nil},
+		{gateway, []string{"gateway_marginal_bytes", "worker_empty_bytes"}},
+		{append(gateway, part{Name: "router"}, part{Name: "offline"}), []string{
+			"user_bytes_per_session", "gateway_marginal_bytes", "router_bytes", "offline_bytes", "behind_bytes", "worker_empty_bytes", "base_bytes", "cpu",
+		}},
+		{parts{{Name: "up"}}, []string{"user_bytes_per_session", "base_bytes", "cpu"}},
+	} {
+		r := &run{o: Options{Shape: Apart}, scenario: "density", rep: &report.Report{}, fleet: &swarm.Fleet{}, ctx: t.Context(), empty: c.servers}
+		r.memory(100, c.servers)
+		w := window{tick{at: time.Unix(0, 0)}, tick{at: time.Unix(1, 0), servers: c.servers}}
+		r.add(report.Figure{Key: "cpu", Value: w.per(100)})
+		var keys []string
+		for _, f := range r.rep.Figures {
+			keys = append(keys, f.Key)
+		}
+		if !slices.Equal(keys, c.has) {
+			t.Errorf("%+v: figures %v, want %v", c.servers, keys, c.has)
+		}
+	}
+}
+
+// TestStranger holds that a refusal is not taken for a handshake that a server has computed.
+func TestStranger(t *testing.T) {
+	for _, c := range []struct {
+		answer []byte
+		want   bool
+	}{{wire.AppendRefused(nil, stanza.ReasonOverload, 0), false}, {[]byte{0, 2, byte(wire.KindXX), 0}, true}} {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			nc, err := ln.Accept()
+			if err != nil {
+				return // the stranger says so
+			}
+			_, _ = nc.Write(c.answer)
+			_, _ = io.Copy(io.Discard, nc)
+			nc.Close()
+		}()
+		if got, err := stranger(ln.Addr().String(), []byte("hello")); err != nil || got != c.want {
+			t.Errorf("%x: %v, %v", c.answer, got, err)
+		}
+		ln.Close()
+	}
+}
+
 func TestFaults(t *testing.T) {
 	if err := faults(swarm.Traffic{Sent: 5, Acked: 5, Delivered: 5, Resent: 1, Redelivered: 1}); err != nil {
 		t.Error("what is allowed: ", err)
 	}
-	for _, bad := range []swarm.Traffic{{Lost: 1}, {Unacked: 1}, {Doubled: 1}, {Disordered: 1}, {Corrupt: 1}} {
+	for _, bad := range []swarm.Traffic{{Lost: 1}, {Unacked: 1}, {Rejected: 1}, {Unsent: 1}, {Doubled: 1}, {Disordered: 1}, {Corrupt: 1}} {
 		if faults(bad) == nil {
 			t.Errorf("passed: %+v", bad)
 		}

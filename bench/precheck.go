@@ -58,6 +58,9 @@ func readHost() host {
 	return h
 }
 
+// ports is how many connections one address may make to one other.
+func (h host) ports() int { return int(float64(h.portHigh-h.portLow) * portsUsed) }
+
 // plan is what a run starts.
 type plan struct {
 	sessions  int
@@ -66,22 +69,30 @@ type plan struct {
 	perEngine int
 	sources   []netip.Addr
 	here      bool // both ends
+	elsewhere int  // gateways of another machine that clients here connect to
 }
 
-// planFor spreads sessions over processes and source addresses so that neither descriptors nor ports bind.
-func (h host) planFor(o Options, sessions int) plan {
+// planFor spreads sessions over processes and source addresses so that neither descriptors nor ports bind. The first lead sessions have a
+// client process of their own.
+func (h host) planFor(o Options, sessions, lead int) plan {
 	p := plan{sessions: sessions, workers: max(1, o.Workers), perEngine: engineSessions, here: !o.remote() && len(o.Agents) == 0}
 	if h.hardFiles > engineSpare {
 		p.perEngine = min(p.perEngine, int(min(h.hardFiles, 1<<30))-engineSpare)
 	}
-	p.engines = (sessions + p.perEngine - 1) / p.perEngine
+	p.engines = (sessions - lead + p.perEngine - 1) / p.perEngine
+	if lead > 0 {
+		p.engines++
+	}
+	if len(o.Agents) == 0 {
+		p.elsewhere = len(o.Gateways)
+	}
 	if room := int(min(h.hardFiles, 1<<30)) - gatewaySpare; o.Workers == 0 && room > 0 && sessions > room {
 		p.workers = (sessions*105/100+room-1)/room + 1 // one for when one dies, as the gateway's own rule has it
 	}
 	if !p.here || !h.anySource {
 		return p
 	}
-	ports := int(float64(h.portHigh-h.portLow) * portsUsed)
+	ports := h.ports()
 	if ports <= 0 {
 		return p
 	}
@@ -96,8 +107,12 @@ func (h host) planFor(o Options, sessions int) plan {
 // missing returns what the processes of a plan need and do not have, each with what would help.
 func (h host) missing(p plan) (all []string) {
 	lack := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
+	if ports := h.ports() * p.elsewhere; p.elsewhere > 0 && ports > 0 && p.sessions > ports {
+		lack("ports: this machine has %d to %d gateways (%d to %d); %d sessions need more addresses of gateways, or clients on %d machines",
+			ports, p.elsewhere, h.portLow, h.portHigh, p.sessions, (p.sessions+ports-1)/ports)
+	}
 	if !p.here {
-		return nil // other machines: their own tune check tells
+		return all // other machines: their own tune check tells
 	}
 	need := int64(p.sessions)*(serverBytes+perOnline+clientBytes) + int64(p.workers)*perWorker + int64(p.engines)*perEngine + perSystem
 	if h.available > 0 && h.available < need {
@@ -108,7 +123,7 @@ func (h host) missing(p plan) (all []string) {
 		lack("open files: the hard limit of %d lets %d workers hold %d sessions; %d need --workers %d, or a higher limit",
 			h.hardFiles, p.workers, max(0, room)*int64(p.workers)*100/105, p.sessions, (int64(p.sessions)*105/100+max(1, room)-1)/max(1, room))
 	}
-	if ports := int(float64(h.portHigh-h.portLow) * portsUsed); !h.anySource && ports > 0 && p.sessions > ports {
+	if ports := h.ports(); !h.anySource && ports > 0 && p.sessions > ports {
 		lack("ports: one source address has %d (%d to %d); %d sessions need %d addresses on the loopback interface, or remote clients",
 			ports, h.portLow, h.portHigh, p.sessions, (p.sessions+ports-1)/ports)
 	}

@@ -10,7 +10,7 @@ import (
 var big = host{available: 22 << 30, hardFiles: 20000, portLow: 32768, portHigh: 60999, anySource: true, maxProcess: 4 << 20}
 
 func TestPlan(t *testing.T) {
-	p := big.planFor(Options{}, 2_000_000)
+	p := big.planFor(Options{}, 2_000_000, 0)
 	if p.workers != 108 || p.engines != 112 || p.perEngine != 18000 || len(p.sources) != 2*112 || !p.here {
 		t.Errorf("%d workers, %d engines of %d, %d sources, here %v", p.workers, p.engines, p.perEngine, len(p.sources), p.here)
 	}
@@ -24,14 +24,17 @@ func TestPlan(t *testing.T) {
 	if m := big.missing(p); len(m) != 0 {
 		t.Errorf("missing: %q", m)
 	}
-	small := big.planFor(Options{}, 15000)
+	small := big.planFor(Options{}, 15000, 0)
 	if small.workers != 1 || small.engines != 1 || len(small.sources) != 2 {
 		t.Errorf("%+v", small)
 	}
-	if away := big.planFor(Options{Agents: []string{"h:1"}}, 2_000_000); away.here || away.sources != nil {
+	if away := big.planFor(Options{Agents: []string{"h:1"}}, 2_000_000, 0); away.here || away.sources != nil {
 		t.Errorf("clients on another machine choose their own sources: %+v", away)
 	}
-	tight := host{hardFiles: 1024}.planFor(Options{}, 15000)
+	if led := big.planFor(Options{}, 18100, 100); led.engines != 2 || len(led.sources) != 4 {
+		t.Errorf("with a client process for the first 100: %+v", led)
+	}
+	tight := host{hardFiles: 1024}.planFor(Options{}, 15000, 0)
 	if tight.perEngine != 960 || tight.engines != 16 || tight.workers != 22 {
 		t.Errorf("%+v", tight)
 	}
@@ -56,11 +59,13 @@ func TestMissing(t *testing.T) {
 		{"processes", func(h *host) { h.maxProcess = 4096 }, Options{}, 2_000_000,
 			"processes: kernel.pid_max is 4096, 108 workers and 112 client processes have about 4480 threads"},
 		{"unknown", func(h *host) { *h = host{hardFiles: 20000} }, Options{}, 2_000_000, ""},
+		{"ports of gateways elsewhere", func(*host) {}, Options{Gateways: make([]netip.AddrPort, 2)}, 100_000,
+			"ports: this machine has 45168 to 2 gateways (32768 to 60999); 100000 sessions need more addresses of gateways, or clients on 3 machines"},
 		{"elsewhere", func(h *host) { h.available = 1 }, Options{Agents: []string{"h:1"}}, 2_000_000, ""},
 	} {
 		h := big
 		c.change(&h)
-		if got := strings.Join(h.missing(h.planFor(c.o, c.sessions)), "\n"); got != c.want {
+		if got := strings.Join(h.missing(h.planFor(c.o, c.sessions, 0)), "\n"); got != c.want {
 			t.Errorf("%s: %q\nwant %q", c.name, got, c.want)
 		}
 	}
@@ -76,6 +81,9 @@ func TestOptions(t *testing.T) {
 		{Options{Shape: Together, Workers: 2}, "--shape apart"},
 		{Options{Gateways: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:7400")}}, "--root"},
 		{Options{Gateways: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:7400")}, Root: "x", KillWorker: true}, "only a worker of this machine"},
+		{Options{Gateways: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:7400")}, Root: "x", Settings: map[string]string{"log": "x"}}, "cannot be given settings"},
+		{Options{Settings: map[string]string{"gatway": "x"}}, `settings of "gatway"`},
+		{Options{Admins: map[string][]string{"routers": {"x"}}}, `listener of "routers"`},
 	} {
 		o, err := c.o.check()
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"math"
 	"sync"
 	"time"
 
@@ -28,6 +29,7 @@ type recorder struct {
 	ticks  []tick
 	done   func(swarm.Counters) float64 // of the phase that runs; nil: none is shown
 	fault  error                        // the first
+	failed func(error)                  // called with it, once: nothing that waits for a server that is gone would ever end
 	paused bool
 }
 
@@ -52,6 +54,7 @@ func (r *recorder) take(c swarm.Counters) {
 	}
 	if err != nil && r.fault == nil {
 		r.fault = err
+		r.failed(err)
 	}
 	t := tick{at: time.Now(), clients: c, servers: servers, busy: meter.Busy()}
 	if r.engines != nil {
@@ -60,12 +63,15 @@ func (r *recorder) take(c swarm.Counters) {
 	r.ticks = append(r.ticks, t)
 }
 
-// begin starts a phase whose progress is counted by done.
+// begin starts a phase whose progress is counted by done, and forgets the ticks before it but for the last.
 func (r *recorder) begin(phase string, total float64, unit string, done func(swarm.Counters) float64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.progress.begin(phase, total, unit)
 	r.done = done
+	if n := len(r.ticks); n > 1 {
+		r.ticks = append([]tick(nil), r.ticks[n-1])
+	}
 }
 
 // end ends it.
@@ -101,6 +107,17 @@ func (w window) part(name string) meter.Usage {
 	return w.last.servers.part(name).Usage.Since(w.first.servers.part(name).Usage)
 }
 
+// cpu is the CPU time of all servers; NaN, which no figure takes, where not all of them tell.
+func (w window) cpu() (microseconds float64) {
+	if !w.last.servers.whole() {
+		return math.NaN()
+	}
+	return micros(w.servers().CPU())
+}
+
+// cores is the same as a part of one processor.
+func (w window) cores() float64 { return w.cpu() / micros(w.wall()) }
+
 // others is the share of the machine that neither servers nor clients used.
 func (w window) others(cpus int) float64 {
 	own := w.servers().CPU() + w.last.engines.Since(w.first.engines).CPU() // this program's own work counts as others'
@@ -108,7 +125,7 @@ func (w window) others(cpus int) float64 {
 }
 
 // per is the servers' CPU time in microseconds per unit.
-func (w window) per(units float64) float64 { return micros(w.servers().CPU()) / units }
+func (w window) per(units float64) float64 { return w.cpu() / units }
 
 // windowsOf cuts ticks into at most n windows of about the same length, neighbours sharing a tick.
 func windowsOf(ticks []tick, n int) (all []window) {

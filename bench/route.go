@@ -35,7 +35,7 @@ type variant struct {
 // delivered receipt, stored, shown to the sender and acked.
 func (r *run) route() error {
 	pairs := cmp.Or(r.o.Sessions, routePairs)
-	if err := r.up(2*pairs, nil); err != nil {
+	if err := r.up(2*pairs, 0); err != nil {
 		return err
 	}
 	all := swarm.Range{Count: 2 * pairs}

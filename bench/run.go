@@ -1,11 +1,13 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -98,7 +100,8 @@ func finish(rep *report.Report, o Options, failed error) error {
 
 // run is one run of one scenario.
 type run struct {
-	ctx      context.Context
+	ctx      context.Context // ends with the first fault of a server, which is its cause then
+	fail     context.CancelCauseFunc
 	o        Options
 	scenario string
 	rep      *report.Report
@@ -109,6 +112,8 @@ type run struct {
 	rec   *recorder
 	plan  plan
 
+	handshakes int // under way at once, of all clients; 0: allHandshakes
+
 	empty  parts        // servers without sessions
 	kernel meter.Kernel // before the first session, clients' processes started
 }
@@ -118,11 +123,16 @@ func runOne(ctx context.Context, s scenario, o Options) (rep *report.Report, err
 		o.Shape = s.shape
 	}
 	r := &run{
-		ctx: ctx, o: o, scenario: s.name, rep: report.New(s.name, "linecard bench "+s.name, o.Command),
+		o: o, scenario: s.name, rep: report.New(s.name, "linecard bench "+s.name, o.Command),
 		progress: &progress{w: o.Console, terminal: o.Terminal, clock: time.Now},
 	}
+	r.ctx, r.fail = context.WithCancelCause(ctx)
+	defer r.fail(nil)
 	began := time.Now()
 	err = s.run(r)
+	if r.ctx.Err() != nil {
+		err = context.Cause(r.ctx) // whatever else failed, failed by that
+	}
 	err = errors.Join(err, r.close())
 	r.rep.Seconds = time.Since(began).Round(100 * time.Millisecond).Seconds()
 	if err != nil {
@@ -132,15 +142,16 @@ func runOne(ctx context.Context, s scenario, o Options) (rep *report.Report, err
 	return r.rep, err
 }
 
-// up checks the machine, starts servers and clients for so many sessions, and looks at all of it while it is empty.
-func (r *run) up(sessions int, change func(*swarm.FleetConfig)) (err error) {
+// up checks the machine, starts servers and clients for so many sessions, and looks at all of it while it is empty. The first lead
+// sessions have a client process of their own; 0: none has.
+func (r *run) up(sessions, lead int) (err error) {
 	h := readHost()
-	r.plan = h.planFor(r.o, sessions)
+	r.plan = h.planFor(r.o, sessions, lead)
 	if err := r.precheck(h, r.plan); err != nil {
 		return err
 	}
 	r.progress.say("%s: %d sessions, %d gateway processes, %d client processes", r.scenario, sessions, r.plan.workers, r.plan.engines)
-	if r.sys, err = startSystem(r.o, sessions); err != nil {
+	if r.sys, err = startSystem(r.ctx, r.o, sessions); err != nil {
 		return err
 	}
 	if err := r.rest(min(settle, 4*r.pause())); err != nil {
@@ -152,17 +163,14 @@ func (r *run) up(sessions int, change func(*swarm.FleetConfig)) (err error) {
 	if len(r.o.Agents) > 0 {
 		r.rep.Note("the clients ran on " + strings.Join(r.o.Agents, ", "))
 	}
-	r.rec = &recorder{sys: r.sys, progress: r.progress}
+	r.rec = &recorder{sys: r.sys, progress: r.progress, failed: r.fail}
 	cfg := swarm.FleetConfig{
 		Config: swarm.Config{
-			Servers: r.sys.servers, Root: r.sys.root, Sessions: sessions, Prefix: "bench-", Seed: "bench", Sources: r.plan.sources,
-			Ping: r.o.Ping, Tickets: true, Handshakes: allHandshakes,
+			Servers: r.sys.servers, Root: r.sys.root, Sessions: sessions, Prefix: prefix(r.o), Seed: "bench", Sources: r.plan.sources,
+			Ping: r.o.Ping, Tickets: true, Handshakes: cmp.Or(r.handshakes, allHandshakes),
 		},
-		PerEngine: r.plan.perEngine, Together: together, Agents: r.o.Agents, Token: r.o.Token, Command: []string{r.o.Exe, "bench", "swarm"},
+		PerEngine: r.plan.perEngine, Lead: lead, Together: together, Agents: r.o.Agents, Token: r.o.Token, Command: []string{r.o.Exe, "bench", "swarm"},
 		Progress: r.rec.see, Log: r.o.Console,
-	}
-	if change != nil {
-		change(&cfg)
 	}
 	if r.fleet, err = swarm.NewFleet(r.ctx, cfg); err != nil {
 		return err
@@ -172,15 +180,18 @@ func (r *run) up(sessions int, change func(*swarm.FleetConfig)) (err error) {
 	return err
 }
 
+// prefix begins the names of sessions. Servers elsewhere have had other runs: each has names of its own, so that what registers is new.
+func prefix(o Options) string {
+	if !o.remote() {
+		return "bench-"
+	}
+	return "bench-" + strconv.FormatInt(time.Now().Unix(), 36) + "-"
+}
+
 func (r *run) close() error {
 	var faults []error
 	if r.fleet != nil {
 		faults = append(faults, r.fleet.Close())
-	}
-	if r.rec != nil {
-		r.rec.mu.Lock()
-		faults = append(faults, r.rec.fault)
-		r.rec.mu.Unlock()
 	}
 	if r.sys != nil {
 		faults = append(faults, r.sys.close())

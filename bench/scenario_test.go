@@ -3,6 +3,7 @@ package bench
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"linecard.example/bench/report"
+	"linecard.example/bench/swarm"
 	"linecard.example/internal/testkit"
 )
 
@@ -65,11 +67,11 @@ func TestScenarios(t *testing.T) {
 		assert []string
 	}{
 		{"density", Options{Sessions: 40, Hold: time.Second, Messages: 200, Workers: 2, KillWorker: true},
-			[]string{"sessions>=40", "lost<=0", "messages>=200", "messages_lost<=0", "kill_sessions>=1"}},
+			[]string{"sessions>=40", "lost<=0", "ping_unanswered<=0", "messages>=200", "messages_lost<=0", "kill_sessions>=1"}},
 		{"storm", Options{Sessions: 60, Hold: time.Second}, []string{"sessions>=60", "resumed>=1"}},
 		{"route", Options{Sessions: 10, Hold: time.Second}, []string{"flat_rate>=1", "paced_rate>=1"}},
 		{"offline", Options{Sessions: 10, Hold: 200 * time.Millisecond}, []string{"users>=10"}},
-		{"slow", Options{Sessions: 4, Hold: time.Second}, []string{"slow_messages>=128"}},
+		{"slow", Options{Sessions: 4, Hold: time.Second}, []string{"slow_messages>=128", "slow_left>=4", "slow_left<=4"}},
 		{"soak", Options{Sessions: 40, Hold: 3 * time.Second}, []string{"messages>=1", "cuts>=10"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -111,5 +113,37 @@ func TestScenarios(t *testing.T) {
 				t.Errorf("left behind: %v, %v", left, err)
 			}
 		})
+	}
+}
+
+// TestServerDies holds that a run ends, and says why, when a server does, though its sessions would try for ever to get back.
+func TestServerDies(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts servers")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	o, err := Options{Exe: testkit.Binary(t), Dir: t.TempDir(), Out: t.TempDir(), Hold: 200 * time.Millisecond}.check()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dies := scenario{"dies", Together, func(r *run) error {
+		if err := r.up(1000, 0); err != nil {
+			return err
+		}
+		go func() {
+			for c := (swarm.Counters{}); c.Bound == 0 && r.ctx.Err() == nil; time.Sleep(pollEvery) {
+				c, _ = r.fleet.Counters(r.ctx)
+			}
+			_ = r.sys.daemons[0].cmd.Process.Kill()
+		}()
+		_, _, err := r.open("open", swarm.Open{Range: swarm.Range{Count: 1000}, Rate: 1})
+		return err
+	}}
+	if _, err := runOne(ctx, dies, o); !errors.Is(err, errDaemon) || !strings.Contains(err.Error(), "up has ended") || ctx.Err() != nil {
+		t.Errorf("%v", err)
+	}
+	if left, err := os.ReadDir(o.Dir); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
 	}
 }

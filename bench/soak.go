@@ -37,7 +37,7 @@ func (r *run) soak() error {
 	n := cmp.Or(r.o.Sessions, soakSessions)
 	n -= n % 4
 	hold := cmp.Or(r.o.Hold, soakHold)
-	if err := r.up(n, nil); err != nil {
+	if err := r.up(n, 0); err != nil {
 		return err
 	}
 	r.rep.Title = fmt.Sprintf("%d sessions talk, fall and come back for %v", n, hold)
@@ -70,21 +70,25 @@ func (r *run) soak() error {
 	return r.leaks(watched)
 }
 
+// soakRoles divides n sessions, four or a multiple of it.
+func soakRoles(n int) (talking, cut, leaving swarm.Range) {
+	return swarm.Range{Count: n / 2}, swarm.Range{From: n / 2, Count: n / 4}, swarm.Range{From: n / 4 * 3, Count: n / 4}
+}
+
 // soakRound has the first half talk while nothing else happens, cuts a quarter, and has another quarter leave and return.
 func (r *run) soakRound(n int, d time.Duration) (swarm.Traffic, int, error) {
-	talk := swarm.Pairs{Range: swarm.Range{Count: n / 2}, Size: loadSize, Rate: soakRate, Duration: d}
-	l, err := r.load("talk", talk)
+	talking, falling, leaving := soakRoles(n)
+	l, err := r.load("talk", swarm.Pairs{Range: talking, Size: loadSize, Rate: soakRate, Duration: d})
 	if err != nil {
 		return l.traffic, 0, err
 	}
-	cut, err := r.fleet.Cut(r.ctx, swarm.Cut{Range: swarm.Range{From: n / 2, Count: n / 4}, Mode: swarm.Resume})
+	cut, err := r.fleet.Cut(r.ctx, swarm.Cut{Range: falling, Mode: swarm.Resume})
 	if err != nil {
 		return l.traffic, 0, err
 	}
 	if cut.Bound != n/4 {
 		return l.traffic, 0, fmt.Errorf("%w: %d of %d", errNotBack, cut.Bound, n/4)
 	}
-	leaving := swarm.Range{From: n / 2, Count: n / 4}
 	if err := r.fleet.Hangup(r.ctx, leaving); err != nil {
 		return l.traffic, 0, err
 	}

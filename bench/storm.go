@@ -2,6 +2,8 @@ package bench
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -14,8 +16,8 @@ const (
 	stormPairs    = 50   // that talk on
 	stormRate     = 1000 // their messages per second: little, so that what they wait for is the storm
 	quietFor      = 6 * time.Second
-	stormSlice    = 2 * time.Second
-	stormAtOnce   = 4096 // handshakes of an engine under way: nobody waits for others in a storm
+	stormAtOnce   = 4096 // handshakes under way, of all clients: more than the servers do in the time that one may take
+	finishEvery   = time.Second
 	goalResume    = 130
 	goalRatio     = 5
 )
@@ -25,8 +27,8 @@ func (r *run) storm() error {
 	n := cmp.Or(r.o.Sessions, stormSessions)
 	talkers := swarm.Range{Count: 2 * min(stormPairs, max(1, n/10))}
 	rest := swarm.Range{From: talkers.Count, Count: n}
-	herd := func(c *swarm.FleetConfig) { c.Handshakes = stormAtOnce }
-	if err := r.up(talkers.Count+n, herd); err != nil {
+	r.handshakes = stormAtOnce
+	if err := r.up(talkers.Count+n, talkers.Count); err != nil { // talkers wait for the servers, not for clients that come back
 		return err
 	}
 	r.rep.Title = fmt.Sprintf("%d sessions cut at once and back by ticket, %d pairs talking on", n, talkers.Count/2)
@@ -58,40 +60,50 @@ func (r *run) storm() error {
 	return nil
 }
 
-// cut makes the storm, while the talkers talk in slices; those that overlap it are its latencies.
+// cut makes the storm, while the talkers go on by one schedule from its beginning to its end: what is late is late from its time, and
+// no quiet time is in it.
 func (r *run) cut(rest swarm.Range, talk swarm.Pairs) (back swarm.Storm, during swarm.Histogram, ticks []tick, err error) {
-	type result struct {
-		storm swarm.Storm
-		err   error
-	}
 	others := r.rec.last().clients.Binds
 	r.rec.begin("storm", float64(rest.Count), "sessions back", func(c swarm.Counters) float64 { return float64(c.Binds - others) })
-	done := make(chan result, 1)
-	talk.Duration = stormSlice
-	ticks, err = r.watch(func() error {
-		go func() {
-			storm, err := r.fleet.Cut(r.ctx, swarm.Cut{Range: rest, Mode: swarm.Resume, Reset: true})
-			done <- result{storm, err}
-		}()
+	talk.Duration = backLimit
+	ticks, err = r.watch(func() (err error) {
+		ctx, cancel := context.WithTimeout(r.ctx, backLimit)
+		defer cancel()
+		talked := r.beginTalk(ctx, talk)
+		if back, err = r.fleet.Cut(ctx, swarm.Cut{Range: rest, Mode: swarm.Resume, Reset: true}); err != nil {
+			cancel()
+			return errors.Join(err, (<-talked).err)
+		}
 		for {
-			t, err := r.fleet.Pairs(r.ctx, talk)
-			if err != nil {
-				return err
-			}
-			during.Merge(t.Ack)
-			if err := faults(t); err != nil {
-				return err
+			if err := r.fleet.Finish(ctx, talk.Range); err != nil {
+				cancel()
+				return errors.Join(err, (<-talked).err)
 			}
 			select {
-			case got := <-done:
-				back = got.storm
-				return got.err
-			default:
+			case got := <-talked:
+				during = got.traffic.Ack
+				return errors.Join(got.err, faults(got.traffic))
+			case <-time.After(finishEvery): // it may not have begun when it was told to end
 			}
 		}
 	})
 	r.rec.end(float64(back.Bound), "")
 	return back, during, ticks, err
+}
+
+// talked is how talk that was begun in the background ended.
+type talked struct {
+	traffic swarm.Traffic
+	err     error
+}
+
+func (r *run) beginTalk(ctx context.Context, talk swarm.Pairs) <-chan talked {
+	done := make(chan talked, 1)
+	go func() {
+		t, err := r.fleet.Pairs(ctx, talk)
+		done <- talked{t, err}
+	}()
+	return done
 }
 
 func (r *run) cameBack(n int, back swarm.Storm, ticks []tick, talk float64) {
@@ -103,7 +115,7 @@ func (r *run) cameBack(n int, back swarm.Storm, ticks []tick, talk float64) {
 	r.add(report.Figure{Key: "back_all_s", Name: "all back after", Unit: "s", Value: back.Back.Max().Seconds(), Better: report.Less})
 	r.add(report.Figure{Key: "resumed", Name: "back by ticket", Value: float64(back.Resumed), Better: report.More})
 	r.add(report.Figure{Key: "retries", Name: "attempts beyond the first", Value: float64(back.Attempts) - float64(back.Lost), Better: report.Less})
-	cpu := micros(w.servers().CPU()) - talk*micros(w.wall())
+	cpu := w.cpu() - talk*micros(w.wall())
 	r.add(report.Figure{Key: "resume_cpu_us", Name: "server CPU per session that came back, the end of the old one in it, less what the talk took before", Unit: "us",
 		Value: cpu / float64(back.Bound), Goal: goalResume, Better: report.Less})
 	if len(back.Closes) > 0 {

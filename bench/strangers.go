@@ -17,6 +17,7 @@ import (
 const (
 	strangersAtOnce = 64
 	strangersFor    = 6 * time.Second
+	strangerLimit   = time.Minute // of one handshake
 )
 
 // strangers measures what messages of established sessions wait for while strangers storm the servers: they send message 1, take
@@ -27,17 +28,22 @@ func (r *run) strangers(talk swarm.Pairs, quiet swarm.Histogram) error {
 	if err != nil {
 		return err
 	}
-	var begun, stopped atomic.Int64
+	var begun, refused, stopped atomic.Int64
 	var crowd sync.WaitGroup
 	errs := make(chan error, strangersAtOnce)
 	for range strangersAtOnce {
 		crowd.Go(func() {
 			for stopped.Load() == 0 {
-				if err := stranger(r.sys.servers[0].String(), hello); err != nil {
+				answered, err := stranger(r.sys.servers[0].String(), hello)
+				switch {
+				case err != nil:
 					errs <- err
 					return
+				case answered:
+					begun.Add(1)
+				default:
+					refused.Add(1)
 				}
-				begun.Add(1)
 			}
 		})
 	}
@@ -55,6 +61,9 @@ func (r *run) strangers(talk swarm.Pairs, quiet swarm.Histogram) error {
 		return err
 	}
 	r.add(report.Figure{Key: "strangers_rate", Name: "handshakes begun by strangers per second", Unit: "/s", Value: rate})
+	if n := refused.Load(); n > 0 {
+		r.rep.Note(fmt.Sprintf("%d handshakes of strangers were refused without being computed", n))
+	}
 	r.beside("strangers", "among strangers", quiet, l.traffic.Ack)
 	return nil
 }
@@ -68,27 +77,31 @@ func greeting() ([]byte, error) {
 	return wire.NewInitiator(key, nil).AppendHello(append([]byte(nil), wire.Preamble[:]...), wire.Preamble[:])
 }
 
-// stranger takes one handshake to message 2.
-func stranger(addr string, hello []byte) error {
-	nc, err := net.Dial("tcp", addr)
+// stranger takes one handshake to message 2, or to a refusal, which costs the server nothing.
+func stranger(addr string, hello []byte) (answered bool, err error) {
+	nc, err := net.DialTimeout("tcp", addr, strangerLimit)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer nc.Close()
 	if err := nc.(*net.TCPConn).SetLinger(0); err != nil {
-		return err
+		return false, err
 	}
-	if err := nc.SetDeadline(time.Now().Add(time.Minute)); err != nil {
-		return err
+	if err := nc.SetDeadline(time.Now().Add(strangerLimit)); err != nil {
+		return false, err
 	}
 	if _, err := nc.Write(hello); err != nil {
-		return err
+		return false, err
 	}
 	var head [wire.LenSize]byte
 	if _, err := io.ReadFull(nc, head[:]); err != nil {
-		return err
+		return false, err
 	}
 	size, _ := wire.FrameLen(head[:])
-	_, err = io.CopyN(io.Discard, nc, int64(size))
-	return err
+	body := make([]byte, size)
+	if _, err := io.ReadFull(nc, body); err != nil {
+		return false, err
+	}
+	kind, err := wire.FrameKind(body)
+	return kind != wire.KindRefused, err
 }

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -30,7 +31,7 @@ type system struct {
 }
 
 // startSystem starts servers for so many sessions and waits until they are ready, or takes those that the options name.
-func startSystem(o Options, sessions int) (*system, error) {
+func startSystem(ctx context.Context, o Options, sessions int) (*system, error) {
 	if o.remote() {
 		return &system{servers: o.Gateways, root: o.Root, admins: o.Admins}, nil
 	}
@@ -42,7 +43,7 @@ func startSystem(o Options, sessions int) (*system, error) {
 	if err := s.prepare(o, sessions); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
-	if err := s.start(); err != nil {
+	if err := s.start(ctx); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
@@ -58,6 +59,9 @@ func (s *system) prepare(o Options, sessions int) error {
 	s.servers = []netip.AddrPort{netip.MustParseAddrPort(server)}
 	gateway := fmt.Sprintf("[gateway]\nlisten = %q\n%s%s%s", server, lifted, workers(o, sessions), o.Settings["gateway"])
 	if o.Shape == Together {
+		if o.Settings["links"] != "" {
+			return fmt.Errorf("%w: there are no links in one process: settings of them need --shape apart", errOptions)
+		}
 		s.add(o, "up", addrs[1], "--data", filepath.Join(s.dir, "data"), "--listen", server, "--admin", addrs[1])
 		return s.write(o, "up", addrs[1], "", gateway)
 	}
@@ -123,7 +127,7 @@ func workers(o Options, sessions int) string {
 const gatewaySpare = 256
 
 // start starts what does not run and waits until all is ready.
-func (s *system) start() error {
+func (s *system) start(ctx context.Context) error {
 	for _, d := range s.daemons {
 		if !d.running() {
 			if err := d.start(); err != nil {
@@ -132,7 +136,7 @@ func (s *system) start() error {
 		}
 	}
 	for _, d := range s.daemons {
-		if err := d.ready(); err != nil {
+		if err := d.ready(ctx); err != nil {
 			return err
 		}
 	}

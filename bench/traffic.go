@@ -37,7 +37,7 @@ func (l loaded) cpu() []float64 {
 
 // cores is how much of the machine the servers used.
 func (l loaded) cores() float64 {
-	return report.Median(l.each(func(w window) float64 { return w.servers().CPU().Seconds() / w.wall().Seconds() }))
+	return report.Median(l.each(window.cores))
 }
 
 func (l loaded) each(f func(w window) float64) (all []float64) {
