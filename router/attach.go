@@ -84,13 +84,14 @@ func (m *dirShard) sendDetach(o *owedAttach) bool {
 }
 
 // toQueue sends e to the queue's leader. False: there is no credit now, keep it. A stream that is down needs nothing kept, for
-// the next hello asks for everything.
+// the next hello asks for everything. It leaves credit for messages, which are refused when there is none: a new leader is told of a
+// hundred thousand attachments.
 func (m *dirShard) toQueue(e link.Envelope) bool {
 	if m.attaches.paused {
 		return false
 	}
 	m.out = e
-	if err := m.route.to.Send(&m.out); errors.Is(err, link.ErrNoCredit) {
+	if err := m.route.to.SendSpare(&m.out); errors.Is(err, link.ErrNoCredit) {
 		m.attaches.paused = true
 		return false
 	}

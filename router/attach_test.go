@@ -127,3 +127,63 @@ func TestAttachDoneWithoutGateways(t *testing.T) {
 	h.tick(time.Second)
 	q.nothing(t)
 }
+
+// TestAttachmentsLeaveCredit: re-sending attachments to a new leader does not take the credit that messages need.
+func TestAttachmentsLeaveCredit(t *testing.T) {
+	h := newHarness(t, nil)
+	s := h.gateway(1, 1)
+	h.send(s, link.Envelope{Kind: link.KindRebindDone, Term: h.m.term})
+	h.fill(s, 10)
+	q := h.up(link.RoleOffline, 9, 1)
+	q.take(t, link.KindHello)
+	q.spent = true
+	h.send(q, link.Envelope{Kind: link.KindHello, Group: h.m.queue, Term: 5})
+	h.m.finishTurn()
+	q.nothing(t)
+	h.m.store(h.m.peers[s].gw, &link.Envelope{Kind: link.KindMessage, Slot: 1, Gen: 1, ID: 1})
+	q.take(t, link.KindStore)
+	q.spent = false
+	h.tick(50 * time.Millisecond)
+	if len(q.got) != 11 {
+		t.Errorf("%d envelopes", len(q.got))
+	}
+}
+
+// TestGatewaysExpireOneByOne: of many gateways that are gone at once each tick drops one, so that no turn walks all bindings again and
+// again, and the queue's leader hears of every session.
+func TestGatewaysExpireOneByOne(t *testing.T) {
+	h := newHarness(t, nil)
+	q := h.offline(1)
+	const gateways, each = 20, 10
+	var down []*fakeStream
+	for n := range gateways {
+		s := h.gateway(uint64(1+n), 1)
+		gw := h.m.peers[s].gw
+		for i := range each {
+			k := keyOf(stanza.Account((n*each+i+1)*testShards+testShard), 1)
+			h.m.bindings.set(k, binding{serial: 1, gateway: gw.index, slot: uint32(i), gen: 1})
+		}
+		down = append(down, s)
+	}
+	for _, s := range down {
+		h.m.down(s)
+	}
+	h.tick(h.m.cfg.GatewayGrace.D() - time.Millisecond)
+	q.got = nil
+	h.tick(time.Millisecond)
+	for n := 1; n <= gateways; n++ {
+		if got := h.m.bindings.len(); got != (gateways-n)*each {
+			t.Fatalf("%d bindings after %d ticks", got, n)
+		}
+		h.tick(50 * time.Millisecond)
+	}
+	detached := 0
+	for _, e := range q.got {
+		if e.Kind == link.KindDetach {
+			detached++
+		}
+	}
+	if detached != gateways*each || len(h.m.gateways.byID) != 0 {
+		t.Errorf("%d detached, %d gateways left", detached, len(h.m.gateways.byID))
+	}
+}

@@ -39,7 +39,7 @@ type Config struct {
 	LimitEntries int `toml:"limit_entries"`
 	// ContactEntries is how many pairs "has written to" are remembered per shard, 256-16777216, default 32768, 8 bytes each.
 	ContactEntries int `toml:"contact_entries"`
-	// RecordCache is how many bytes of directory records are kept in memory per shard, 64KiB-16GiB, default 2MiB, a fifth more for
+	// RecordCache is how many bytes of directory records are kept in memory per shard, 64KiB-4GiB, default 2MiB, a fifth more for
 	// finding them. An account takes about 75 bytes. One that is not among them is read from tables, some microseconds.
 	RecordCache config.Size `toml:"record_cache"`
 	// GatewayGrace is how long the bindings of a gateway outlive its stream, 1s-10m, default 10s. Raising it saves re-binding after
@@ -99,7 +99,7 @@ func (c Config) Validate() []error {
 	f.Rate("looked_up_rate", c.LookedUpRate)
 	f.Count("limit_entries", c.LimitEntries, 256, 1<<24)
 	f.Count("contact_entries", c.ContactEntries, 256, 1<<24)
-	f.Size("record_cache", c.RecordCache, 64<<10, 16<<30)
+	f.Size("record_cache", c.RecordCache, 64<<10, 4<<30)
 	f.Span("gateway_grace", c.GatewayGrace, time.Second, 10*time.Minute)
 	f.Span("retry_after", c.RetryAfter, 100*time.Millisecond, 10*time.Minute)
 	f.Span("full_retry_after", c.FullRetryAfter, 100*time.Millisecond, time.Hour)

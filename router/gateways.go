@@ -10,6 +10,7 @@ import (
 // sender is what the shard needs of a stream: link.Stream.
 type sender interface {
 	Send(e *link.Envelope) error
+	SendSpare(e *link.Envelope) error
 }
 
 // peer is the other end of one stream.
@@ -141,12 +142,14 @@ func (m *dirShard) dropBindings(gw *gateway, drop func(binding) bool) {
 	}
 }
 
-// expireGateways drops the gateways whose stream is down for longer than the grace time.
+// expireGateways drops a gateway whose stream is down for longer than the grace time; if there are others, the next ticks do. A machine
+// that goes down takes a hundred of them along: each is a walk over all bindings, and has the queue's leader told of its sessions.
 func (m *dirShard) expireGateways() {
 	grace := m.cfg.GatewayGrace.D()
 	for _, gw := range m.gateways.byID {
 		if gw.to == nil && m.now.Sub(gw.downSince) >= grace {
 			m.dropGateway(gw)
+			return
 		}
 	}
 }

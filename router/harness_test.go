@@ -91,8 +91,9 @@ func (g *fakeGroup) settle() {
 
 // fakeStream keeps what was sent on it.
 type fakeStream struct {
-	got []link.Envelope
-	err error
+	got   []link.Envelope
+	err   error
+	spent bool // but for the reserve
 }
 
 func (s *fakeStream) Send(e *link.Envelope) error {
@@ -103,6 +104,13 @@ func (s *fakeStream) Send(e *link.Envelope) error {
 	c.Payload = bytes.Clone(e.Payload)
 	s.got = append(s.got, c)
 	return nil
+}
+
+func (s *fakeStream) SendSpare(e *link.Envelope) error {
+	if s.spent {
+		return link.ErrNoCredit
+	}
+	return s.Send(e)
 }
 
 // take returns the next envelope; the test fails unless it is of the kind.
