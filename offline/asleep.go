@@ -125,6 +125,7 @@ func (m *group) wake(q *queue) {
 // rouse gives q the attachment, and a time to look at it.
 func (m *group) rouse(a *attachment) {
 	a.q.att = a
+	m.awake.add(a)
 	a.due = m.now + firstResend
 	m.arm(a)
 }
@@ -134,12 +135,42 @@ func (m *group) rest(a *attachment) {
 	q := a.q
 	if len(a.sent) > 0 || a.acking || a.blocked || q.ready || q.entries() > 0 || a.acked > math.MaxUint32 {
 		a.due = m.now + firstResend
+		if a.gw.stream.Load() == nil {
+			a.due = m.now + firstResend<<maxStep // its return is an event; it may never come
+		}
 		m.arm(a)
 		return
 	}
 	m.asleep.put(q.key, a.gw, sleeper{serial: a.serial, epoch: a.epoch, slot: a.slot, gen: a.gen, acked: uint32(a.acked)})
+	m.awake.remove(a)
 	q.att = nil
 	m.release(a)
+}
+
+// awake are the attachments that are no sleepers, by gateway, so that the return of a gateway's stream need not look at those of others.
+// Shard goroutine only.
+type awake map[*gateway][]*attachment
+
+// keepAwake is how much room of a list stays when nothing is in it: most are awake for a second.
+const keepAwake = 64
+
+func (l awake) add(a *attachment) {
+	list := l[a.gw]
+	a.place = uint32(len(list))
+	l[a.gw] = append(list, a)
+}
+
+func (l awake) remove(a *attachment) {
+	list := l[a.gw]
+	last := len(list) - 1
+	list[a.place] = list[last]
+	list[a.place].place = a.place
+	list[last] = nil
+	if list = list[:last]; last == 0 && cap(list) > keepAwake {
+		delete(l, a.gw)
+		return
+	}
+	l[a.gw] = list
 }
 
 // maxSpare bounds the attachments that are kept for reuse.

@@ -25,9 +25,10 @@ type attachment struct {
 
 	progress int64  // ms: when something was acked, or pushed into an empty window
 	due      int64  // ms: when sent goes again
-	step     uint8  // of the resends' backoff
 	expected uint64 // the number that was last resent because the gateway expected it
 	armed    int64  // ms: when the group's timers bring it up, 0: not
+	place    uint32 // in the group's awake of gw
+	step     uint8  // of the resends' backoff
 	acking   bool   // in the group's acking
 	blocked  bool   // in the group's blocked: the link had no credit
 	slow     bool   // in the group's slow
@@ -47,6 +48,7 @@ func (m *group) handleAttach(env *link.Envelope) {
 		return
 	}
 	k := keyOf(env.Account, env.Device)
+	_, cached := m.queues[k]
 	q := m.find(k)
 	if m.broken != nil {
 		return
@@ -72,6 +74,9 @@ func (m *group) handleAttach(env *link.Envelope) {
 	epoch := link.MakeFence(m.term, m.epochs)
 	if q == nil || q.entries() == 0 {
 		m.asleep.put(k, gw, sleeper{serial: env.Serial, epoch: epoch, slot: env.Slot, gen: env.Gen})
+		if q != nil && !cached {
+			m.forgetQueue(q) // a leader is told of all devices at once
+		}
 		return
 	}
 	a := m.newAttachment()
@@ -115,7 +120,9 @@ func (m *group) reattachSleeper(k queueKey, s *sleeper, gw *gateway, env *link.E
 // move goes on with an attachment under the session's new name. What went to the old one and was not written there comes again from the
 // number that the session expects; what was written does not.
 func (m *group) move(a *attachment, gw *gateway, env *link.Envelope) {
+	m.awake.remove(a)
 	a.gw, a.slot, a.gen, a.serial = gw, env.Slot, env.Gen, env.Serial
+	m.awake.add(a)
 	a.progress, a.step, a.expected = m.now, 0, 0
 	a.due = m.now + firstResend
 	if len(a.sent) > 0 {
@@ -149,6 +156,7 @@ func (m *group) handleGone(it *link.Item) {
 }
 
 func (m *group) detach(q *queue) {
+	m.awake.remove(q.att)
 	q.att = nil
 	m.dropFront(q)
 	m.attached--

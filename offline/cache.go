@@ -168,14 +168,20 @@ func (s *state) evictQueues(limit int) {
 		if q == nil {
 			return
 		}
-		s.classes.remove(q)
 		if q.dirty || q.aging || q.ready || q.att != nil {
+			s.classes.remove(q)
 			s.classes.insert(q) // behind the others
 			continue
 		}
-		s.dropFront(q)
-		delete(s.queues, q.key)
+		s.forgetQueue(q)
 	}
+}
+
+// forgetQueue lets go of a queue that tables have as it is, and that nobody has a hold of.
+func (s *state) forgetQueue(q *queue) {
+	s.classes.remove(q)
+	s.dropFront(q)
+	delete(s.queues, q.key)
 }
 
 // evictSteps bounds one call, also when all queues that it looks at must stay.

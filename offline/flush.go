@@ -160,10 +160,11 @@ func (s *state) deleteRecords(b batch, k queueKey, lo, hi uint64) {
 	}
 }
 
-// Sizes by which dirty estimates a flush.
+// Sizes by which dirty estimates a flush. They are what a change takes in memory, some times what is written of it: a queue is not
+// forgotten before it is flushed, and it may have had a single message that its device got at once.
 const (
-	queueBytes   = 48
-	streamBytes  = 40
+	queueBytes   = 384
+	streamBytes  = 96
 	receiptBytes = 64
 )
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -76,6 +77,7 @@ type group struct {
 	epochs   uint64 // counter of attachment epochs in this term
 	attached int    // asleep ones included
 	asleep   sleepers
+	awake    awake
 	spare    []*attachment
 	greet    []*link.Stream // to say hello to
 	acking   []*attachment  // with acks to propose
@@ -88,6 +90,8 @@ type group struct {
 	idle     map[queueKey]int64 // when an unlink was asked for
 
 	published int64
+	crowded   bool  // a flush is due for the queues that it lets go
+	crowdedAt int64 // ms: when they began to be too many, or later
 
 	// Scratch.
 	env    link.Envelope
@@ -99,7 +103,7 @@ type group struct {
 func newGroup(cfg Config, id stanza.Group, shards int, p *peers, c *counters, log *slog.Logger, stopGroup func(error)) *group {
 	m := &group{
 		cfg: cfg, id: id, shards: shards, peers: p, count: c, gauges: c.group(id), log: log, stopGroup: stopGroup,
-		idle: map[queueKey]int64{}, asleep: newSleepers(),
+		idle: map[queueKey]int64{}, asleep: newSleepers(), awake: awake{},
 	}
 	m.state = m.newState()
 	m.sweeps[0] = sweep{op: opExpireQueues, every: cfg.Sweep.D().Milliseconds()}
@@ -152,12 +156,30 @@ func (m *group) Apply(e shard.Entry) result {
 func (m *group) Flush(b *shard.Batch) error {
 	if m.broken == nil {
 		m.flush(b)
+		m.crowded, m.crowdedAt = false, m.now
 	}
 	return m.broken
 }
 
-// Dirty implements shard.Machine.
-func (m *group) Dirty() int { return m.dirty() }
+// Dirty implements shard.Machine. When queues that nobody needs any more only wait for a flush, it is due.
+func (m *group) Dirty() int {
+	if m.crowded {
+		return math.MaxInt
+	}
+	return m.dirty()
+}
+
+// crowdedFor is how long they wait at least: what is talked through is flushed no more often for it.
+const crowdedFor = 30_000 // ms
+
+// checkCrowd looks whether more queues are in memory than were asked for, because many of them are not flushed.
+func (m *group) checkCrowd() {
+	limit := m.cfg.QueueCache
+	if len(m.queues) <= limit || len(m.dirtyQueues) <= limit/2 {
+		m.crowdedAt = m.now
+	}
+	m.crowded = m.now-m.crowdedAt >= crowdedFor
+}
 
 // Hash implements shard.Machine.
 func (m *group) Hash() uint64 { return m.hash() }
@@ -187,6 +209,7 @@ func (m *group) Follow() {
 	m.free = nil // they may think that they are in the lists
 	m.attached = 0
 	m.asleep.clear()
+	clear(m.awake)
 	m.spare = nil
 	m.greet, m.acking, m.blocked, m.slow = nil, nil, nil, nil
 	m.timers, m.retries = nil, nil
@@ -249,10 +272,13 @@ func (m *group) Tick(now time.Time) {
 	}
 	m.count.aheadBytes.Add(float64(m.writeAged(m.now-m.cfg.WriteAheadAge.D().Milliseconds(), aheadPerTick)))
 	m.evictQueues(m.cfg.QueueCache)
+	m.checkCrowd()
 	if m.leading && m.raft != nil {
 		for _, a := range m.blocked {
 			a.blocked = false
-			m.touch(a.q)
+			if a.q.att == a { // else its queue may have been forgotten, and be another object by now
+				m.touch(a.q)
+			}
 		}
 		clear(m.blocked)
 		m.blocked = m.blocked[:0]

@@ -1,6 +1,8 @@
 package offline
 
 import (
+	"slices"
+
 	"linecard.example/internal/link"
 	"linecard.example/internal/stanza"
 )
@@ -184,21 +186,22 @@ func (m *group) arm(a *attachment) {
 // gatewayUp resumes the attachments of a gateway whose stream is up: what was on the way may be lost. Those of earlier runs of the same
 // gateway are dropped with it. One that is asleep had nothing on its way.
 func (m *group) gatewayUp(s *link.Stream) {
-	m.attached -= m.asleep.removeReplaced(s.Peer().Gateway())
-	for _, q := range m.queues {
-		a := q.att
+	id := s.Peer().Gateway()
+	m.attached -= m.asleep.removeReplaced(id)
+	for gw, list := range m.awake {
 		switch {
-		case a == nil:
-			continue
-		case s.Peer().Gateway().Replaces(a.gw.id):
-			m.detach(q)
-			continue
-		case a.gw.stream.Load() != s:
-			continue
+		case id.Replaces(gw.id):
+			for _, a := range slices.Clone(list) {
+				m.detach(a.q)
+			}
+			delete(m.awake, gw)
+		case gw.stream.Load() == s:
+			for _, a := range list {
+				a.progress, a.step, a.expected = m.now, 0, 0
+				a.due = m.now + firstResend
+				m.probe(a)
+				m.touch(a.q)
+			}
 		}
-		a.progress, a.step, a.expected = m.now, 0, 0
-		a.due = m.now + firstResend
-		m.probe(a)
-		m.touch(q)
 	}
 }

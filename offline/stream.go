@@ -22,7 +22,7 @@ type streams struct {
 	seed       maphash.Seed
 }
 
-// cachedStream names its stream: of two with the same hash the later one is cached.
+// cachedStream names its stream: of two with the same hash the later one is cached. A stamp of 0 says that there is no such stream.
 type cachedStream struct {
 	key streamKey
 	v   streamState
@@ -70,12 +70,15 @@ func (s *state) stream(k streamKey) (streamState, bool) {
 		return v, v.stamp != 0
 	}
 	if v, ok := s.streams.cached(k); ok {
-		return v, true
+		return v, v.stamp != 0
 	}
 	s.key = appendKey(s.key[:0], tableStream, uint64(k.to), uint64(k.from))
 	b, ok, err := s.t.Get(s.key)
 	s.check(s.key, err)
 	if !ok || err != nil {
+		if err == nil {
+			s.streams.cache(k, streamState{}) // a first message asks twice: when it comes, and when it is applied
+		}
 		return streamState{}, false
 	}
 	v, ok := decodeStream(b)

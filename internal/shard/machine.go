@@ -49,7 +49,8 @@ type Machine[C, R any] interface {
 	Done(ctx C, o Outcome, r R)
 	// Flush appends every change since the last Flush to b. The shard adds the applied index and commits b.
 	Flush(b *Batch) error
-	// Dirty returns about how many bytes Flush would write now. It is called every turn and must not walk anything.
+	// Dirty returns about how many bytes the changes take that Flush would write now: above HostConfig.FlushBytes it is called. Dirty is
+	// called every turn and must not walk anything.
 	Dirty() int
 	// Lead says that this process leads the group from now on: all entries of earlier terms are applied. It may propose.
 	Lead(term uint64)
