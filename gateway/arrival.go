@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/panjf2000/gnet/v2"
+	"golang.org/x/sys/unix"
 )
 
 // arrival is a session on its way to a loop of this process.
@@ -49,11 +50,20 @@ func (g *Gateway) adopt(records []byte, fds []int) (landed int) {
 }
 
 // enrol hands a socket to gnet, whose OnOpen finds a on it. It takes fd.
+//
+// net.FileConn has the kernel probe the peer every 15 s, a setting of the socket that outlives this descriptor: idle sessions would no
+// longer be idle, and a client out of reach for three minutes would be gone. Who is there is the protocol's to find out.
 func (g *Gateway) enrol(fd int, a *arrival) (<-chan gnet.RegisteredResult, error) {
 	f := os.NewFile(uintptr(fd), "session")
 	c, err := net.FileConn(f)
+	if err == nil {
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0)
+	}
 	_ = f.Close()
 	if err != nil {
+		if c != nil {
+			err = errors.Join(err, c.Close())
+		}
 		return nil, err
 	}
 	if c.RemoteAddr() == nil { // reset by the client

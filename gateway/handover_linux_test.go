@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"linecard.example/internal/link"
 	"linecard.example/internal/stanza"
 )
@@ -72,6 +74,9 @@ func TestHandOver(t *testing.T) {
 			t.Fatalf("rebind %+v", e)
 		}
 		names[e.Account] = e
+		if n.probed(e.Slot) {
+			t.Fatal("the kernel probes a session that was moved")
+		}
 	}
 	for i, c := range movers {
 		c.wantTag(stanza.TagRetry)
@@ -157,6 +162,20 @@ func TestHandOverSlowReader(t *testing.T) {
 		id++
 	}
 	c.conn.Close()
+}
+
+// probed reports whether the kernel asks by itself whether the client of a session is there.
+func (h *harness) probed(self uint32) bool {
+	on := make(chan int, 1)
+	l := h.g.loops[self>>slotBits]
+	h.onLoop(l, func() {
+		v, err := unix.GetsockoptInt(l.conn(self&slotMask).Fd(), unix.SOL_SOCKET, unix.SO_KEEPALIVE)
+		if err != nil {
+			h.t.Error(err)
+		}
+		on <- v
+	})
+	return <-on != 0
 }
 
 // taker plays the new process by hand.
