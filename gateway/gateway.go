@@ -88,6 +88,7 @@ type Gateway struct {
 	failed   chan error
 	engine   gnet.Engine // set before ready is closed
 
+	heirs      uint16        // new processes that the sessions were offered to; the goroutine that hands over
 	handedOver chan struct{} // closed when another process has the sessions
 	departed   *net.UnixConn // to that process; set before handedOver is closed
 

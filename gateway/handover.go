@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"time"
@@ -96,7 +97,7 @@ func (g *Gateway) answerHandover(ctx context.Context, c handoverConn) error {
 		return errors.Join(err, c.send(msgRefused, []byte(err.Error())))
 	}
 	doors := g.listeners() // while nobody listens beside them
-	mine := g.introduction()
+	mine := g.introduction(uint16(hello.worker))
 	if err := c.send(msgHello, mine.append(nil)); err != nil {
 		return err
 	}
@@ -113,9 +114,12 @@ func (g *Gateway) answerHandover(ctx context.Context, c handoverConn) error {
 	return fmt.Errorf("message %d: %s", kind, body)
 }
 
-func (g *Gateway) introduction() handoverHello {
+// introduction is what the next new process is told, whose number on links is worker.
+func (g *Gateway) introduction(worker uint16) handoverHello {
+	g.heirs++
+	id := link.GatewayID{Node: g.deps.Node, Incarnation: g.deps.Incarnation}.Successor(g.heirs, worker)
 	h := handoverHello{
-		version: recordVersion, node: g.deps.Node, incarnation: g.deps.Incarnation, shards: uint64(g.shards), cluster: g.deps.Cluster,
+		version: recordVersion, node: id.Node, incarnation: id.Incarnation, shards: uint64(g.shards), cluster: g.deps.Cluster,
 		sessions: uint64(max(g.open.Load(), 0)),
 	}
 	if a := g.addr.Load(); a != nil {
@@ -131,6 +135,10 @@ func (g *Gateway) checkHello(h *handoverHello) error {
 		return errors.New("it runs on another data directory")
 	case h.cluster != g.deps.Cluster || h.shards != uint64(g.shards):
 		return fmt.Errorf("it is of cluster %q with %d shards, this one of %q with %d", h.cluster, h.shards, g.deps.Cluster, g.shards)
+	case h.worker > math.MaxUint16:
+		return errors.New("it has no number on links")
+	case g.heirs == link.MaxHeirs:
+		return fmt.Errorf("%d processes have asked before it: stop this one and start the other", g.heirs)
 	}
 	return nil
 }

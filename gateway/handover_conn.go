@@ -131,7 +131,8 @@ func closeAll(fds []int) {
 type handoverHello struct {
 	version     uint64
 	node        uint64
-	incarnation uint64
+	worker      uint64 // new: its number on links
+	incarnation uint64 // old: which the new one must have
 	shards      uint64
 	sessions    uint64 // old: so many to move; new: so many it can hold
 	port        uint64 // old: where clients connect
@@ -142,7 +143,7 @@ var helloMagic = [4]byte{'L', 'C', 'H', 'O'}
 
 func (h *handoverHello) append(dst []byte) []byte {
 	dst = append(dst, helloMagic[:]...)
-	for _, v := range [...]uint64{h.version, h.node, h.incarnation, h.shards, h.sessions, h.port, uint64(len(h.cluster))} {
+	for _, v := range [...]uint64{h.version, h.node, h.worker, h.incarnation, h.shards, h.sessions, h.port, uint64(len(h.cluster))} {
 		dst = binary.AppendUvarint(dst, v)
 	}
 	return append(dst, h.cluster...)
@@ -154,7 +155,7 @@ func parseHello(b []byte) (h handoverHello, err error) {
 		return h, errors.New("hand-over: not a gateway at the other end")
 	}
 	d := recordReader{b: b[4:]}
-	for _, v := range [...]*uint64{&h.version, &h.node, &h.incarnation, &h.shards, &h.sessions, &h.port} {
+	for _, v := range [...]*uint64{&h.version, &h.node, &h.worker, &h.incarnation, &h.shards, &h.sessions, &h.port} {
 		*v = d.upTo(1<<64 - 1)
 	}
 	h.cluster = string(d.bytes(64))

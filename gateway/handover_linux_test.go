@@ -208,7 +208,11 @@ func TestHandOverFails(t *testing.T) {
 			o := taker(t, socket)
 			must(t, c.fail(o))
 			must(t, o.Close())
-			taker(t, socket) // answered when the failed one is done with
+			next := taker(t, socket) // answered when the failed one is done with
+			failed, heir := link.GatewayID{Node: 7, Incarnation: o.Incarnation()}, link.GatewayID{Node: 7, Incarnation: next.Incarnation()}
+			if old := (link.GatewayID{Node: 7, Incarnation: 8}); !heir.Succeeds(failed) || !failed.Succeeds(old) {
+				t.Errorf("%x after %x after %x: what the failed one has left is taken for the next one's", heir.Incarnation, failed.Incarnation, old.Incarnation)
+			}
 			a.write(half[7:])
 			if e := h.router.skipTo(link.KindMessage); e.ID != 1 || e.Account != 1 {
 				t.Errorf("message %+v", e)

@@ -8,8 +8,6 @@ import (
 	"net"
 	"syscall"
 	"time"
-
-	"linecard.example/internal/link"
 )
 
 // Takeover is a running gateway that this process is to replace. DialTakeover makes it, Deps takes it.
@@ -24,6 +22,7 @@ type Takeover struct {
 type TakeoverOptions struct {
 	Socket      string // of the running gateway
 	Node        uint64
+	Worker      uint16 // number on links, 0 without a supervisor
 	Shards      int
 	Cluster     string
 	MaxSessions int // as configured
@@ -47,7 +46,10 @@ func (t *Takeover) introduce(o *TakeoverOptions) error {
 		return err
 	}
 	t.pid = peerPID(t.conn.UnixConn)
-	mine := handoverHello{version: recordVersion, node: o.Node, shards: uint64(o.Shards), cluster: o.Cluster, sessions: uint64(sessionCap(o.MaxSessions))}
+	mine := handoverHello{
+		version: recordVersion, node: o.Node, worker: uint64(o.Worker), shards: uint64(o.Shards), cluster: o.Cluster,
+		sessions: uint64(sessionCap(o.MaxSessions)),
+	}
 	if err := t.conn.send(msgHello, mine.append(nil)); err != nil {
 		return err
 	}
@@ -64,10 +66,8 @@ func (t *Takeover) introduce(o *TakeoverOptions) error {
 	return nil
 }
 
-// Incarnation is the one that the process which takes over must have.
-func (t *Takeover) Incarnation() uint64 {
-	return link.GatewayID{Node: t.old.node, Incarnation: t.old.incarnation}.Successor().Incarnation
-}
+// Incarnation is the one that the process which takes over must have. The old process gives out each once.
+func (t *Takeover) Incarnation() uint64 { return t.old.incarnation }
 
 // Gone is closed when the old process has ended.
 func (t *Takeover) Gone() <-chan struct{} { return t.gone }

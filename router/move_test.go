@@ -20,7 +20,7 @@ func newMoving(t *testing.T) *moving {
 	m := &moving{harness: h, q: h.offline(1)}
 	id := link.GatewayID{Node: 1, Incarnation: link.NewIncarnation(3, 77)}
 	m.old = h.gateway(id.Node, id.Incarnation)
-	m.heir = h.gateway(id.Node, id.Successor().Incarnation)
+	m.heir = h.gateway(id.Node, id.Successor(1, 4).Incarnation)
 	m.c = h.register(m.old, handleIn("ann"), 1, 5)
 	bound, _ := h.m.bindings.get(keyOf(m.c.account, 1))
 	m.serial = bound.serial
@@ -44,7 +44,7 @@ func (m *moving) at(t *testing.T, incarnation uint64, slot uint32) {
 // which attachment goes on. What the old process says of it afterwards counts for nothing.
 func TestMove(t *testing.T) {
 	m := newMoving(t)
-	heir := link.GatewayID{Node: 1, Incarnation: link.NewIncarnation(3, 77)}.Successor()
+	heir := link.GatewayID{Node: 1, Incarnation: link.NewIncarnation(3, 77)}.Successor(1, 4)
 	m.rebind(m.heir, 8, m.serial)
 	m.heir.nothing(t)
 	m.old.nothing(t)

@@ -21,12 +21,16 @@ func (f Fence) Term() uint64 { return uint64(f >> 40) }
 // GatewayID names one run of one gateway worker: the node it runs on and a number drawn at its start, see NewIncarnation.
 type GatewayID struct{ Node, Incarnation uint64 }
 
-// An incarnation is, from the top: 16 bits of worker number, 8 bits that count the hand-overs of a line, 40 random bits that name it.
+// An incarnation is, from the top: 16 bits of worker number, 8 bits for the place in a line of processes that hand sessions over, 40
+// random bits that name the line.
 const (
 	workerShift = 48
 	lineShift   = 40
 	lineMask    = 1<<lineShift - 1
 )
+
+// MaxHeirs is how many processes one may offer its sessions to: with the place wrapping around, each must still be seen to come after it.
+const MaxHeirs = 100
 
 // NewIncarnation returns the incarnation of one run of a worker: its number and the lower 40 bits of random. The number is part of
 // it, and not a field beside it, so that whoever knows an id only from an envelope (offline does, when a router attaches a session
@@ -41,24 +45,21 @@ func (id GatewayID) Worker() uint16 { return uint16(id.Incarnation >> workerShif
 // Replaces reports whether id is another run of the same worker as old: the later one to come up ends the earlier one. Other
 // workers of the node stand beside it, and so does a run of the same line: the two hand sessions over.
 func (id GatewayID) Replaces(old GatewayID) bool {
-	return id.sameWorker(old) && (id.Incarnation^old.Incarnation)&lineMask != 0
+	return id.Node == old.Node && id.Worker() == old.Worker() && (id.Incarnation^old.Incarnation)&lineMask != 0
 }
 
-// Successor returns the id of the process that takes over the sessions of id: the next one of its line.
-func (id GatewayID) Successor() GatewayID {
-	count := uint8(id.Incarnation>>lineShift) + 1
-	id.Incarnation = id.Incarnation&^(0xff<<lineShift) | uint64(count)<<lineShift
+// Successor returns the id of the nth process, from 1 to MaxHeirs, that is offered the sessions of id; worker is that process's number. No two
+// may have the same n: one that took some sessions and died has left bindings under its id, to slots that the next one uses again.
+func (id GatewayID) Successor(nth, worker uint16) GatewayID {
+	place := uint8(id.Incarnation>>lineShift) + uint8(nth)
+	id.Incarnation = uint64(worker)<<workerShift | uint64(place)<<lineShift | id.Incarnation&lineMask
 	return id
 }
 
-// Succeeds reports whether id comes after old in one line. The count wraps around, and is compared so.
+// Succeeds reports whether id comes after old in one line, whatever their numbers. The place wraps around, and is compared so.
 func (id GatewayID) Succeeds(old GatewayID) bool {
 	ahead := int8(uint8(id.Incarnation>>lineShift) - uint8(old.Incarnation>>lineShift))
-	return id.sameWorker(old) && !id.Replaces(old) && ahead > 0
-}
-
-func (id GatewayID) sameWorker(o GatewayID) bool {
-	return id.Node == o.Node && id.Worker() == o.Worker()
+	return id.Node == old.Node && (id.Incarnation^old.Incarnation)&lineMask == 0 && ahead > 0
 }
 
 // Envelope is a routing header and the bytes behind it. Which fields a kind uses stands at the kind; the others are zero, and a

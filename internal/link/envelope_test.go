@@ -195,22 +195,26 @@ func FuzzIntro(f *testing.F) {
 	})
 }
 
-// TestLineOfAGateway: the processes that hand sessions over to each other form a line, which wraps around; none of them replaces another.
+// TestLineOfAGateway: the processes that hand sessions over to each other form a line, which wraps around; none of them replaces another,
+// and each that one process offers its sessions to has an id of its own.
 func TestLineOfAGateway(t *testing.T) {
 	first := GatewayID{Node: 1, Incarnation: NewIncarnation(3, 1<<64-1)}
 	id := first
 	for n := range 300 {
-		next := id.Successor()
-		if !next.Succeeds(id) || id.Succeeds(next) || next.Replaces(id) || id.Replaces(next) || next.Worker() != 3 {
+		failed, next := id.Successor(1, 5), id.Successor(2, uint16(3+n%2))
+		if !next.Succeeds(id) || id.Succeeds(next) || next.Replaces(id) || id.Replaces(next) || next.Worker() != uint16(3+n%2) {
 			t.Fatalf("%d: %x after %x", n, next.Incarnation, id.Incarnation)
+		}
+		if failed == next || !next.Succeeds(failed) || !failed.Succeeds(id) || next.Replaces(failed) {
+			t.Fatalf("%d: %x after %x, which did not get far", n, next.Incarnation, failed.Incarnation)
 		}
 		id = next
 	}
-	if id.Succeeds(id) {
-		t.Error("succeeds itself")
+	if id.Succeeds(id) || !id.Successor(MaxHeirs, 3).Succeeds(id) {
+		t.Error("succeeds itself, or the last heir does not")
 	}
 	other := GatewayID{Node: 1, Incarnation: NewIncarnation(3, 7)}
-	if !other.Replaces(id) || other.Successor().Succeeds(first) || first.Succeeds(other) {
+	if !other.Replaces(first) || other.Successor(1, 3).Succeeds(first) || first.Succeeds(other) {
 		t.Error("lines are mixed up")
 	}
 }

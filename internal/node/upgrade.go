@@ -42,7 +42,7 @@ func (n *Node) findOld() error {
 		return nil
 	}
 	t, err := gateway.DialTakeover(gateway.TakeoverOptions{
-		Socket: path, Node: n.id.id, Shards: n.cfg.Shards, Cluster: n.cfg.Cluster, MaxSessions: n.cfg.Gateway.MaxSessions,
+		Socket: path, Node: n.id.id, Worker: n.cfg.Worker, Shards: n.cfg.Shards, Cluster: n.cfg.Cluster, MaxSessions: n.cfg.Gateway.MaxSessions,
 	})
 	if err != nil {
 		if n.seat != nil {
