@@ -41,7 +41,8 @@ type Crew struct {
 // safe for concurrent use.
 //
 // Each slot has a goroutine that owns the slot's process: it starts it, starts it again when it has ended, and replaces it in a
-// rolling restart. The replacement and the one that leaves overlap, so a slot has two numbers on links, used in turn.
+// rolling restart. The replacement and the one that leaves overlap, so a slot has two numbers on links and two names for its sockets: who
+// stands beside a process has the other ones, who comes after one that has ended the same.
 type Supervisor struct {
 	crew    Crew
 	log     *slog.Logger
@@ -63,7 +64,7 @@ type Supervisor struct {
 type slot struct {
 	n      int // from 1
 	orders chan chan error
-	count  uint16 // starts, which alternate between the slot's two numbers; the slot's goroutine only
+	turn   uint16 // 0 or 1, of the process that was there last; the slot's goroutine only
 
 	mu  sync.Mutex
 	now *worker // nil while there is none
@@ -137,7 +138,7 @@ func (s *Supervisor) keep(ctx context.Context, at *slot) {
 		began := time.Now()
 		if err == nil {
 			w, err = s.tend(ctx, at, w)
-			began = w.started
+			began, at.turn = w.started, w.turn
 		}
 		if ctx.Err() != nil {
 			return
@@ -260,18 +261,22 @@ func (s *Supervisor) start(ctx context.Context, at *slot, old *worker) (*worker,
 	s.mu.Lock()
 	config := s.config
 	s.mu.Unlock()
-	at.count++
-	boot := Boot{Slot: at.n, Worker: uint16(at.n) | at.count%2<<15, Workers: len(s.slots), Listen: s.listen, Config: config}
-	boot.Handover = filepath.Join(s.dir, fmt.Sprintf("moves-%d%c.sock", at.n, 'a'+rune(at.count%2)))
+	turn := at.turn
+	if old != nil {
+		turn = 1 - old.turn
+	}
+	boot := Boot{Slot: at.n, Worker: uint16(at.n) | turn<<15, Workers: len(s.slots), Listen: s.listen, Config: config}
+	boot.Handover = filepath.Join(s.dir, fmt.Sprintf("moves-%d%c.sock", at.n, 'a'+rune(turn)))
 	if old != nil && CanHandOver {
 		boot.Takeover = old.handover
 	}
-	path := filepath.Join(s.dir, fmt.Sprintf("worker-%d%c.sock", at.n, 'a'+rune(at.count%2)))
+	path := filepath.Join(s.dir, fmt.Sprintf("worker-%d%c.sock", at.n, 'a'+rune(turn)))
 	w, err := launch(s.crew.Command(at.n), boot, path, func(c *exec.Cmd) error { return s.begin(ctx, c) },
 		func(line []byte) { s.crew.Said(at.n, line) })
 	if err != nil {
 		return nil, err
 	}
+	w.turn = turn
 	s.log.Info("worker started", "worker", at.n, "pid", w.cmd.Process.Pid)
 	s.totals.enter(w)
 	at.set(w)

@@ -208,6 +208,16 @@ func TestRollGivenUp(t *testing.T) {
 	if now := c.PIDs(); now[1] != pids[1] || now[2] != pids[2] || len(c.Answer("/readyz")) != 2 {
 		t.Errorf("pids %v then %v", pids, now)
 	}
+	// A second try must not take what belongs to the worker that goes on: its sockets, its number.
+	if err := c.Roll(t.Context(), []byte("quits")); err == nil {
+		t.Error("rolled with what does not start")
+	}
+	for n := range pids {
+		c.current(n).pages.CloseIdleConnections()
+	}
+	if now := c.PIDs(); now[1] != pids[1] || now[2] != pids[2] || len(c.Answer("/healthz")) != 2 {
+		t.Errorf("pids %v then %v, %v healthy", pids, now, c.Answer("/healthz"))
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	rolled := make(chan error, 1)
 	go func() { rolled <- c.Roll(ctx, []byte("unready")) }()

@@ -27,6 +27,7 @@ import (
 // worker is one worker process as its supervisor sees it. Safe for concurrent use.
 type worker struct {
 	slot     int
+	turn     uint16 // which of the slot's two numbers it has
 	cmd      *exec.Cmd
 	conn     net.Conn     // to its Seat
 	pages    *http.Client // of its admin pages, with askLimit
