@@ -259,6 +259,11 @@ func (g *Gateway) serveOn(ctx context.Context, ended chan error) error {
 	for {
 		select {
 		case <-ctx.Done():
+			if g.taking.Load() {
+				g.Leave() // what has come finds the old process again
+				_ = g.deps.Takeover.Close()
+				<-taken // from here on nobody comes behind those that drain
+			}
 			g.shutdown()
 			return nil
 		case err := <-taken:

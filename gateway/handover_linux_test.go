@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"linecard.example/internal/config"
 	"linecard.example/internal/link"
 	"linecard.example/internal/stanza"
 )
@@ -237,6 +239,95 @@ func (t *Takeover) hold() error {
 		err = fmt.Errorf("message %d with %d sockets", kind, len(fds))
 	}
 	return err
+}
+
+// giver plays the old process by hand: it has given one session for good, of an account that is bound there, and sends no more.
+type giver struct {
+	handoverConn
+	client net.Conn
+}
+
+// gives returns a process that takes from a giver, and the giver when it has.
+func gives(t *testing.T) (*harness, *giver) {
+	t.Helper()
+	socket := testSocket(t)
+	ln, err := listenHandover(socket)
+	must(t, err)
+	t.Cleanup(func() { _ = ln.Close() })
+	dialled := make(chan *Takeover, 1)
+	go func() {
+		o, err := DialTakeover(TakeoverOptions{Socket: socket, Node: 7, Shards: testShards, Cluster: "test"})
+		if err != nil {
+			t.Error(err)
+		}
+		dialled <- o
+	}()
+	c, err := ln.AcceptUnix()
+	must(t, err)
+	t.Cleanup(func() { _ = c.Close() })
+	old := &giver{handoverConn: handoverConn{c}}
+	_, err = old.want(msgHello, patience)
+	must(t, err)
+	must(t, old.send(msgHello, (&handoverHello{version: recordVersion, node: 7, incarnation: 9, shards: testShards, cluster: "test"}).append(nil)))
+	o := <-dialled
+	h := begin(t, func(c *Config) { c.DrainTimeout = config.Duration(3 * patience) }, func(d *Deps) { d.Takeover, d.Incarnation = o, o.Incarnation() })
+	_, err = old.want(msgTake, patience)
+	must(t, err)
+	old.client = old.page(t)
+	_, err = old.want(msgHeld, patience)
+	must(t, err)
+	must(t, old.send(msgYours, nil))
+	h.until("the session", func() bool { return h.g.open.Load() == 1 })
+	return h, old
+}
+
+// page sends a page of one session and returns its client.
+func (o *giver) page(t *testing.T) net.Conn {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer ln.Close()
+	client, err := net.Dial("tcp", ln.Addr().String())
+	must(t, err)
+	t.Cleanup(func() { _ = client.Close() })
+	server, err := ln.Accept()
+	must(t, err)
+	f, err := server.(*net.TCPConn).File()
+	must(t, err)
+	must(t, o.send(msgSessions, appendRecord(nil, &record{account: 1, device: 1, serial: 1}), int(f.Fd())))
+	must(t, errors.Join(f.Close(), server.Close()))
+	return client
+}
+
+// TestTakeoverEnds: a process that is told to end while it takes sessions takes no more of them: the old one keeps what it has left.
+func TestTakeoverEnds(t *testing.T) {
+	h, old := gives(t)
+	go h.stop()
+	h.until("its end begins", h.g.draining.Load)
+	if kind, _, _, err := old.receive(patience); !errors.Is(err, io.EOF) {
+		t.Errorf("message %d, %v: want the end of the connection", kind, err)
+	}
+	if h.g.open.Load() != 1 {
+		t.Error("the old process had to wait for the end of the one session")
+	}
+	_ = old.client.Close()
+}
+
+// TestTakeoverFails: a process that cannot go on with a hand-over says so at once, and not when its own sessions have gone.
+func TestTakeoverFails(t *testing.T) {
+	h, old := gives(t)
+	must(t, old.send(msgAbort, []byte("enough")))
+	if kind, _, _, err := old.receive(patience); !errors.Is(err, io.EOF) {
+		t.Errorf("message %d, %v: want the end of the connection", kind, err)
+	}
+	if h.g.open.Load() != 1 {
+		t.Error("the old process had to wait for the end of the one session")
+	}
+	_ = old.client.Close()
+	if err := <-h.ended; err == nil || !strings.Contains(err.Error(), "enough") {
+		t.Errorf("Run: %v", err)
+	}
+	h.ended <- nil
 }
 
 // TestHandOverRefused: who must not have the sessions is told, and nothing changes.

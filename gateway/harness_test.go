@@ -172,6 +172,14 @@ func start(t testing.TB, change func(*Config)) *harness {
 // startAs is start with other surroundings.
 func startAs(t testing.TB, change func(*Config), surround func(*Deps)) *harness {
 	t.Helper()
+	h := begin(t, change, surround)
+	h.until("ready", func() bool { ok, _ := h.g.Ready(); return ok })
+	return h
+}
+
+// begin is startAs for a gateway that is not ready soon.
+func begin(t testing.TB, change func(*Config), surround func(*Deps)) *harness {
+	t.Helper()
 	h := &harness{t: t, clock: &fakeClock{now: time.Unix(1_800_000_000, 0)}, reg: prometheus.NewRegistry(), cut: map[*peer]func(){}}
 	cfg := DefaultConfig()
 	cfg.Listen, cfg.Loops, cfg.SetProcs = "127.0.0.1:0", 2, false
@@ -226,7 +234,6 @@ func (h *harness) run() {
 			cut()
 		}
 	})
-	h.until("ready", func() bool { ok, _ := h.g.Ready(); return ok })
 }
 
 func (h *harness) connect(p *peer) {

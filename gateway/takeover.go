@@ -157,6 +157,7 @@ func (g *Gateway) take(t *Takeover) error {
 		close(t.gone)
 		return nil
 	}
+	_ = t.Close() // so that it does at once
 	return fmt.Errorf("upgrade: %w; the running gateway goes on", err)
 }
 
