@@ -28,7 +28,8 @@
 //	uplink.go    routes, envelopes out       downlink.go  envelopes in             rebind.go    sweeps over all sessions
 //	outbox.go    packing, sealing, writing   keepalive.go timers                   drain.go     going down in order
 //	share.go     a worker's part of the machine's configuration
-//	supervisor.go workers' slots, restart, rolling restart    worker.go a worker process as the supervisor sees it
+//	supervisor.go workers' slots and restart      roll.go      rolling restart
+//	worker.go    a worker process as the supervisor sees it
 //	seat.go      a worker process's own end       totals.go   summed metrics, checks and pages of workers
 //	handover.go  live sessions leave for another process      takeover.go  and come from one
 //	arrival.go   sessions that came find a place

@@ -178,6 +178,9 @@ func (g *Gateway) Turned() []Turn {
 	return turns
 }
 
+// whyTaking is why a process is not ready to which sessions come.
+const whyTaking = "taking over sessions"
+
 // Ready reports whether clients can be served, and if not, why.
 func (g *Gateway) Ready() (ok bool, why string) {
 	select {
@@ -189,7 +192,7 @@ func (g *Gateway) Ready() (ok bool, why string) {
 		return false, "draining"
 	}
 	if g.taking.Load() {
-		return false, "taking over sessions"
+		return false, whyTaking
 	}
 	if !g.settled.Load() {
 		return false, "not listening"

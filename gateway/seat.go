@@ -35,6 +35,7 @@ type Boot struct {
 // order is what a supervisor sends later.
 type order struct {
 	Leave bool `json:"leave"` // siblings take over: drain and end
+	End   bool `json:"end"`   // all drain and end
 }
 
 // Seat is a worker process's end of what ties it to its supervisor.
@@ -70,9 +71,9 @@ func inherited[T any](fd uintptr, name string, from func(*os.File) (T, error)) (
 	return from(f)
 }
 
-// Watch calls leave when the supervisor wants this worker to, and returns nil after Report. An error is the end of the supervisor: the
-// worker must end at once then, for nobody restarts it, and it would keep the port from the next supervisor.
-func (s *Seat) Watch(leave func()) error {
+// Watch calls leave or end when the supervisor wants this worker to, and returns nil after Report. An error is the end of the supervisor:
+// the worker must end at once then, for nobody restarts it, and it would keep the port from the next supervisor.
+func (s *Seat) Watch(leave, end func()) error {
 	for {
 		var o order
 		switch err := s.in.Decode(&o); {
@@ -83,6 +84,9 @@ func (s *Seat) Watch(leave func()) error {
 		}
 		if o.Leave {
 			leave()
+		}
+		if o.End {
+			end()
 		}
 	}
 }

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -10,7 +9,6 @@ import (
 	"net/netip"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -54,7 +52,8 @@ type Supervisor struct {
 	starts  chan startOrder
 	totals  *totals
 
-	rolling sync.Mutex // one roll at a time
+	rolling    sync.Mutex    // one roll at a time
+	readyLimit time.Duration // see there; tests are less patient
 
 	mu     sync.Mutex
 	config []byte
@@ -76,7 +75,8 @@ const (
 	restartMax = 10 * time.Second
 	// steadyTime is how long a worker must have run for the next restart to start over at restartMin.
 	steadyTime = 10 * time.Second
-	// readyLimit is how long a replacement may take to be ready; then the rolling restart is given up.
+	// readyLimit is how long a replacement may take to be ready, but for the time in which sessions come to it; then the rolling restart
+	// is given up.
 	readyLimit = time.Minute
 	readyPoll  = 50 * time.Millisecond
 	endGrace   = 10 * time.Second
@@ -96,7 +96,7 @@ func NewSupervisor(crew Crew) (*Supervisor, error) {
 		return nil, fmt.Errorf("gateway: sockets of workers: %w", err)
 	}
 	s := &Supervisor{crew: crew, log: crew.Logger, listen: listen, release: release, dir: dir, cleanup: cleanup,
-		starts: make(chan startOrder), config: crew.Config}
+		starts: make(chan startOrder), readyLimit: readyLimit, config: crew.Config}
 	for n := range crew.Workers {
 		s.slots = append(s.slots, &slot{n: n + 1, orders: make(chan chan error)})
 	}
@@ -202,58 +202,18 @@ func (s *Supervisor) tend(ctx context.Context, at *slot, w *worker) (*worker, er
 			answer <- err
 		case <-ctx.Done():
 			w.terminate()
-			if !w.gone(2*s.crew.Drain + endGrace) {
-				s.log.Warn("worker did not end in time and was killed", "worker", at.n)
-			}
-			s.retire(at, w)
+			s.awaitEnd(at, w)
 			return w, w.cause
 		}
 	}
 }
 
-// replace puts a new process beside w, which takes w's sessions, and w ends; what it could not move it drains. It returns the new one, or
-// nil and why w goes on.
-func (s *Supervisor) replace(ctx context.Context, at *slot, w *worker) (*worker, error) {
-	next, err := s.start(ctx, at, w)
-	if err == nil {
-		err = s.awaitReady(ctx, next)
-	}
-	if err != nil {
-		if next != nil {
-			next.kill()
-			<-next.done
-			s.retire(at, next)
-		}
-		at.set(w)
-		return nil, fmt.Errorf("worker %d: its replacement: %w", at.n, err)
-	}
-	if err := w.leave(); err != nil {
-		w.terminate()
-	}
+// awaitEnd waits until a worker that was told to end has, and takes it out of its slot and of the sums.
+func (s *Supervisor) awaitEnd(at *slot, w *worker) {
 	if !w.gone(2*s.crew.Drain + endGrace) {
-		s.log.Warn("worker did not leave in time and was killed", "worker", at.n)
+		s.log.Warn("worker did not end in time and was killed", "worker", at.n, "pid", w.cmd.Process.Pid)
 	}
 	s.retire(at, w)
-	s.log.Info("worker replaced", "worker", at.n, "pid", next.cmd.Process.Pid)
-	return next, nil
-}
-
-// awaitReady waits until a worker says that it is ready.
-func (s *Supervisor) awaitReady(ctx context.Context, w *worker) error {
-	limit := time.NewTimer(readyLimit)
-	defer limit.Stop()
-	for !w.ask("/readyz") {
-		select {
-		case <-w.done:
-			return fmt.Errorf("ended before it was ready: %s", causeText(w.cause))
-		case <-limit.C:
-			return fmt.Errorf("not ready after %v", readyLimit)
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(readyPoll):
-		}
-	}
-	return nil
 }
 
 // start starts a process for a slot and shows it there. It takes the sessions of old, if there is one.
@@ -276,7 +236,7 @@ func (s *Supervisor) start(ctx context.Context, at *slot, old *worker) (*worker,
 	if err != nil {
 		return nil, err
 	}
-	w.turn = turn
+	w.turn, w.config = turn, config
 	s.log.Info("worker started", "worker", at.n, "pid", w.cmd.Process.Pid)
 	s.totals.enter(w)
 	at.set(w)
@@ -303,66 +263,6 @@ func (at *slot) get() *worker {
 	at.mu.Lock()
 	defer at.mu.Unlock()
 	return at.now
-}
-
-// startOrder asks the starter to start a command.
-type startOrder struct {
-	cmd    *exec.Cmd
-	answer chan error
-}
-
-// starter starts all processes. Linux has children die with the thread that started them, so it is one thread that outlives them all.
-func (s *Supervisor) starter(ended chan struct{}) {
-	runtime.LockOSThread() // never unlocked
-	for {
-		select {
-		case o := <-s.starts:
-			o.answer <- o.cmd.Start()
-		case <-ended:
-			return
-		}
-	}
-}
-
-// begin has the starter start a command.
-func (s *Supervisor) begin(ctx context.Context, cmd *exec.Cmd) error {
-	o := startOrder{cmd, make(chan error, 1)}
-	select {
-	case s.starts <- o:
-		return <-o.answer
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// Roll replaces the workers one after the other with new processes, which get the configuration's text from now on, as those do that
-// are restarted. The new one is ready before the old one leaves. At the first that fails it gives up; then some workers are new and
-// the others are as they were. An error says which.
-func (s *Supervisor) Roll(ctx context.Context, config []byte) error {
-	if !s.rolling.TryLock() {
-		return errors.New("a rolling restart is under way")
-	}
-	defer s.rolling.Unlock()
-	s.mu.Lock()
-	s.config = config
-	s.mu.Unlock()
-	for _, at := range s.slots {
-		answer := make(chan error, 1)
-		select {
-		case at.orders <- answer:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		select {
-		case err := <-answer:
-			if err != nil {
-				return err
-			}
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return nil
 }
 
 // current returns the worker of a slot (from 1), nil when there is none now.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,7 +28,8 @@ import (
 const fakeEnv = "LINECARD_FAKE_WORKER"
 
 // fakeWorker is the worker of the tests below; it returns its exit code. It counts its starts in a counter, has a gauge, and in its
-// configuration reads "quits" (ends at once), "sick" (is never healthy), "unready", or nothing special.
+// configuration reads "quits" (ends at once), "sick" (is never healthy), "unready", "twice" (must be told so often to end), or nothing special.
+// A second signal ends it at once, as it does a real one.
 func fakeWorker() int {
 	seat, err := TakeSeat()
 	if err != nil {
@@ -47,9 +49,10 @@ func fakeWorker() int {
 	sessions.Set(10)
 	pages := http.NewServeMux()
 	pages.Handle("/metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+	var ending atomic.Bool
 	answer := func(page, bad string) {
 		pages.HandleFunc(page, func(w http.ResponseWriter, _ *http.Request) {
-			if strings.Contains(mode, bad) {
+			if strings.Contains(mode, bad) || ending.Load() {
 				w.WriteHeader(http.StatusServiceUnavailable)
 			}
 			_, _ = io.WriteString(w, mode)
@@ -57,15 +60,21 @@ func fakeWorker() int {
 	}
 	answer("/readyz", "unready")
 	answer("/healthz", "sick")
-	end := make(chan os.Signal, 1)
+	end := make(chan os.Signal, 4)
 	signal.Notify(end, syscall.SIGTERM)
 	go func() { _ = http.Serve(seat.Admin, pages) }() // ends with the process
 	go func() {
-		if seat.Watch(func() { end <- syscall.SIGTERM }) != nil {
+		stop := func() { end <- syscall.SIGTERM }
+		if seat.Watch(stop, stop) != nil {
 			os.Exit(8)
 		}
 	}()
 	<-end
+	signal.Reset(syscall.SIGTERM)
+	ending.Store(true)
+	if strings.Contains(mode, "twice") {
+		<-end
+	}
 	starts.Add(100) // after the last scrape
 	if err := seat.Report(reg); err != nil {
 		println(err.Error())
@@ -80,9 +89,9 @@ type crewTest struct {
 	t    *testing.T
 	stop func()
 
-	mu   sync.Mutex
-	said []string
-	runs atomic.Int64 // processes started
+	mu     sync.Mutex
+	said   []string
+	before func(slot int) // called when a process is to be started
 }
 
 func newCrewTest(t *testing.T, workers int, mode string, look time.Duration) *crewTest {
@@ -90,8 +99,13 @@ func newCrewTest(t *testing.T, workers int, mode string, look time.Duration) *cr
 	s, err := NewSupervisor(Crew{
 		Workers: workers, Listen: "127.0.0.1:0", Dir: t.TempDir(), Config: []byte(mode), Drain: time.Second, Look: look,
 		Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
-		Command: func(int) *exec.Cmd {
-			c.runs.Add(1)
+		Command: func(slot int) *exec.Cmd {
+			c.mu.Lock()
+			before := c.before
+			c.mu.Unlock()
+			if before != nil {
+				before(slot)
+			}
 			cmd := exec.Command(os.Args[0])
 			cmd.Env = append(os.Environ(), fakeEnv+"=1")
 			return cmd
@@ -218,6 +232,11 @@ func TestRollGivenUp(t *testing.T) {
 	if now := c.PIDs(); now[1] != pids[1] || now[2] != pids[2] || len(c.Answer("/healthz")) != 2 {
 		t.Errorf("pids %v then %v, %v healthy", pids, now, c.Answer("/healthz"))
 	}
+	// Nor is a worker that dies later restarted with what nobody could run with.
+	if err := syscall.Kill(pids[2], syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	c.until("it is back", func() bool { return c.PIDs()[2] != pids[2] && len(c.Answer("/readyz")) == 2 })
 	ctx, cancel := context.WithCancel(t.Context())
 	rolled := make(chan error, 1)
 	go func() { rolled <- c.Roll(ctx, []byte("unready")) }()
@@ -228,6 +247,70 @@ func TestRollGivenUp(t *testing.T) {
 	cancel()
 	if err := <-rolled; !errors.Is(err, context.Canceled) {
 		t.Errorf("roll: %v", err)
+	}
+	c.stop()
+}
+
+// TestReplacementStays: when the old process has ended, having handed over, the new one is not ended for something that it waits for.
+func TestReplacementStays(t *testing.T) {
+	c := newCrewTest(t, 2, "first", time.Minute)
+	c.until("both are ready", func() bool { return len(c.Answer("/readyz")) == 2 })
+	old := c.current(1)
+	c.mu.Lock()
+	c.before = func(int) {
+		old.terminate()
+		<-old.done
+	}
+	c.mu.Unlock()
+	c.readyLimit = 10 * time.Millisecond
+	if err := c.Roll(t.Context(), []byte("unready")); err == nil || !strings.Contains(err.Error(), "took over") {
+		t.Errorf("roll: %v", err)
+	}
+	next := c.current(1)
+	c.until("it answers", func() bool { return next.ask("/healthz") })
+	if next == old || next != c.current(1) || c.value("linecard_gateway_worker_restarts_total", "") != 0 {
+		t.Errorf("process %d in place of %d, %v restarts", next.cmd.Process.Pid, old.cmd.Process.Pid, c.value("linecard_gateway_worker_restarts_total", ""))
+	}
+	c.stop()
+}
+
+// TestReadyLate: no limit ends a process while sessions come to it.
+func TestReadyLate(t *testing.T) {
+	w := &worker{path: filepath.Join(t.TempDir(), "w.sock"), done: make(chan struct{})}
+	w.pages = &http.Client{Timeout: patience, Transport: w.transport()}
+	ln, err := net.Listen("unix", w.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := 0
+	pages := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		if asked++; asked < 4 {
+			http.Error(rw, whyTaking, http.StatusServiceUnavailable)
+		}
+	}))
+	pages.Listener.Close()
+	pages.Listener = ln
+	pages.Start()
+	defer pages.Close()
+	if err := (&Supervisor{readyLimit: time.Nanosecond}).awaitReady(t.Context(), w); err != nil || asked != 4 {
+		t.Errorf("asked %d times: %v", asked, err)
+	}
+}
+
+// TestStopTwice: who signals all processes, and not only the supervisor, has the workers end in order all the same.
+func TestStopTwice(t *testing.T) {
+	c := newCrewTest(t, 1, "twice", time.Minute)
+	c.until("it is ready", func() bool { return len(c.Answer("/readyz")) == 1 })
+	c.changeConfig([]byte("first"))
+	w := c.current(1)
+	if err := w.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	c.until("it has heard", func() bool { return !w.ask("/readyz") })
+	w.terminate()
+	<-w.done
+	if w.cause != nil {
+		t.Errorf("told to end twice it ended with %v", w.cause)
 	}
 	c.stop()
 }

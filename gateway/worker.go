@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"sync"
 	"syscall"
@@ -28,6 +29,7 @@ import (
 type worker struct {
 	slot     int
 	turn     uint16 // which of the slot's two numbers it has
+	config   []byte // text that it was started with
 	cmd      *exec.Cmd
 	conn     net.Conn     // to its Seat
 	pages    *http.Client // of its admin pages, with askLimit
@@ -76,6 +78,36 @@ func launch(cmd *exec.Cmd, boot Boot, path string, start func(*exec.Cmd) error, 
 		return nil, fmt.Errorf("worker %d: %w", w.slot, errors.Join(err, w.cause))
 	}
 	return w, nil
+}
+
+// startOrder asks the starter to start a command.
+type startOrder struct {
+	cmd    *exec.Cmd
+	answer chan error
+}
+
+// starter starts all processes. Linux has children die with the thread that started them, so it is one thread that outlives them all.
+func (s *Supervisor) starter(ended chan struct{}) {
+	runtime.LockOSThread() // never unlocked
+	for {
+		select {
+		case o := <-s.starts:
+			o.answer <- o.cmd.Start()
+		case <-ended:
+			return
+		}
+	}
+}
+
+// begin has the starter start a command.
+func (s *Supervisor) begin(ctx context.Context, cmd *exec.Cmd) error {
+	o := startOrder{cmd, make(chan error, 1)}
+	select {
+	case s.starts <- o:
+		return <-o.answer
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // sockets makes the sockets between the supervisor and the worker and returns the worker's ends.
@@ -162,9 +194,20 @@ func eachLine(r io.Reader, said func([]byte)) {
 // leave asks the worker to drain and end because siblings take over.
 func (w *worker) leave() error { return json.NewEncoder(w.conn).Encode(order{Leave: true}) }
 
-// terminate asks the worker to end in order, as whoever stops the gateway does; kill ends it.
-func (w *worker) terminate() { _ = w.cmd.Process.Signal(syscall.SIGTERM) } // an error: it is gone
+// terminate asks the worker to end in order, as whoever stops the gateway does; kill ends it. It is no signal: whoever signals a whole
+// group of processes has told the worker already, and a second one ends it at once.
+func (w *worker) terminate() { _ = json.NewEncoder(w.conn).Encode(order{End: true}) } // an error: it is gone
 func (w *worker) kill()      { _ = w.cmd.Process.Kill() }
+
+// ended reports whether the worker is gone.
+func (w *worker) ended() bool {
+	select {
+	case <-w.done:
+		return true
+	default:
+		return false
+	}
+}
 
 // gone waits until the worker has ended; one that takes longer than limit is killed.
 func (w *worker) gone(limit time.Duration) (inTime bool) {
@@ -180,15 +223,20 @@ func (w *worker) gone(limit time.Duration) (inTime bool) {
 	}
 }
 
-// ask returns whether a check page of the worker answers that all is well.
+// ask returns whether a check page of the worker answers that all is well, look also what the page says.
 func (w *worker) ask(page string) bool {
+	ok, _ := w.look(page)
+	return ok
+}
+
+func (w *worker) look(page string) (ok bool, text []byte) {
 	resp, err := w.pages.Get("http://worker" + page)
 	if err != nil {
-		return false
+		return false, nil
 	}
-	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxLine)) // for the connection's next use
+	text, _ = io.ReadAll(io.LimitReader(resp.Body, maxLine)) // of a page that was cut off, what came
 	resp.Body.Close()
-	return resp.StatusCode == http.StatusOK
+	return resp.StatusCode == http.StatusOK, text
 }
 
 // fetchMetrics asks for what the worker exports now; when it does not answer, what it last said goes on to count.

@@ -298,7 +298,7 @@ func RunWorker(ctx context.Context, w io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
-		err := seat.Watch(func() { n.gateway.Leave(); cancel() })
+		err := seat.Watch(func() { n.gateway.Leave(); cancel() }, cancel)
 		if err != nil {
 			log.Error("ending at once", "err", err)
 			os.Exit(exitOrphaned)
