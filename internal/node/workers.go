@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"reflect"
 	"runtime/debug"
 	"strconv"
@@ -53,6 +54,7 @@ func NewSupervised(path string, w io.Writer) (*Supervised, error) {
 	}
 	exe, err := os.Executable()
 	if err == nil {
+		exe = startedAs(os.Args[0], exe)
 		s.crew, err = gateway.NewSupervisor(gateway.Crew{
 			Workers: cfg.Gateway.WorkerCount(), Listen: cfg.Gateway.Listen, Dir: cfg.Data, Config: text, Drain: cfg.Gateway.DrainTimeout.D(),
 			Look:    cfg.Admin.TurnLimit.D(),
@@ -124,6 +126,24 @@ func (s *Supervised) command(exe string) func(slot int) *exec.Cmd {
 		cmd.Env = env
 		return cmd
 	}
+}
+
+// startedAs returns the path by which the executable exe was started, as its first argument tells. The system only knows the file itself: where
+// the path leads through a link to a folder of one version, an upgrade has to follow the link as it is then.
+func startedAs(arg, exe string) string {
+	path, err := exec.LookPath(arg)
+	if err == nil {
+		path, err = filepath.Abs(path)
+	}
+	if err != nil {
+		return exe
+	}
+	is, errIs := os.Stat(path)
+	want, errWant := os.Stat(exe)
+	if errIs != nil || errWant != nil || !os.SameFile(is, want) {
+		return exe
+	}
+	return path
 }
 
 // workerMemory returns a worker's part of this process's memory limit, 0 for none. tuneRuntime has run.

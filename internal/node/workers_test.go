@@ -33,6 +33,25 @@ func TestWorkerShare(t *testing.T) {
 	}
 }
 
+// TestStartedAs: an upgrade starts what lies where this binary was started, also behind a link.
+func TestStartedAs(t *testing.T) {
+	dir := t.TempDir()
+	first, second, link := filepath.Join(dir, "first"), filepath.Join(dir, "second"), filepath.Join(dir, "link")
+	for _, path := range []string{first, second} {
+		if err := os.WriteFile(path, []byte(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(first, link); err != nil {
+		t.Fatal(err)
+	}
+	for arg, want := range map[string]string{link: link, first: first, second: first, filepath.Join(dir, "none"): first, "": first} {
+		if got := startedAs(arg, first); got != want {
+			t.Errorf("started as %q: %s, want %s", arg, got, want)
+		}
+	}
+}
+
 // TestSupervisedRefuses: what no worker could run with is said at once, and a change that a rolling restart cannot make names its key.
 func TestSupervisedRefuses(t *testing.T) {
 	dir := t.TempDir()
