@@ -48,6 +48,7 @@ type GatewayCmd struct {
 // Run returns when ctx ends and all is flushed.
 func (c GatewayCmd) Run(ctx context.Context, std Std) error {
 	if c.Worker > 0 {
+		signal.Ignore(syscall.SIGHUP) // the supervisor's to act on, should somebody send it to every linecard
 		return node.RunWorker(ctx, std.Err)
 	}
 	cfg, err := node.ReadConfig(c.Config, nil, node.Gateway)

@@ -210,26 +210,31 @@ func (s *Supervised) nobody(page, what string) []admin.Fault {
 	return []admin.Fault{{Name: "workers", Why: fmt.Sprintf("none of %d is %s", s.crew.Workers(), what)}}
 }
 
-// waitReady calls ready when all workers serve.
+// waitReady calls ready when all workers serve. It asks ever less often: one that never does would have a hundred others asked for ever.
 func (s *Supervised) waitReady(ctx context.Context, ready func()) {
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	late := time.NewTimer(startLimit)
-	defer late.Stop()
-	for {
+	warned := false
+	for pause, start := readyPause, time.Now(); ; pause = min(pause*5/4, maxReadyPause) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-late.C:
-			s.log.Warn("not all workers are ready yet", "ready", len(s.crew.Answer("/readyz")), "workers", s.crew.Workers())
-		case <-tick.C:
-			if len(s.crew.Answer("/readyz")) == s.crew.Workers() {
-				ready()
-				return
-			}
+		case <-time.After(pause):
+		}
+		serve := len(s.crew.Answer("/readyz"))
+		if serve == s.crew.Workers() {
+			ready()
+			return
+		}
+		if !warned && time.Since(start) > startLimit {
+			warned = true
+			s.log.Warn("not all workers are ready yet", "ready", serve, "workers", s.crew.Workers())
 		}
 	}
 }
+
+const (
+	readyPause    = 50 * time.Millisecond
+	maxReadyPause = 5 * time.Second
+)
 
 // reload replaces all workers, one after the other, whenever it is asked to.
 func (s *Supervised) reload(ctx context.Context, asked <-chan os.Signal) {

@@ -342,7 +342,17 @@ func TestWorkerPages(t *testing.T) {
 	if status, _ := c.s.Get("gateway", "/worker/3/readyz"); status != http.StatusNotFound {
 		t.Errorf("a worker that there is not: %d", status)
 	}
-	if status, p := c.ask("/healthz"); status != http.StatusOK || !p.OK {
+	status, p := c.ask("/healthz")
+	if status != http.StatusOK || !p.OK {
 		t.Errorf("healthz: %d %+v", status, p)
+	}
+	for _, pid := range p.PIDs { // as "killall -HUP linecard" does
+		must(t, syscall.Kill(pid, syscall.SIGHUP))
+	}
+	if status, _ := c.s.Get("gateway", "/worker/1/readyz"); status != http.StatusOK {
+		t.Errorf("after SIGHUP worker 1 says %d", status)
+	}
+	if _, after := c.ask("/healthz"); !maps.Equal(after.PIDs, p.PIDs) {
+		t.Errorf("SIGHUP ended workers: %v then %v", p.PIDs, after.PIDs)
 	}
 }
