@@ -166,7 +166,7 @@ func merge(dst, src *dto.Metric, largest bool) {
 	}
 	switch {
 	case dst.Counter != nil && src.Counter != nil:
-		dst.Counter.Value = proto.Float64(dst.Counter.GetValue() + src.Counter.GetValue())
+		dst.Counter.Value = join(dst.Counter.GetValue(), src.Counter.GetValue())
 	case dst.Gauge != nil && src.Gauge != nil:
 		dst.Gauge.Value = join(dst.Gauge.GetValue(), src.Gauge.GetValue())
 	case dst.Untyped != nil && src.Untyped != nil:
@@ -205,8 +205,12 @@ func below(h *dto.Histogram, at float64) (n uint64) {
 	return n
 }
 
-// keepsLargest reports whether a gauge is a fact about a process and not an amount: a version, a moment, a setting, a largest.
+// keepsLargest reports whether a metric is a fact about a process and not an amount: a version, a moment, a setting, a largest. What
+// Prometheus calls a process's traffic is what all of the machine have (of its network namespace): one has it all.
 func keepsLargest(name string) bool {
+	if strings.HasPrefix(name, "process_network_") {
+		return true
+	}
 	for _, end := range []string{"_info", "_time_seconds", "_percent", "_max_bytes", "_peak_bytes"} {
 		if strings.HasSuffix(name, end) {
 			return true

@@ -115,6 +115,23 @@ func TestSumNeverFalls(t *testing.T) {
 	}
 }
 
+// TestSumOfTheMachine: each process counts the traffic of all, and its successor begins with it.
+func TestSumOfTheMachine(t *testing.T) {
+	s := NewSum()
+	of := func(worker string, v float64) Source {
+		return Source{worker, []*dto.MetricFamily{{Name: proto.String("process_network_receive_bytes_total"), Type: dto.MetricType_COUNTER.Enum(),
+			Metric: []*dto.Metric{{Counter: &dto.Counter{Value: proto.Float64(v)}}}}}}
+	}
+	two := of("2", 105)
+	if got := show(s.Total([]Source{of("1", 100), two})); got != "process_network_receive_bytes_total 105\n" {
+		t.Errorf("two workers: %s", got)
+	}
+	s.Retire(two)
+	if got := show(s.Total([]Source{of("1", 120), of("2", 121)})); got != "process_network_receive_bytes_total 121\n" {
+		t.Errorf("one came anew: %s", got)
+	}
+}
+
 // TestSumBorrows: the sources are as they were, and a family whose type is disputed keeps its first.
 func TestSumBorrows(t *testing.T) {
 	s, one := NewSum("c_total"), process(1, 1)
