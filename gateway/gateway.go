@@ -88,6 +88,7 @@ type Gateway struct {
 	failed   chan error
 	engine   gnet.Engine // set before ready is closed
 
+	doors      []int         // the engine's listening sockets; set before anybody can ask for the sessions
 	heirs      uint16        // new processes that the sessions were offered to; the goroutine that hands over
 	handedOver chan struct{} // closed when another process has the sessions
 	departed   *net.UnixConn // to that process; set before handedOver is closed
@@ -240,6 +241,9 @@ func (g *Gateway) serve(ctx context.Context, ended chan error, release func()) e
 	select {
 	case <-g.ready:
 		release() // the engine's own sockets have the port now
+		if g.deps.HandoverSocket != "" {
+			g.doors = g.listeners() // while there are few sockets to look at
+		}
 		g.log.Info("listening", "addr", g.Addr().String(), "loops", len(g.loops), "max_sessions", g.maxSessions)
 	case err := <-ended:
 		return g.engineEnded(ended, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"net"
 	"os"
@@ -62,11 +63,9 @@ func (g *Gateway) serveHandover(ctx context.Context, ln *net.UnixListener, path 
 	defer stop()
 	defer ln.Close()
 	for {
-		c, err := ln.AcceptUnix()
+		c, err := acceptNext(ctx, ln, g.log)
 		if err != nil {
-			if ctx.Err() != nil {
-				_ = os.Remove(path)
-			}
+			_ = os.Remove(path)
 			return
 		}
 		err = g.answerHandover(ctx, handoverConn{c})
@@ -77,6 +76,25 @@ func (g *Gateway) serveHandover(ctx context.Context, ln *net.UnixListener, path 
 		}
 		_ = c.Close()
 		g.log.Warn("hand-over failed, going on", "err", err, "connections", g.open.Load())
+	}
+}
+
+// acceptNext waits for a connection until ctx ends. Whatever else goes wrong, such as a system that is out of files, passes: without the
+// socket there would be no upgrade any more.
+func acceptNext(ctx context.Context, ln *net.UnixListener, log *slog.Logger) (*net.UnixConn, error) {
+	for {
+		c, err := ln.AcceptUnix()
+		if err == nil {
+			return c, nil
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		log.Warn("accepting on the hand-over socket", "err", err)
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+		}
 	}
 }
 
@@ -96,7 +114,6 @@ func (g *Gateway) answerHandover(ctx context.Context, c handoverConn) error {
 	if err != nil {
 		return errors.Join(err, c.send(msgRefused, []byte(err.Error())))
 	}
-	doors := g.listeners() // while nobody listens beside them
 	mine := g.introduction(uint16(hello.worker))
 	if err := c.send(msgHello, mine.append(nil)); err != nil {
 		return err
@@ -107,7 +124,7 @@ func (g *Gateway) answerHandover(ctx context.Context, c handoverConn) error {
 	case err != nil:
 		return fmt.Errorf("the new process did not get ready: %w", err)
 	case kind == msgTake:
-		return g.give(ctx, c, doors, int64(hello.sessions))
+		return g.give(ctx, c, int64(hello.sessions))
 	case kind == msgLeave:
 		return nil
 	}
@@ -144,11 +161,11 @@ func (g *Gateway) checkHello(h *handoverHello) error {
 }
 
 // give moves everything. On an error this process goes on.
-func (g *Gateway) give(ctx context.Context, c handoverConn, doors []int, room int64) error {
+func (g *Gateway) give(ctx context.Context, c handoverConn, room int64) error {
 	g.giving.Store(true)
 	before := g.leaving.Swap(true) // the other process listens beside this one: strangers come again at once
 	g.draining.Store(true)
-	g.closeDoors(doors)
+	g.closeDoors()
 	for _, l := range g.loops {
 		l.post(notice{evict: true})
 	}
@@ -169,7 +186,7 @@ func (g *Gateway) give(ctx context.Context, c handoverConn, doors []int, room in
 		g.giving.Store(false)
 		g.leaving.Store(before)
 		g.draining.Store(ctx.Err() != nil)
-		g.openDoors(doors)
+		g.openDoors()
 		return fmt.Errorf("after %d sessions: %w", moved, err)
 	}
 	g.log.Info("handed over", "sessions", moved, "took", g.clock().Sub(start))

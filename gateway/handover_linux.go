@@ -60,17 +60,17 @@ func hasEnded(pid int) bool {
 // closeDoors has the kernel drop what would become new connections at this process's listeners, until openDoors: a client's SYN comes again
 // a second later, and then finds the listeners of the new process alone. gnet can neither stop listening and begin again nor be shown
 // a listener that another hand has closed: it would end. What is in their queues already is accepted and told `draining`.
-func (g *Gateway) closeDoors(doors []int) {
+func (g *Gateway) closeDoors() {
 	drop := unix.SockFprog{Len: 1, Filter: &unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K}}
-	for _, fd := range doors {
+	for _, fd := range g.doors {
 		if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &drop); err != nil {
 			g.log.Debug("closing a listener", "err", err) // it tells clients to come again
 		}
 	}
 }
 
-func (g *Gateway) openDoors(doors []int) {
-	for _, fd := range doors {
+func (g *Gateway) openDoors() {
+	for _, fd := range g.doors {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0); err != nil {
 			g.log.Error("opening a listener again", "err", err)
 		}

@@ -1,9 +1,11 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -414,6 +416,48 @@ func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// lines is a log that a test reads as it is written.
+type lines chan string
+
+func (l lines) Write(p []byte) (int, error) {
+	l <- string(p)
+	return len(p), nil
+}
+
+// TestAcceptGoesOn: a system that is out of files for a moment does not end upgrades for good.
+func TestAcceptGoesOn(t *testing.T) {
+	socket := testSocket(t)
+	ln, err := listenHandover(socket)
+	must(t, err)
+	defer ln.Close()
+	must(t, ln.SetDeadline(time.Unix(1, 0))) // any error will do
+	log, accepted := make(lines, 16), make(chan error, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	accept := func() {
+		c, err := acceptNext(ctx, ln, slog.New(slog.NewTextHandler(log, nil)))
+		if err == nil {
+			err = c.Close()
+		}
+		accepted <- err
+	}
+	go accept()
+	if line := <-log; !strings.Contains(line, "level=WARN") {
+		t.Error(line)
+	}
+	must(t, ln.SetDeadline(time.Time{}))
+	c, err := net.Dial("unix", socket)
+	must(t, err)
+	defer c.Close()
+	must(t, <-accepted)
+	must(t, ln.SetDeadline(time.Unix(1, 0)))
+	go accept()
+	<-log
+	cancel()
+	if err := <-accepted; !errors.Is(err, context.Canceled) {
+		t.Error(err)
 	}
 }
 

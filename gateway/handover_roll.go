@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"syscall"
 	"time"
@@ -41,7 +42,7 @@ func AskRoll(ctx context.Context, socket string) error {
 }
 
 // ServeUpgrades answers AskRoll on a socket with what roll returns, until ctx ends. It returns an error when it cannot.
-func ServeUpgrades(ctx context.Context, socket string, roll func() error) error {
+func ServeUpgrades(ctx context.Context, socket string, log *slog.Logger, roll func() error) error {
 	ln, err := listenHandover(socket)
 	if err != nil {
 		return err
@@ -50,7 +51,7 @@ func ServeUpgrades(ctx context.Context, socket string, roll func() error) error 
 	defer stop()
 	defer ln.Close()
 	for {
-		conn, err := ln.AcceptUnix()
+		conn, err := acceptNext(ctx, ln, log)
 		if err != nil {
 			return nil
 		}

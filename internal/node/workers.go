@@ -265,7 +265,7 @@ func (s *Supervised) roll(ctx context.Context) error {
 
 // serveUpgrades does what reload does for who asks on the hand-over socket.
 func (s *Supervised) serveUpgrades(ctx context.Context) {
-	if err := gateway.ServeUpgrades(ctx, s.cfg.handoverSocket(), func() error { return s.roll(ctx) }); err != nil {
+	if err := gateway.ServeUpgrades(ctx, s.cfg.handoverSocket(), s.log, func() error { return s.roll(ctx) }); err != nil {
 		s.log.Warn("upgrades cannot be asked for, but by SIGHUP", "err", err)
 	}
 }
