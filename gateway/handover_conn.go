@@ -33,8 +33,9 @@ const (
 	pageSessions = 128
 	pageBytes    = 1 << 20 // of records, after which a page ends early
 	maxHandover  = pageBytes + maxOutbound
-	// handoverWait bounds the wait for an answer; one comes within milliseconds.
-	handoverWait = 10 * time.Second
+	// handoverWait bounds the wait for an answer. One comes within milliseconds, and the other's end is seen at once: this is for a process
+	// that hangs, and not for a machine on which a hundred others have the processors.
+	handoverWait = 30 * time.Second
 )
 
 // handoverConn is one end. Its read and write are each for one goroutine at a time.
