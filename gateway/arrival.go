@@ -8,6 +8,8 @@ import (
 
 	"github.com/panjf2000/gnet/v2"
 	"golang.org/x/sys/unix"
+
+	"linecard.example/internal/link"
 )
 
 // arrival is a session on its way to a loop of this process.
@@ -125,6 +127,12 @@ func (l *loop) settleIn(s *session, gen uint32, unanswered uint8) {
 		l.push(s, l.scratch)
 	}
 	l.wake()
+}
+
+// rebindMoved tells the router under which name a session lives now.
+func (l *loop) rebindMoved(s *session, gen uint32) (sent bool) {
+	l.env = l.rebindOf(s, gen)
+	return !errors.Is(l.g.send(&l.env), link.ErrNoCredit) // without a leader: the next one asks for every session
 }
 
 // slotUse names a use of a slot of this loop.

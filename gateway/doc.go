@@ -32,7 +32,7 @@
 //	worker.go    a worker process as the supervisor sees it
 //	seat.go      a worker process's own end       totals.go   summed metrics, checks and pages of workers
 //	handover.go  live sessions leave for another process      takeover.go  and come from one
-//	arrival.go   sessions that came find a place
+//	departure.go sessions go off their loop       arrival.go   sessions that came find a place
 //	handover_conn.go the messages between the two             handover_record.go a session in them
 //	gnetbuffers.go what gnet has buffered for a connection
 //	metrics.go   what is counted             logger.go    gnet's log and ours      proxy.go     clients behind a balancer
