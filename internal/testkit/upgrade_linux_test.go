@@ -166,6 +166,11 @@ func TestUpgradeDies(t *testing.T) {
 			if old.Running() != (which == "new") || next.Running() != (which == "old") {
 				t.Errorf("the old one runs %v, the new one %v", old.Running(), next.Running())
 			}
+			if which == "new" { // the next try is not taken for the one that died
+				s.Upgrade()
+				must(t, all())
+				h.Judge(t, labels)
+			}
 		})
 	}
 }
