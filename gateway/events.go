@@ -26,10 +26,11 @@ type events struct {
 	g      *Gateway
 	engine gnet.Engine
 	once   sync.Once
+	fars   []int // other ends of the probes; the ticker's, then of whoever waited for the engine's end
 }
 
-// probe marks the connections by which the loops are found out: gnet shows a loop only through a connection of it.
-type probe struct{}
+// probe marks a loop's own connection. gnet shows a loop only through a connection of it, and this one is how the loop comes back to itself.
+type probe struct{ far int }
 
 func (e *events) OnBoot(engine gnet.Engine) gnet.Action {
 	e.engine, e.g.engine = engine, engine
@@ -38,13 +39,15 @@ func (e *events) OnBoot(engine gnet.Engine) gnet.Action {
 
 func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	g := e.g
-	if _, ok := c.Context().(probe); ok {
-		if _, err := g.attach(c.EventLoop()); err != nil {
-			g.fail(err)
-		}
-		return nil, gnet.Close
-	}
 	l, err := g.attach(c.EventLoop())
+	if p, ok := c.Context().(probe); ok {
+		if err != nil {
+			g.fail(err)
+			return nil, gnet.Close
+		}
+		l.far = p.far
+		return nil, gnet.None
+	}
 	if err != nil {
 		return nil, gnet.Close
 	}
@@ -107,6 +110,13 @@ func (e *events) OnTraffic(c gnet.Conn) gnet.Action {
 			l.wake()
 		}
 		return action
+	case probe:
+		_, _ = c.Discard(-1)
+		if l, err := e.g.attach(c.EventLoop()); err == nil {
+			l.returning = false
+			l.turn()
+		}
+		return gnet.None
 	}
 	return gnet.Close
 }
@@ -152,13 +162,12 @@ func (e *events) OnTick() (time.Duration, gnet.Action) {
 // findLoops registers one connection of our own with each loop, in gnet's round, and has OnOpen see the loop.
 func (e *events) findLoops() error {
 	for range e.g.loops {
-		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 		if err != nil {
 			return os.NewSyscallError("socketpair", err)
 		}
-		err = e.registerProbe(pair[0])
-		_ = unix.Close(pair[1])
-		if err != nil {
+		e.fars = append(e.fars, pair[1])
+		if err := e.registerProbe(pair[0], pair[1]); err != nil {
 			return err
 		}
 	}
@@ -168,14 +177,17 @@ func (e *events) findLoops() error {
 	return nil
 }
 
-func (e *events) registerProbe(fd int) error {
+// ended closes the probes' other ends. The engine has ended.
+func (e *events) ended() { closeAll(e.fars) }
+
+func (e *events) registerProbe(fd, far int) error {
 	f := os.NewFile(uintptr(fd), "probe")
 	c, err := net.FileConn(f)
 	_ = f.Close()
 	if err != nil {
 		return err
 	}
-	ctx := gnet.NewNetConnContext(gnet.NewContext(context.Background(), probe{}), c)
+	ctx := gnet.NewNetConnContext(gnet.NewContext(context.Background(), probe{far}), c)
 	result, err := e.engine.Register(ctx)
 	if err != nil {
 		return errors.Join(err, c.Close())

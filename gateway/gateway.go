@@ -225,8 +225,10 @@ func (g *Gateway) Run(ctx context.Context) error {
 	ev := &events{g: g}
 	ended := make(chan error, 1)
 	go func() {
-		ended <- gnet.Rotate(ev, addrs, gnet.WithNumEventLoop(len(g.loops)), gnet.WithReusePort(true), gnet.WithReuseAddr(true),
+		err := gnet.Rotate(ev, addrs, gnet.WithNumEventLoop(len(g.loops)), gnet.WithReusePort(true), gnet.WithReuseAddr(true),
 			gnet.WithReadBufferCap(64<<10), gnet.WithTicker(true), gnet.WithLogger(engineLog{g.log}))
+		ev.ended()
+		ended <- err
 	}()
 	err = g.serve(ctx, ended, release)
 	if ev.engine.Validate() != nil {

@@ -42,37 +42,39 @@ type loop struct {
 	idx uint32
 
 	// Owner: the event loop.
-	slots    *slab.Slab[session]
-	side     []*peers
-	sealer   *wire.Sealer
-	plain    []byte // of the frame being read
-	scratch  []byte // of one small stanza
-	packed   []byte // numbers of an ack
-	ack      []byte // one ack
-	ticket   []byte // one ticket
-	out      []byte // sealed frames of the session being written
-	env      link.Envelope
-	cur      *session // whose frame is being read
-	onStanza func(stanza.View) error
-	ackDue   bool // cur acknowledged deliveries in what was read
-	boxes    []outbox
-	dirty    int // boxes in use
-	idle     *slab.Wheel
-	busy     *slab.Wheel
-	onIdle   func(slot, gen uint32)
-	onBusy   func(slot, gen uint32)
-	tick     uint64 // of tickLength since the gateway's start
-	early    handshakeList
-	partials partials
-	backlog  backlog
-	steps    handshakeSteps
-	contacts contacts
-	claims   map[uint32]*claim // registrations that wait for their invite, by slot
-	sweeps   []*sweep
-	unsent   []*rebindRun // done, but there was no credit to say so
-	moved    []slotUse    // came from another process, and no router knows yet for want of credit
-	expected expectation
-	turns    uint64
+	slots     *slab.Slab[session]
+	side      []*peers
+	sealer    *wire.Sealer
+	plain     []byte // of the frame being read
+	scratch   []byte // of one small stanza
+	packed    []byte // numbers of an ack
+	ack       []byte // one ack
+	ticket    []byte // one ticket
+	out       []byte // sealed frames of the session being written
+	env       link.Envelope
+	cur       *session // whose frame is being read
+	onStanza  func(stanza.View) error
+	ackDue    bool // cur acknowledged deliveries in what was read
+	boxes     []outbox
+	dirty     int // boxes in use
+	idle      *slab.Wheel
+	busy      *slab.Wheel
+	onIdle    func(slot, gen uint32)
+	onBusy    func(slot, gen uint32)
+	tick      uint64 // of tickLength since the gateway's start
+	early     handshakeList
+	partials  partials
+	backlog   backlog
+	steps     handshakeSteps
+	far       int  // the other end of the loop's own connection, -1: not there yet
+	returning bool // a byte is on its way there
+	contacts  contacts
+	claims    map[uint32]*claim // registrations that wait for their invite, by slot
+	sweeps    []*sweep
+	unsent    []*rebindRun // done, but there was no credit to say so
+	moved     []slotUse    // came from another process, and no router knows yet for want of credit
+	expected  expectation
+	turns     uint64
 
 	unanswered, told int // messages of all sessions; as the gauge has it
 
@@ -96,7 +98,7 @@ func newLoop(g *Gateway, idx int) (*loop, error) {
 		g: g, idx: uint32(idx), slots: slots, sealer: wire.NewSealer(),
 		scratch: make([]byte, 0, 256),
 		idle:    slab.NewWheel(time.Second, 2*checkEvery), busy: slab.NewWheel(time.Second, 64),
-		claims: map[uint32]*claim{},
+		claims: map[uint32]*claim{}, far: -1,
 	}
 	l.inbox = link.NewInbox(l.wake)
 	l.onStanza, l.onIdle, l.onBusy = l.dispatch, l.checkIdle, l.checkBusy

@@ -6,6 +6,7 @@ import (
 
 	"github.com/panjf2000/gnet/v2"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
 
 	"linecard.example/internal/stanza"
 	"linecard.example/internal/wire"
@@ -114,9 +115,27 @@ func (l *loop) doSteps() {
 		}
 	}
 	if !l.steps.empty() {
-		l.wake()
+		l.comeBack()
 	}
 }
+
+// comeBack has the loop take another turn, but look at its sockets before. A wake would not do: gnet runs what a task posts before it polls
+// again, so that all steps that wait would be done in one go. A byte on the loop's own connection is an event among the others.
+func (l *loop) comeBack() {
+	switch {
+	case l.returning:
+	case l.far < 0: // not started yet
+		l.wake()
+	default:
+		if _, err := unix.Write(l.far, oneByte); err != nil {
+			l.wake()
+			return
+		}
+		l.returning = true
+	}
+}
+
+var oneByte = []byte{1}
 
 // doStep does the step that a handshake waited for, and goes on with what the connection has said since.
 func (l *loop) doStep(h *handshake) gnet.Action {

@@ -3,6 +3,9 @@ package gateway
 import (
 	"slices"
 	"testing"
+
+	"linecard.example/internal/stanza"
+	"linecard.example/internal/wire"
 )
 
 // TestStepOrder: resumes go before everything else, and what has begun before what begins, whatever came first; who has gone is passed over.
@@ -66,4 +69,51 @@ func TestResumeBesideOverload(t *testing.T) {
 	if !s.full() {
 		t.Error("not full")
 	}
+}
+
+// answeredConn is a stranger's connection that notes how many frames of a session were read when it is answered.
+type answeredConn struct {
+	stubConn
+	read func()
+}
+
+func (c *answeredConn) Write(b []byte) (int, error) {
+	c.read()
+	return len(b), nil
+}
+
+// TestStepsLetSessionsIn: between the steps of many strangers a loop looks at its sockets.
+func TestStepsLetSessionsIn(t *testing.T) {
+	h := start(t, func(c *Config) { c.Loops = 1 })
+	c := h.bind(5)
+	l := h.g.loops[0]
+	const strangers = 20 * turnSteps
+	hello, err := wire.NewInitiator(h.g.deps.Static, nil).AppendHello(nil, wire.Preamble[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var seen []uint32
+	done := make(chan struct{})
+	h.onLoopWait(l, func() {
+		c.send(stanza.Ping{}.Append(nil)) // lies in the socket from here on
+		conn := &answeredConn{read: func() {
+			if seen = append(seen, l.slots.At(0).rxNonce); len(seen) == strangers {
+				close(done)
+			}
+		}}
+		for range strangers {
+			s := &handshake{conn: conn, stage: stageHelloStep, transcript: wire.Preamble[:], frame: hello[wire.LenSize:]}
+			s.responder = wire.NewResponder(h.g.deps.Static, h.g.deps.Cert, nil)
+			if !l.steps.add(s) {
+				t.Error("a queue is full")
+			}
+		}
+		l.steps.left = turnSteps // the first ones at once
+		l.doSteps()
+	})
+	<-done
+	if first, last := seen[0], seen[strangers-1]; first != 0 || last != 1 {
+		t.Errorf("%d frames of the session were read before the first step, %d before the last", first, last)
+	}
+	c.wantTag(stanza.TagPong)
 }
