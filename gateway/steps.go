@@ -38,6 +38,10 @@ func stepOf(s stage) step {
 	return stepBegin
 }
 
+// fairStep: each time after so many steps it is the others' turn before resumes. While tickets come faster than they are answered, in a storm
+// for minutes, nobody else would get in, and what has begun would all be in vain.
+const fairStep = 8
+
 // turnSteps is how many steps a loop does before it looks at its sessions again. A step takes up to 0.1 ms.
 const turnSteps = 4
 
@@ -47,6 +51,7 @@ type handshakeSteps struct {
 	queues [stepCount]stepQueue
 	limit  int // of each queue
 	left   int // steps that may be done before the next turn
+	taken  uint
 }
 
 // stepQueue is first in, first out, linked through the handshakes: one waits for one step at a time.
@@ -73,8 +78,12 @@ func (s *handshakeSteps) add(h *handshake) bool {
 
 // next takes the handshake that goes first, nil when there is none.
 func (s *handshakeSteps) next() *handshake {
+	first := int(stepResume)
+	if s.taken++; s.taken%fairStep == 0 {
+		first = int(stepFinish)
+	}
 	for i := range s.queues {
-		q := &s.queues[i]
+		q := &s.queues[(first+i)%len(s.queues)]
 		for h := q.first; h != nil; h = q.first {
 			if q.first, h.nextStep = h.nextStep, nil; q.first == nil {
 				q.last = nil

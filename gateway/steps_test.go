@@ -117,3 +117,21 @@ func TestStepsLetSessionsIn(t *testing.T) {
 	}
 	c.wantTag(stanza.TagPong)
 }
+
+// TestNobodyStarves: however many tickets there are, others get their part.
+func TestNobodyStarves(t *testing.T) {
+	s := handshakeSteps{limit: 100}
+	for _, st := range []stage{stageHelloStep, stageHelloStep, stageFinishStep} {
+		s.add(&handshake{stage: st})
+	}
+	others := 0
+	for range 3 * fairStep {
+		s.add(&handshake{stage: stageResumeStep})
+		if s.next().stage != stageResumeStep {
+			others++
+		}
+	}
+	if others != 3 {
+		t.Errorf("%d of 3 others in %d steps", others, 3*fairStep)
+	}
+}
