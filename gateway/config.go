@@ -60,7 +60,7 @@ type Config struct {
 	// ResumeBurst is how many at once, 1-1e6, default 64: twice the devices of an account.
 	ResumeBurst int `toml:"resume_burst"`
 	// SourceEntries is the size of the table behind each of these limits, 256-16777216 entries of 16 bytes, default 65536.
-	// When it is full the source that is nearest to its full burst is forgotten.
+	// When it is full the source that is nearest to its full burst is forgotten. A worker of several has its part, 4096 at least.
 	SourceEntries int `toml:"source_entries"`
 
 	// ProxySources are the addresses and networks (10.0.0.7, 10.1.0.0/16, 2001:db8::/64) of balancers that put a PROXY header of

@@ -12,6 +12,9 @@ const (
 	// maxSharers is how many sockets FreeBSD spreads the connections of an address over (SO_REUSEPORT_LB); Linux has no such limit.
 	maxSharers   = 256
 	leastResumes = 8
+	// leastSources is how many entries a table of limits has at least: in a smaller one a thousand addresses, or accounts whose resumes were
+	// recorded, push each other out, and who is pushed out is forgiven. 64 KiB, where there is anybody to limit.
+	leastSources = 4096
 	// spareShare is how much room workers have together beyond the sessions they are for: a kernel that spreads by hash fills the
 	// fullest of 101 workers with a mean of 19,801 above 20,000, and of 105 not.
 	spareShare = 0.05
@@ -65,7 +68,7 @@ func (c Config) share(workers, slot, cores int) Config {
 	// An account's few connections may meet at one worker.
 	c.ResumeRate /= float64(workers)
 	c.ResumeBurst = max(ceilDiv(c.ResumeBurst, workers), min(c.ResumeBurst, leastResumes))
-	c.SourceEntries = max(c.SourceEntries/workers, 256)
+	c.SourceEntries = max(c.SourceEntries/workers, min(c.SourceEntries, leastSources))
 	// The budget is of a loop, and there may be more loops now.
 	c.PartialBytes = config.Size(max(c.PartialBytes.Int()*loops/(workers*c.Loops), 1<<20))
 	return c

@@ -1,6 +1,10 @@
 package gateway
 
-import "testing"
+import (
+	"testing"
+
+	"linecard.example/internal/stanza"
+)
 
 // TestShare: what is configured is the machine's, however many workers there are.
 func TestShare(t *testing.T) {
@@ -69,5 +73,23 @@ func TestSockets(t *testing.T) {
 		if got := (Config{Workers: c.workers, Loops: c.loops}).sockets(8); got != c.want {
 			t.Errorf("%+v: %d", c, got)
 		}
+	}
+}
+
+// TestLimitsOfManyWorkers: a thousand accounts that come again and again meet their limit at one of many workers, too.
+func TestLimitsOfManyWorkers(t *testing.T) {
+	const accounts, times = 1000, 100
+	s := DefaultConfig().share(108, 0, 2)
+	table := newSourceTable(s.SourceEntries, s.ResumeRate, s.ResumeBurst)
+	allowed := 0
+	for range times {
+		for a := range stanza.Account(accounts) {
+			if table.allowOne(accountKey(a+1), 1) {
+				allowed++
+			}
+		}
+	}
+	if most := 2 * accounts * s.ResumeBurst; allowed > most {
+		t.Errorf("%d of %d were allowed, want at most %d", allowed, accounts*times, most)
 	}
 }
