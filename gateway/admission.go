@@ -105,6 +105,14 @@ func (t *sourceTable) allowOne(key uint64, tick uint64) bool {
 	return true
 }
 
+// giveBack returns the token of a key that came to nothing.
+func (t *sourceTable) giveBack(key uint64, tick uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	b := t.find(key, uint32(tick))
+	b.level = float32(min(float64(b.level)+1, t.most(key)))
+}
+
 // accountKey is the key of an account in a table of accounts.
 func accountKey(a stanza.Account) uint64 { return maphash.Comparable(sourceSeed, a) | 1 }
 

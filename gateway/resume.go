@@ -76,7 +76,12 @@ func (l *loop) resume(h *handshake, frame []byte) gnet.Action {
 		return l.useXX(h, frame, why)
 	}
 	h.resume = r
-	return l.submit(h, body, stageResumeStep)
+	account := accountKey(r.ticket.Account)
+	action := l.submit(h, body, stageResumeStep)
+	if action != gnet.None { // overload: the account did not get what it would pay for, and should not have to do XX instead
+		l.g.sources.resumes.giveBack(account, l.g.tickNow())
+	}
+	return action
 }
 
 // keysGrace is how long after its start a gateway has those who come with a ticket come again, rather than with a full handshake, while it

@@ -332,3 +332,21 @@ func TestResumePastSourceLimits(t *testing.T) {
 		t.Error("no retry-after")
 	}
 }
+
+// TestOverloadCostsNoTicket: an account that is turned away for want of room has its burst left.
+func TestOverloadCostsNoTicket(t *testing.T) {
+	b := newBench(t) // its loop does no steps by itself
+	b.l.steps.limit = 1
+	b.l.steps.add(&handshake{stage: stageResumeStep})
+	key, ticket := ticketKey(9), wire.Ticket{Account: 5, Device: 1, Expiry: 1 << 40}
+	b.g.tickets.Store(&ticketKeys{keys: []wire.TicketKey{key}})
+	sealed := wire.AppendTicket(nil, &key, &ticket, new([wire.TicketRandom]byte))
+	for range 2 * b.g.cfg.ResumeBurst {
+		h, conn := b.dial(false)
+		conn.in, _ = wire.NewResumer(nil).AppendResume(wire.Preamble[:4:4], wire.Preamble[:], sealed, &ticket.PSK)
+		b.l.onHandshake(h, conn)
+		if reason := wantRefusal(conn.out); reason != stanza.ReasonOverload {
+			t.Fatalf("answered %x: %v", conn.out, reason)
+		}
+	}
+}
