@@ -16,8 +16,9 @@ type request struct {
 	device   stanza.Device
 	id       uint64
 	interval uint32
-	resumed  bool // by a ticket, which says the hash of the static key
+	resumed  bool // by a ticket, which says the hash of the static key, and when that was proved
 	hash     [wire.HashSize]byte
+	proved   int64
 	handle   string // folded; of a registration
 	invite   []byte
 	raw      []byte // the stanza
@@ -104,6 +105,7 @@ func (l *loop) newSession(h *handshake, f *wire.Finish, r *request) (*session, u
 	s.send, s.lookups, s.tokenTime = uint16(l.g.cfg.SendBurst), uint8(l.g.cfg.LookupBurst), uint16(l.tick)
 	if r.resumed {
 		s.rxNonce, s.flags = 1, flagResumed // its bind was a frame
+		s.serial = link.Fence(r.proved)
 	}
 	s.lastSeen = l.sec16()
 	s.setInterval(uint64(r.interval), l.g.cfg.DefaultPing.D())
@@ -185,6 +187,7 @@ func (l *loop) bound(s *session, e *link.Envelope) {
 	}
 	s.state = stateBound
 	delete(l.claims, s.slot())
+	proved := int64(s.serial)
 	s.account, s.device, s.serial = e.Account, uint16(e.Device), e.Serial
 	s.noted = uint16(e.ID >> noteShift)
 	s.base, s.written = 0, 0
@@ -195,7 +198,7 @@ func (l *loop) bound(s *session, e *link.Envelope) {
 	} else {
 		l.g.metrics.handshakesOK.Inc()
 	}
-	l.relayBound(s, [wire.HashSize]byte(e.Payload), e.Payload[wire.HashSize:])
+	l.relayBound(s, [wire.HashSize]byte(e.Payload), proved, e.Payload[wire.HashSize:])
 	if s.epoch != 0 { // a delivery overtook this
 		l.sendExpect(s, 1)
 	}

@@ -57,7 +57,7 @@ func FuzzHandshakeBytes(f *testing.F) {
 	b.g.sources.handshakes.rate, b.g.sources.handshakes.burst = 1e9, 1e9
 	hello, _ := wire.NewInitiator(b.g.deps.Static, nil).AppendHello(nil, wire.Preamble[:])
 	resume := wire.AppendResume(append([]byte(nil), wire.Preamble[:]...), make([]byte, 40), make([]byte, 48))
-	key, ticket := ticketKey(9), wire.Ticket{Account: 5, Device: 1, Expiry: 1 << 40}
+	key, ticket := ticketKey(9), wire.Ticket{Account: 5, Device: 1, Proved: b.clock.Now().Unix(), Expiry: 1 << 40}
 	b.g.tickets.Store(&ticketKeys{keys: []wire.TicketKey{key}})
 	b.g.sources.resumes.rate, b.g.sources.resumes.burst = 1e9, 1e9
 	sealed := wire.AppendTicket(nil, &key, &ticket, new([wire.TicketRandom]byte))

@@ -19,9 +19,16 @@ type resumption struct {
 	keys   wire.Keys // once it is answered
 }
 
-// ticketLife bounds the life of a ticket. What ends it before is the rotation of the keys: a router keeps one for as long again as it
-// has sealed. This is for tickets of a cluster whose keys rotate slowly, or not at all because dir/0 has no leader.
+// ticketLife bounds the life of a ticket. What ends it, too, is the rotation of the keys, see router.ticket_rotation: this is for tickets of a cluster
+// whose keys rotate slowly, or not at all because dir/0 has no leader.
 const ticketLife = 7 * 24 * time.Hour
+
+// proofLife is how long a device comes back by tickets before it has to prove its static key again. Each session by a ticket brings the
+// next one: without a bound, whoever has copied one once, or made one with a stolen key, would be that device for good.
+const proofLife = 30 * 24 * time.Hour
+
+// proofSkew is how far the clocks of gateways may be apart.
+const proofSkew = time.Hour
 
 // cause is why a resume is sent back to XX.
 type cause uint8
@@ -29,7 +36,7 @@ type cause uint8
 const (
 	causeNoKeys  cause = iota // the directory has not told this gateway any key yet
 	causeKey                  // sealed with a key that is gone, or of another cluster
-	causeExpired              // by its own date
+	causeExpired              // by its own dates
 	causeGarbage              // no ticket
 	causeLimit                // the account resumes too often
 	causes
@@ -102,13 +109,16 @@ func (g *Gateway) openTicket(t *wire.Ticket, sealed []byte) cause {
 	if have == nil {
 		return causeNoKeys
 	}
-	switch err := wire.OpenTicket(t, have.keys, sealed, g.clock().Unix()); {
+	now := g.clock()
+	switch err := wire.OpenTicket(t, have.keys, sealed, now.Unix()); {
 	case errors.Is(err, wire.ErrTicketKey):
 		return causeKey
 	case errors.Is(err, wire.ErrTicketExpired):
 		return causeExpired
 	case err != nil:
 		return causeGarbage
+	case t.Proved > now.Add(proofSkew).Unix() || t.Proved <= now.Add(-proofLife).Unix():
+		return causeExpired
 	case !g.sources.resumes.allowOne(accountKey(t.Account), g.tickNow()):
 		return causeLimit
 	}
@@ -175,7 +185,7 @@ func (g *Gateway) parseResumed(plain []byte, t *wire.Ticket) (request, stanza.Re
 	if reason == 0 && (r.account != t.Account || r.device != t.Device) {
 		reason = stanza.ReasonForbidden
 	}
-	r.resumed, r.hash = true, t.Hash
+	r.resumed, r.hash, r.proved = true, t.Hash, t.Proved
 	return r, reason
 }
 
@@ -186,19 +196,20 @@ func (r *resumption) wipe() {
 	}
 }
 
-// relayBound gives the client the router's bound, with a ticket to resume with in it, when there is a key to seal one.
-func (l *loop) relayBound(s *session, hash [wire.HashSize]byte, raw []byte) {
+// relayBound gives the client the router's bound, with a ticket to resume with in it, when there is a key to seal one. proved is when the
+// device has proved its static key, unix seconds, 0: just now.
+func (l *loop) relayBound(s *session, hash [wire.HashSize]byte, proved int64, raw []byte) {
 	have := l.g.tickets.Load()
 	v, rest, err := stanza.Decode(raw)
 	if have == nil || err != nil || len(rest) > 0 || v.Tag != stanza.TagBound {
 		l.relay(s, raw, stanza.TagBound)
 		return
 	}
-	now := l.g.clock()
-	t := wire.Ticket{
-		Account: s.account, Device: s.dev(), Hash: hash, Issued: now.Unix(),
-		Expiry: now.Add(ticketLife).Unix(),
+	now := l.g.clock().Unix()
+	if proved == 0 {
+		proved = now
 	}
+	t := wire.Ticket{Account: s.account, Device: s.dev(), Hash: hash, Proved: proved, Expiry: now + int64(ticketLife/time.Second)}
 	var random [wire.TicketRandom]byte
 	_, _ = rand.Read(random[:]) // never fails
 	_, _ = rand.Read(t.PSK[:])

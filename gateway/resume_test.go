@@ -140,7 +140,7 @@ func TestTicketsSentBack(t *testing.T) {
 	h := start(t, func(c *Config) { c.ResumeBurst, c.ResumeRate = 1, 1 })
 	sealed := func(id uint32, expiry int64, account stanza.Account) []byte {
 		k := ticketKey(id)
-		return wire.AppendTicketValue(nil, &k, &wire.Ticket{Account: account, Device: 1, Expiry: expiry}, new([wire.TicketRandom]byte))
+		return wire.AppendTicketValue(nil, &k, &wire.Ticket{Account: account, Device: 1, Proved: h.clock.Now().Unix(), Expiry: expiry}, new([wire.TicketRandom]byte))
 	}
 	now := h.clock.Now().Unix()
 	try := func(cause string, value []byte) {
@@ -338,7 +338,7 @@ func TestOverloadCostsNoTicket(t *testing.T) {
 	b := newBench(t) // its loop does no steps by itself
 	b.l.steps.limit = 1
 	b.l.steps.add(&handshake{stage: stageResumeStep})
-	key, ticket := ticketKey(9), wire.Ticket{Account: 5, Device: 1, Expiry: 1 << 40}
+	key, ticket := ticketKey(9), wire.Ticket{Account: 5, Device: 1, Proved: b.clock.Now().Unix(), Expiry: 1 << 40}
 	b.g.tickets.Store(&ticketKeys{keys: []wire.TicketKey{key}})
 	sealed := wire.AppendTicket(nil, &key, &ticket, new([wire.TicketRandom]byte))
 	for range 2 * b.g.cfg.ResumeBurst {
@@ -349,4 +349,35 @@ func TestOverloadCostsNoTicket(t *testing.T) {
 			t.Fatalf("answered %x: %v", conn.out, reason)
 		}
 	}
+}
+
+// TestProofOfTheKey: tickets beget tickets for proofLife behind the last XX, and no longer.
+func TestProofOfTheKey(t *testing.T) {
+	h := start(t, nil)
+	h.keys(1, 9)
+	h.untilKey(9)
+	value := h.bindTicket(5)
+	const day = 24 * time.Hour
+	const step = ticketLife - day
+	for age := step; age < proofLife; age += step {
+		h.advance(step)
+		c := h.dial()
+		c.resumed(value)
+		c.send(bindOf(5, 1))
+		value = c.wantBound()
+		c.conn.Close()
+		h.until("the end of it", func() bool { return h.g.open.Load() == 0 })
+	}
+	h.advance(step)
+	c := h.dial()
+	_, body := c.resume(value)
+	c.wantUseXX(body)
+	if n := h.count("linecard_gateway_use_xx_total", "expired"); n != 1 {
+		t.Errorf("%v expired", n)
+	}
+	k, now := ticketKey(9), h.clock.Now().Unix()
+	future := wire.Ticket{Account: 5, Device: 1, Proved: now + int64(2*proofSkew/time.Second), Expiry: now + 100}
+	d := h.dial()
+	_, body = d.resume(wire.AppendTicketValue(nil, &k, &future, new([wire.TicketRandom]byte)))
+	d.wantUseXX(body)
 }

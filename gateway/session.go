@@ -16,7 +16,7 @@ type session struct {
 	rx, tx [32]byte // session keys: what we open, what we seal
 
 	account stanza.Account // while binding: as claimed, 0 for a registration
-	serial  link.Fence     // of the binding
+	serial  link.Fence     // of the binding; while binding by a ticket: when the static key was proved, unix seconds
 	epoch   link.Fence     // of the attachment whose deliveries are accepted
 
 	rxNonce, txNonce uint32

@@ -16,7 +16,7 @@ import (
 var (
 	testTicketKey = TicketKey{ID: 77, Key: [KeySize]byte(fill(0xA0))}
 	testTicket    = Ticket{
-		Account: alice, Device: 1, Hash: StaticHash([KeySize]byte(testClient.Public)), Issued: sessionMS / 1000, Expiry: sessionMS/1000 + 86400,
+		Account: alice, Device: 1, Hash: StaticHash([KeySize]byte(testClient.Public)), Proved: sessionMS / 1000, Expiry: sessionMS/1000 + 86400,
 		PSK: [KeySize]byte(fill(0xB0)),
 	}
 )

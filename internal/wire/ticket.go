@@ -42,7 +42,7 @@ type Ticket struct {
 	Account stanza.Account // 8 bytes
 	Device  stanza.Device  // 2 bytes
 	Hash    [HashSize]byte // StaticHash of the device's static key
-	Issued  int64          // 8 bytes, unix seconds
+	Proved  int64          // 8 bytes, unix seconds: when the device last proved that it has the static key, which a resumption does not
 	Expiry  int64          // 8 bytes, unix seconds: not valid from then on
 	PSK     [KeySize]byte
 }
@@ -57,7 +57,7 @@ func AppendTicket(dst []byte, key *TicketKey, t *Ticket, random *[TicketRandom]b
 	b := binary.BigEndian.AppendUint64(buf[:0], uint64(t.Account))
 	b = binary.BigEndian.AppendUint16(b, uint16(t.Device))
 	b = append(b, t.Hash[:]...)
-	b = binary.BigEndian.AppendUint64(b, uint64(t.Issued))
+	b = binary.BigEndian.AppendUint64(b, uint64(t.Proved))
 	b = binary.BigEndian.AppendUint64(b, uint64(t.Expiry))
 	b = append(b, t.PSK[:]...)
 	dst = ticketCipher(key).Seal(dst, random[:], b, head)
@@ -96,7 +96,7 @@ func (t *Ticket) open(key *TicketKey, sealed []byte, now int64) error {
 	}
 	t.Account, t.Device = stanza.Account(binary.BigEndian.Uint64(b)), stanza.Device(binary.BigEndian.Uint16(b[8:]))
 	t.Hash = [HashSize]byte(b[10:])
-	t.Issued, t.Expiry = int64(binary.BigEndian.Uint64(b[26:])), expiry
+	t.Proved, t.Expiry = int64(binary.BigEndian.Uint64(b[26:])), expiry
 	t.PSK = [KeySize]byte(b[42:])
 	return nil
 }
