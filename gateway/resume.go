@@ -52,7 +52,8 @@ type ticketKeys struct {
 	keys []wire.TicketKey // newest first
 }
 
-// takeTicketKeys notes the keys of tickets, unless they come from a leader that was replaced.
+// takeTicketKeys notes the keys of tickets, unless they come from a leader that was replaced. A lower term is none if hello has taken it for the
+// leader's: then dir/0 has lost its disk, and its terms begin again.
 func (g *Gateway) takeTicketKeys(s *link.Stream, e *link.Envelope) {
 	keys, err := wire.ParseTicketKeys(e.Payload)
 	if err != nil || s.Peer().Role != link.RoleRouter {
@@ -61,7 +62,8 @@ func (g *Gateway) takeTicketKeys(s *link.Stream, e *link.Envelope) {
 	}
 	g.routeMu.Lock()
 	defer g.routeMu.Unlock()
-	if old := g.tickets.Load(); old == nil || e.Term >= old.term {
+	dir := &g.dirs[0]
+	if old := g.tickets.Load(); old == nil || e.Term >= old.term || e.Term == dir.term && s == dir.stream.Load() {
 		g.tickets.Store(&ticketKeys{term: e.Term, keys: keys})
 	}
 }

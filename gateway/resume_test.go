@@ -381,3 +381,21 @@ func TestProofOfTheKey(t *testing.T) {
 	_, body = d.resume(wire.AppendTicketValue(nil, &k, &future, new([wire.TicketRandom]byte)))
 	d.wantUseXX(body)
 }
+
+// TestKeysOfALostDisk: when dir/0 begins anew, so do its terms, and its keys count.
+func TestKeysOfALostDisk(t *testing.T) {
+	h := start(t, nil)
+	h.router.hello(7)
+	h.keys(7, 9)
+	h.untilKey(9)
+	h.keys(6, 5) // of a leader that was replaced
+	h.keys(7, 10, 9)
+	h.untilKey(10)
+	h.cut[h.router]()
+	h.until("its end", func() bool { return h.g.routeOf(stanza.DirGroup(0)).stream.Load() == nil })
+	h.router.term = 1
+	h.connect(h.router)
+	h.until("the new leader", func() bool { return h.g.routeOf(stanza.DirGroup(0)).stream.Load() != nil })
+	h.keys(1, 2)
+	h.untilKey(2)
+}
