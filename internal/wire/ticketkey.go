@@ -10,7 +10,7 @@ import (
 // HashSize is the length of a StaticHash in bytes.
 const HashSize = 16
 
-// StaticHash names a device's static key where the key itself is not to be: in a ticket and in a session's slot. It is the first half
+// StaticHash names a device's static key where the key itself is not to be: in a ticket and between router and gateway. It is the first half
 // of SHA-256("linecard static key" || static). 128 bits are enough: a second device would have to match the one that a ticket names.
 func StaticHash(static [KeySize]byte) (h [HashSize]byte) {
 	const domain = "linecard static key"
