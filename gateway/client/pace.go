@@ -131,10 +131,13 @@ func (h *Home) takePace() (learnt, failed time.Duration) {
 	return h.learnt, h.failed
 }
 
-// NetworkChanged tells the client that the device is on another network: how long that lets a connection be silent is to be learnt anew,
-// and connecting may work now.
+// NetworkChanged tells the client that the device is on another network: how long that lets a connection be silent is to be learnt anew, a
+// connection that there is may be dead and is pinged at once, and connecting may work now.
 func (c *Client) NetworkChanged() {
 	c.mu.Lock()
+	if s := c.sess; s != nil {
+		s.moved, s.probing = true, false
+	}
 	if !c.pace.fixed {
 		c.pace.reset()
 		c.home.putPace(&c.pace)

@@ -119,3 +119,30 @@ func TestPaceLasts(t *testing.T) {
 		}
 	}
 }
+
+// TestOldConnectionTeachesNothing: a connection that did not survive the change of networks is found out at once, and not held against the
+// new network.
+func TestOldConnectionTeachesNothing(t *testing.T) {
+	for _, idle := range []time.Duration{time.Second, time.Minute + time.Second} { // the latter with a ping under way
+		bubble(t, func(t *testing.T, f *fake) {
+			home := MemoryHome()
+			c := f.start(func(o *Options) { o.Home = home })
+			defer c.Close()
+			conn := f.bind()
+			time.Sleep(idle)
+			synctest.Wait()
+			c.NetworkChanged()
+			if v, ok := conn.hear(time.Second); !ok || v.Tag != stanza.TagPing {
+				t.Fatalf("%v, %v, want a ping", v.Tag, ok)
+			}
+			if d := conn.ended(); d > pongWait {
+				t.Errorf("gave up after %v", d)
+			}
+			f.bind()
+			synctest.Wait()
+			if learnt, failed := home.takePace(); learnt != defaultPing || failed != 0 {
+				t.Errorf("the new network begins with %v, failed at %v", learnt, failed)
+			}
+		})
+	}
+}

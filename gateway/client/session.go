@@ -22,6 +22,7 @@ type session struct {
 	pongBy   time.Time // the connection is dead then; zero when no ping is unanswered
 	pingDue  bool
 	probing  bool  // the unanswered ping came behind a whole interval of silence on both sides
+	moved    bool  // the device is on another network, and nothing was heard since: a ping is due, and what it shows is no lesson
 	closeErr error // why the reader ended
 
 	gone chan struct{} // closed when the reader has ended
@@ -50,7 +51,7 @@ func (s *session) readOne() error {
 	if s.probing && c.pace.answered() {
 		c.home.putPace(&c.pace)
 	}
-	s.probing = false
+	s.probing, s.moved = false, false
 	err = stanza.DecodeFrame(plain, s.handle)
 	c.mu.Unlock()
 	signal(c.wake)

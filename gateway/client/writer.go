@@ -93,8 +93,8 @@ func (s *session) alive(now time.Time) error {
 	if !s.pongBy.IsZero() && !s.pongBy.After(now) {
 		return errSilent
 	}
-	s.pingDue = s.pongBy.IsZero() && !s.said.Add(s.c.pace.interval).After(now)
-	s.probing = s.probing || s.pingDue && !s.heard.Add(s.c.pace.interval*3/4).After(now)
+	s.pingDue = s.pongBy.IsZero() && (s.moved || !s.said.Add(s.c.pace.interval).After(now))
+	s.probing = s.probing || s.pingDue && !s.moved && !s.heard.Add(s.c.pace.interval*3/4).After(now)
 	return nil
 }
 
