@@ -124,7 +124,7 @@ func (m *group) move(a *attachment, gw *gateway, env *link.Envelope) {
 	a.gw, a.slot, a.gen, a.serial = gw, env.Slot, env.Gen, env.Serial
 	m.awake.add(a)
 	a.progress, a.step, a.expected = m.now, 0, 0
-	a.due = m.now + firstResend
+	a.due = m.now + m.patience(0)
 	if len(a.sent) > 0 {
 		m.arm(a)
 	}
@@ -220,8 +220,9 @@ func (m *group) handleDeliveryAck(env *link.Envelope) {
 	a.ackTo = a.sent[n-1].seq
 	a.acked = env.ID
 	a.sent = a.sent[:copy(a.sent, a.sent[n:])]
+	m.noteAckTime(m.now - a.progress)
 	a.progress, a.step, a.expected = m.now, 0, 0
-	a.due = m.now + firstResend
+	a.due = m.now + m.patience(0)
 	if len(a.sent) == 0 {
 		m.giveRoom(a)
 	} else {

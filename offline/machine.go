@@ -71,6 +71,7 @@ type group struct {
 	last    time.Time
 	wall    int64 // ms since 1970, at the last tick
 	now     int64 // ms that have passed in ticks, see Tick; what timers count in
+	ackTime int64 // ms from a push, or the ack before it, to an ack: the mean of the last few
 
 	// Leader.
 	term     uint64

@@ -52,7 +52,7 @@ func (m *group) push(q *queue) {
 func (m *group) pushed(a *attachment) {
 	if len(a.sent) == 0 {
 		a.progress, a.step, a.expected = m.now, 0, 0
-		a.due = m.now + firstResend
+		a.due = m.now + m.patience(0)
 	}
 	m.arm(a)
 	if a.sent == nil {

@@ -270,6 +270,50 @@ func TestResendAfterBackoff(t *testing.T) {
 	}
 }
 
+// TestPatience: when everybody's acks are late, what was pushed is asked for later; when they are quick again, sooner.
+func TestPatience(t *testing.T) {
+	h := newHarness(t, 1, nil)
+	gw := h.peer(link.RoleGateway, 1, 0)
+	gw.attach(link.KindAttach, 9, 1, 7, 1)
+	id := uint64(0)
+	deliver := func(late time.Duration) {
+		id++
+		gw.store(7, 1, id, id-1, 9, 1)
+		e, _ := gw.delivered()
+		h.tick(late)
+		gw.answer(link.KindDeliveryAck, e, id)
+		gw.fence()
+	}
+	asks := func() (after time.Duration) {
+		id++
+		gw.store(7, 1, id, id-1, 9, 1)
+		e, _ := gw.delivered()
+		for gw.count(link.KindDeliver) == 0 && after < time.Minute {
+			h.tick(100 * time.Millisecond)
+			after += 100 * time.Millisecond
+		}
+		gw.delivered() // the question
+		gw.answer(link.KindDeliveryAck, e, id)
+		gw.fence()
+		return after
+	}
+	if d := asks(); d > 1200*time.Millisecond {
+		t.Fatalf("asked after %v", d)
+	}
+	for range 40 {
+		deliver(900 * time.Millisecond)
+	}
+	if d := asks(); d < 3*time.Second || d > 4*time.Second {
+		t.Errorf("acks take 0.9 s, and asked after %v", d)
+	}
+	for range 100 {
+		deliver(0)
+	}
+	if d := asks(); d > 1200*time.Millisecond {
+		t.Errorf("asked after %v when acks were quick again", d)
+	}
+}
+
 // TestSlowDeviceLeavesMemory: the queue of a device that takes nothing is in tables after some seconds, what comes for it goes there too, and
 // it gets everything in turn when it wakes up.
 func TestSlowDeviceLeavesMemory(t *testing.T) {

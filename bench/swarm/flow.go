@@ -201,6 +201,7 @@ func (l *loop) onAck(n uint32, s *session, v stanza.View) error {
 		l.count.Acked++
 		t.result.Acked++
 		t.unacked--
+		l.releaseLetter(t)
 		if m.meant >= t.warm {
 			t.result.Ack.Record(time.Duration(now - m.meant))
 		}
@@ -249,6 +250,7 @@ func (l *loop) onRefused(n uint32, s *session, v stanza.View) error {
 		if _, ok := f.take(r.ID); ok {
 			t.unacked--
 			t.result.Rejected++
+			l.releaseLetter(t)
 		}
 		l.step(t, now)
 	} else {

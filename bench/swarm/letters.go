@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/bits"
 	"math/rand/v2"
+	"time"
 )
 
 // Address names a device.
@@ -83,31 +84,48 @@ func (l *loop) beginLetters(o Letters, ended func()) (*traffic, error) {
 	if o.Size < MinSize || len(o.List) == 0 {
 		return nil, fmt.Errorf("swarm: %d letters of %d bytes", len(o.List), o.Size)
 	}
-	bySender := map[int]*flow{}
+	bySender := map[int]uint32{} // index in flows
 	var flows []*flow
+	queued := make([]uint32, 0, len(o.List))
 	for _, job := range o.List {
 		if job.From < 0 || job.From >= l.slots.Len() {
 			return nil, fmt.Errorf("swarm: a letter from session %d: there are %d", job.From, l.slots.Len())
 		}
-		f := bySender[job.From]
-		if f == nil {
-			f = &flow{from: uint32(job.From), to: uint32(job.From)}
-			bySender[job.From] = f
-			flows = append(flows, f)
+		k, known := bySender[job.From]
+		if !known {
+			k = uint32(len(flows))
+			bySender[job.From] = k
+			flows = append(flows, &flow{from: uint32(job.From), to: uint32(job.From)})
 		}
-		f.jobs = append(f.jobs, job)
-		f.quota++
-		f.released++
+		flows[k].jobs = append(flows[k].jobs, job)
+		flows[k].quota++
+		queued = append(queued, k)
 	}
-	t, err := l.newTraffic(Pairs{Size: o.Size, InFlight: 1}, kindLetters, o.Run, flows, ended)
+	t, err := l.newTraffic(Pairs{Size: o.Size, InFlight: 1, Drain: lettersDrain}, kindLetters, o.Run, flows, ended)
 	if err != nil {
 		return nil, err
 	}
-	t.quota = uint64(len(o.List))
-	for _, f := range flows {
-		l.markDirty(f.from, l.slots.At(f.from))
+	t.quota, t.queued = uint64(len(o.List)), queued
+	for range lettersInFlight {
+		l.releaseLetter(t)
 	}
 	return t, nil
+}
+
+const (
+	lettersInFlight = 16              // of an engine: more than a machine can take at once says nothing but how it is overloaded
+	lettersDrain    = 3 * time.Minute // without an answer: longer than a refused one may wait
+)
+
+// releaseLetter lets the next letter go.
+func (l *loop) releaseLetter(t *traffic) {
+	if len(t.queued) == 0 {
+		return
+	}
+	f := t.flows[t.queued[0]]
+	t.queued = t.queued[1:]
+	f.released++
+	l.markDirty(f.from, l.slots.At(f.from))
 }
 
 // newRun numbers an order so that late messages of another are not taken for its own.

@@ -26,7 +26,8 @@ type traffic struct {
 	ended    func()
 	over     bool
 	inFlight int
-	quota    uint64 // messages in all; MaxUint64: until stop
+	quota    uint64   // messages in all; MaxUint64: until stop
+	queued   []uint32 // flows of the letters that are still to be released, in their order
 
 	start, warm, stop int64
 	moved             int64  // when something last happened
