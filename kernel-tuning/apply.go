@@ -168,7 +168,7 @@ func (h *host) setBack(c Change) error {
 		return err
 	case have == c.Before:
 		return nil
-	case have != c.After && !slices.Contains(c.Earlier, have):
+	case !c.made(have):
 		return fmt.Errorf("%w: %s", errChanged, have)
 	case k.grows:
 		return errGrows

@@ -236,3 +236,18 @@ func TestUndoOfWhatGrows(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestApplyBehindSomebodyElse: what somebody sets between two applies is what undo goes back to.
+func TestApplyBehindSomebodyElse(t *testing.T) {
+	root, path := applyRoot(t), filepath.Join(t.TempDir(), "tune.json")
+	target := Target{OS: "linux", Sessions: 2_000_000, Root: root}
+	for _, others := range []string{"1000\n", "1500\n"} {
+		writeFake(t, root, "proc/sys/fs/file-max", others)
+		if _, err := Apply(target, path, false); err != nil || readFake(t, root, "proc/sys/fs/file-max") != "2165536" {
+			t.Fatal(err)
+		}
+	}
+	if done, err := Undo(root, "linux", path); err != nil || readFake(t, root, "proc/sys/fs/file-max") != "1500" {
+		t.Errorf("file-max is %s after %v, %v", readFake(t, root, "proc/sys/fs/file-max"), done, err)
+	}
+}

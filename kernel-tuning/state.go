@@ -100,15 +100,22 @@ func (s *state) find(knob string) int {
 	return slices.IndexFunc(s.Changes, func(c Change) bool { return c.Knob == knob })
 }
 
-// note adds a change that is about to be made. What was before the first of several changes of a knob is what Undo goes back to.
+// made reports whether a value is one that Apply has made.
+func (c Change) made(value string) bool { return value == c.After || slices.Contains(c.Earlier, value) }
+
+// note adds a change that is about to be made. What was before the first of several changes of a knob is what Undo goes back to, unless
+// somebody else has changed it in between.
 func (s *state) note(c Change) {
 	i := s.find(c.Knob)
-	if i < 0 {
+	switch {
+	case i < 0:
 		s.Changes = append(s.Changes, c)
-		return
+	case s.Changes[i].made(c.Before):
+		was := &s.Changes[i]
+		was.Earlier, was.After = append(was.Earlier, was.After), c.After
+	default:
+		s.Changes[i] = c
 	}
-	was := &s.Changes[i]
-	was.Earlier, was.After = append(was.Earlier, was.After), c.After
 }
 
 // settle says what has become of a change that was noted: the value that is there now, or nothing at all.
