@@ -1,11 +1,14 @@
 package tuning
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // fakeRoot makes a root directory with the given files.
@@ -84,6 +87,10 @@ func TestSwap(t *testing.T) {
 		{"a file", map[string]string{"proc/swaps": head + "/swapfile file 100 0 -2\n"}, Bad},
 		{"dm-crypt", map[string]string{"proc/swaps": head + "/dev/dm-1 partition 100 0 -2\n", "sys/block/dm-1/dm/uuid": "CRYPT-PLAIN-swap\n"}, OK},
 		{"lvm", map[string]string{"proc/swaps": head + "/dev/dm-1 partition 100 0 -2\n", "sys/block/dm-1/dm/uuid": "LVM-abc\n"}, Bad},
+		{"lvm on dm-crypt", map[string]string{"proc/swaps": head + "/dev/dm-1 partition 100 0 -2\n", "sys/block/dm-1/dm/uuid": "LVM-abc\n",
+			"sys/block/dm-1/slaves/dm-0": "", "sys/block/dm-0/dm/uuid": "CRYPT-LUKS2-x\n"}, OK},
+		{"half of it", map[string]string{"proc/swaps": head + "/dev/dm-1 partition 100 0 -2\n", "sys/block/dm-1/slaves/dm-0": "",
+			"sys/block/dm-1/slaves/sda3": "", "sys/block/dm-0/dm/uuid": "CRYPT-LUKS2-x\n"}, Bad},
 		{"zram", map[string]string{"proc/swaps": head + "/dev/zram0 partition 100 0 100\n", "sys/block/zram0/backing_dev": "none\n"}, OK},
 		{"zram that writes back", map[string]string{"proc/swaps": head + "/dev/zram0 partition 100 0 100\n", "sys/block/zram0/backing_dev": "/dev/sdb\n"}, Bad},
 	} {
@@ -91,6 +98,22 @@ func TestSwap(t *testing.T) {
 		if got := h.swap(); got.State != c.want {
 			t.Errorf("%s: %+v", c.name, got)
 		}
+	}
+	root := fakeRoot(t, map[string]string{"proc/swaps": head + "/swapfile file 100 0 -2\n", "swapfile": "", "sys/block/dm-7/dm/uuid": "CRYPT-LUKS2-x\n", "sys/dev/block/x": ""})
+	h := &host{os: "linux", root: root}
+	if got := h.swap(); got.State != Bad {
+		t.Errorf("a file on a disk: %+v", got)
+	}
+	var at unix.Stat_t
+	if err := unix.Stat(root, &at); err != nil {
+		t.Fatal(err)
+	}
+	disk := fmt.Sprintf("%d:%d", unix.Major(uint64(at.Dev)), unix.Minor(uint64(at.Dev)))
+	if err := os.Symlink("../../devices/virtual/block/dm-7", filepath.Join(root, "sys/dev/block", disk)); err != nil {
+		t.Fatal(err)
+	}
+	if got := h.swap(); got.State != OK {
+		t.Errorf("a file on dm-crypt: %+v", got)
 	}
 	for text, want := range map[string]State{
 		"/dev/ada0p3 none swap sw 0 0\n":                            Bad,

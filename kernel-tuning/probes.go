@@ -183,7 +183,8 @@ func (h *host) swaps() (plain, all []string, err error) {
 	return plain, all, nil
 }
 
-// encrypted reports whether a swap device is known to keep nothing in clear: geli on freebsd; dm-crypt on linux, or zram, which is memory.
+// encrypted reports whether a swap device or file is known to keep nothing in clear: geli on freebsd; on linux dm-crypt or what lies on it,
+// or zram, which is memory.
 func (h *host) encrypted(device string) bool {
 	if h.os == "freebsd" {
 		return strings.HasSuffix(device, ".eli")
@@ -196,8 +197,26 @@ func (h *host) encrypted(device string) bool {
 		backing, err := h.file("/sys/block/" + base + "/backing_dev")
 		return err != nil || backing == "none"
 	}
-	uuid, err := h.file("/sys/block/" + base + "/dm/uuid")
-	return err == nil && strings.HasPrefix(uuid, "CRYPT-")
+	var at unix.Stat_t
+	if unix.Stat(h.path(device), &at) == nil && at.Mode&unix.S_IFMT == unix.S_IFREG {
+		disk, err := os.Readlink(h.path(fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(uint64(at.Dev)), unix.Minor(uint64(at.Dev)))))
+		return err == nil && h.onCrypt(filepath.Base(disk))
+	}
+	return h.onCrypt(base)
+}
+
+// onCrypt reports whether a block device is dm-crypt, or lies on nothing else: a logical volume, a mirror.
+func (h *host) onCrypt(name string) bool {
+	if uuid, err := h.file("/sys/block/" + name + "/dm/uuid"); err == nil && strings.HasPrefix(uuid, "CRYPT-") {
+		return true
+	}
+	under, err := filepath.Glob(h.path("/sys/block/" + name + "/slaves/*"))
+	for _, u := range under {
+		if !h.onCrypt(filepath.Base(u)) {
+			return false
+		}
+	}
+	return err == nil && len(under) > 0
 }
 
 // tracking looks whether every session would cost an entry of the connection tracking table.

@@ -44,7 +44,7 @@ var sysctls = map[string][]string{
 	"freebsd": {
 		"kern.maxfiles", "kern.maxfilesperproc", "kern.ipc.maxsockets", "kern.ipc.soacceptqueue", "kern.ipc.nmbclusters",
 		"net.inet.tcp.tcbhashsize", "net.inet.tcp.sendspace", "net.inet.tcp.recvspace", "net.inet.ip.portrange.first",
-		"net.inet.ip.portrange.last", "net.inet.tcp.maxtcptw",
+		"net.inet.ip.portrange.last",
 	},
 }
 
