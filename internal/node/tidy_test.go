@@ -5,13 +5,14 @@ import "testing"
 // TestTidier: a tidying comes behind each burst of allocations, once, and none without.
 func TestTidier(t *testing.T) {
 	const living = 64 << 20
+	held := uint64(living)
 	var d tidier
 	var allocated uint64
 	// seconds lets so many seconds pass with so many bytes each, and returns the number of those that were due.
 	seconds := func(n int, bytes uint64) (due []int) {
 		for i := range n {
 			allocated += bytes
-			if d.due(allocated, living) {
+			if d.due(allocated, living, held) {
 				due = append(due, i)
 			}
 		}
@@ -32,4 +33,9 @@ func TestTidier(t *testing.T) {
 	want("a pause in it", seconds(calmSeconds-1, 0))
 	want("more of it", seconds(1, 20<<20))
 	want("its end", seconds(60, 0), calmSeconds-1)
+	held = 20 * living
+	want("a burst, of which much is still held", seconds(5, 200<<20))
+	want("some traffic for ever behind it: little beside what is held", seconds(calmSeconds, 10<<20), calmSeconds-1)
+	held = living
+	want("the same when nothing more is to be had", seconds(60, 10<<20))
 }
