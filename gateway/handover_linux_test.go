@@ -311,8 +311,13 @@ func TestAcceptGoesOn(t *testing.T) {
 		accepted <- err
 	}
 	go accept()
-	if line := <-log; !strings.Contains(line, "level=WARN") {
-		t.Error(line)
+	select {
+	case line := <-log:
+		if !strings.Contains(line, "level=WARN") {
+			t.Error(line)
+		}
+	case err := <-accepted:
+		t.Fatal("it does not go on: ", err)
 	}
 	must(t, ln.SetDeadline(time.Time{}))
 	c, err := net.Dial("unix", socket)

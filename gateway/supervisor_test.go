@@ -264,7 +264,7 @@ func TestReplacementStays(t *testing.T) {
 	c.mu.Unlock()
 	c.readyLimit = 10 * time.Millisecond
 	if err := c.Roll(t.Context(), []byte("unready")); err == nil || !strings.Contains(err.Error(), "took over") {
-		t.Errorf("roll: %v", err)
+		t.Fatalf("roll: %v", err)
 	}
 	next := c.current(1)
 	c.until("it answers", func() bool { return next.ask("/healthz") })
