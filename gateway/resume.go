@@ -85,9 +85,14 @@ func (l *loop) resume(h *handshake, frame []byte) gnet.Action {
 		return l.useXX(h, frame, why)
 	}
 	h.resume = r
-	account := accountKey(r.ticket.Account)
-	action := l.submit(h, body, stageResumeStep)
-	if action != gnet.None { // overload: the account did not get what it would pay for, and should not have to do XX instead
+	account, group := accountKey(r.ticket.Account), l.g.dirOf(r.ticket.Account)
+	action := gnet.None
+	if l.g.routeOf(group).stream.Load() == nil { // said now and not by ask: all that come while a router restarts cost next to nothing
+		action = l.turnAway(h, stanza.ReasonUnavailable, time.Duration(jitter(l.g.cfg.RetryAfter.D()))*time.Millisecond)
+	} else {
+		action = l.submit(h, body, stageResumeStep)
+	}
+	if action != gnet.None { // the account did not get what it would pay for, and should not have to do XX instead
 		l.g.sources.resumes.giveBack(account, l.g.tickNow())
 	}
 	return action

@@ -399,3 +399,27 @@ func TestKeysOfALostDisk(t *testing.T) {
 	h.keys(1, 2)
 	h.untilKey(2)
 }
+
+// TestResumeWithoutRouter: while nobody can bind an account, its tickets are not worked on, and stay as good.
+func TestResumeWithoutRouter(t *testing.T) {
+	h := start(t, func(c *Config) { c.ResumeBurst = 1 })
+	h.keys(1, 9)
+	h.untilKey(9)
+	value := h.bindTicket(5)
+	route := h.g.routeOf(h.g.dirOf(5))
+	h.cut[h.router]()
+	h.until("its end", func() bool { return route.stream.Load() == nil })
+	for range 3 {
+		c := h.dial()
+		_, body := c.resume(value)
+		if reason, wait, err := wire.ParseRefused(body); err != nil || reason != stanza.ReasonUnavailable || wait == 0 {
+			t.Fatalf("%x: %v, %v, %v", body, reason, wait, err)
+		}
+	}
+	h.connect(h.router)
+	h.until("a router", func() bool { return route.stream.Load() != nil })
+	c := h.dial()
+	c.resumed(value)
+	c.send(bindOf(5, 1))
+	c.wantBound()
+}
