@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/panjf2000/gnet/v2"
+
 	"linecard.example/internal/link"
 	"linecard.example/internal/stanza"
 	"linecard.example/internal/wire"
@@ -73,13 +75,17 @@ func FuzzHandshakeBytes(f *testing.F) {
 	f.Add([]byte("PROXY TCP4 192.0.2.1 198.51.100.1 33333 7400\r\n"), 0, true)
 	f.Fuzz(func(t *testing.T, in []byte, cut int, balancer bool) {
 		h, conn := b.dial(balancer)
+		conn.loop = (*b.l.el.Load()).(gnet.EventLoop)
 		cut = max(0, min(cut, len(in)))
 		for _, part := range [][]byte{in[:cut], in[cut:]} {
 			if h.gone {
 				break
 			}
 			conn.in = slices.Concat(conn.in, part)
-			b.l.onHandshake(h, conn)
+			if b.l.onHandshake(h, conn) == gnet.None {
+				b.l.steps.left = turnSteps
+				b.l.doSteps()
+			}
 			if n := len(conn.in); !h.gone && (n > maxEarly+wire.LenSize || n != b.l.partials.bytes) {
 				t.Errorf("%d bytes kept, %d counted", n, b.l.partials.bytes)
 			}
