@@ -19,7 +19,7 @@ type Config struct {
 	// saves reads when devices come back, and writes when they come back soon.
 	Cache config.Size `toml:"cache"`
 	// QueueCache is how many idle queues a group keeps in memory, about 350 bytes each. Default 4096. A device
-	// that is attached and has nothing waiting needs none.
+	// that is attached and has nothing waiting needs none. Those that had a message stay until it is flushed, half a minute at most.
 	QueueCache int `toml:"queue_cache"`
 	// StreamCache is how many last ids of streams a group keeps in memory, about 50 bytes each. Default 32768.
 	StreamCache int `toml:"stream_cache"`

@@ -43,4 +43,5 @@
 //	resend.go   resends, unresponsive sessions                 receipt.go  receipts out and in
 //	sweep.go    the leader's passes of expiry                  timers.go   due times
 //	damage.go   what cannot be read or trusted stops the group
+//	trim.go     buffers let go when little happens
 package offline

@@ -149,6 +149,15 @@ func (r *Router) closeGroups() error {
 // Endpoint is the router's connection point: gateways and offlines are connected to it.
 func (r *Router) Endpoint() *link.Endpoint { return r.endpoint }
 
+// Trim has the links and the groups let go of buffers that grow again when they are needed, and returns when they have, or ctx ends. It
+// is for a moment in which little happens, before a collection. Safe for concurrent use.
+func (r *Router) Trim(ctx context.Context) {
+	r.endpoint.Trim()
+	for _, h := range r.hosted {
+		_ = h.group.Call(ctx, h.inbox.Trim) // not done: the group or the process ends
+	}
+}
+
 // Run runs until ctx ends, then closes the groups and returns nil. Data that cannot be read stop their group, data that turn out to
 // belong to another cluster the host: shard.Host.Failed.
 func (r *Router) Run(ctx context.Context) error {

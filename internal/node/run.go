@@ -152,7 +152,7 @@ func (n *Node) startServices(ctx context.Context) <-chan struct{} {
 		n.addLinks(sup)
 	}
 	if !n.together() {
-		sup.Add(tidyService{n.gateway, n.log.With("daemon", string(n.roles[0]))})
+		sup.Add(tidyService{n.trimmer(), n.log.With("daemon", string(n.roles[0]))})
 	}
 	done := make(chan struct{})
 	failed := sup.ServeBackground(ctx)

@@ -6,8 +6,6 @@ import (
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
-
-	"linecard.example/gateway"
 )
 
 // Daemons allocate in bursts: in a gateway a handshake makes 11 KB of garbage, and a session keeps 0.3 KB of heap. Behind a burst the heap
@@ -50,8 +48,22 @@ func (t *tidier) due(allocated, living, held uint64) bool {
 
 // tidyService tidies up a process of one daemon.
 type tidyService struct {
-	gateway *gateway.Gateway // nil: another daemon
-	log     *slog.Logger
+	daemon trimmer
+	log    *slog.Logger
+}
+
+// trimmer is a daemon that can let go of buffers.
+type trimmer interface{ Trim(context.Context) }
+
+// trimmer returns the daemon of a process that has only one.
+func (n *Node) trimmer() trimmer {
+	switch {
+	case n.gateway != nil:
+		return n.gateway
+	case n.router != nil:
+		return n.router
+	}
+	return n.offline
 }
 
 func (s tidyService) Serve(ctx context.Context) error {
@@ -70,9 +82,7 @@ func (s tidyService) Serve(ctx context.Context) error {
 		metrics.Read(heap)
 		held := heap[2].Value.Uint64() + heap[3].Value.Uint64() + heap[4].Value.Uint64() // what was given back is not in it
 		if t.due(heap[0].Value.Uint64(), heap[1].Value.Uint64(), held) {
-			if s.gateway != nil {
-				s.gateway.Trim(ctx)
-			}
+			s.daemon.Trim(ctx)
 			debug.FreeOSMemory()
 			s.log.Debug("tidied up", "heap", heap[1].Value.Uint64())
 		}
