@@ -63,7 +63,7 @@ func TestWindows(t *testing.T) {
 	if len(cpu) != 3 || cpu[0] != 5000 || cpu[1] != 1e4 || cpu[2] != 2e4 || rates[1] != 100 {
 		t.Errorf("cpu %v us, rates %v", cpu, rates)
 	}
-	if got := l.cores(); got != 1 {
+	if got := l.windows[1].cores(); got != 2 {
 		t.Errorf("%v cores", got)
 	}
 	if others := l.windows[0].others(2); others != 0.5 {

@@ -68,7 +68,7 @@ func TestScenarios(t *testing.T) {
 	}{
 		{"density", Options{Sessions: 40, Hold: time.Second, Messages: 200, Workers: 2, KillWorker: true},
 			[]string{"sessions>=40", "lost<=0", "ping_unanswered<=0", "messages>=200", "messages_lost<=0", "kill_sessions>=1"}},
-		{"storm", Options{Sessions: 60, Hold: time.Second}, []string{"sessions>=60", "resumed>=1"}},
+		{"storm", Options{Sessions: 60, Hold: time.Second}, []string{"sessions>=60", "resumed>=1", "resume_cpu_us>=0"}},
 		{"route", Options{Sessions: 10, Hold: time.Second}, []string{"flat_rate>=1", "paced_rate>=1"}},
 		{"offline", Options{Sessions: 10, Hold: 200 * time.Millisecond}, []string{"users>=10"}},
 		{"slow", Options{Sessions: 4, Hold: time.Second}, []string{"slow_messages>=128", "slow_left>=4", "slow_left<=4"}},

@@ -22,7 +22,8 @@ const (
 	goalRatio     = 5
 )
 
-// storm cuts all sessions but those of a few pairs, which talk on, at once, and has them come back by ticket.
+// storm cuts all sessions but those of a few pairs at once and has them come back by ticket: first while nobody talks, which tells what a
+// resumption costs, then while the pairs talk on.
 func (r *run) storm() error {
 	n := cmp.Or(r.o.Sessions, stormSessions)
 	talkers := swarm.Range{Count: 2 * min(stormPairs, max(1, n/10))}
@@ -36,21 +37,29 @@ func (r *run) storm() error {
 		return err
 	}
 	talk := swarm.Pairs{Range: talkers, Size: loadSize, InFlight: 32, Rate: min(stormRate, float64(10*talkers.Count)), Duration: cmp.Or(r.o.Hold, quietFor)}
+	if err := r.resume(rest); err != nil {
+		return err
+	}
 	quiet, err := r.load("talk, quiet", talk)
 	if err != nil {
 		return err
 	}
-	back, during, ticks, err := r.cut(rest, talk)
+	back, during, err := r.cut(rest, talk)
 	if err != nil {
 		return err
 	}
-	r.cameBack(n, back, ticks, quiet.cores())
+	r.cameBack(n, back)
 	r.beside("storm", "during the storm", quiet.traffic.Ack, during)
 	if r.plan.here {
 		if err := r.strangers(talk, quiet.traffic.Ack); err != nil {
 			return err
 		}
 	}
+	return allBack(n, back)
+}
+
+// allBack fails unless all of n sessions were cut and are back.
+func allBack(n int, back swarm.Storm) error {
 	if back.Lost != n {
 		return fmt.Errorf("%w: %d of %d sessions were cut", errOptions, back.Lost, n)
 	}
@@ -60,13 +69,33 @@ func (r *run) storm() error {
 	return nil
 }
 
+// resume makes a storm beside which nobody talks, for what it costs: beside others, whose messages are packed together more the more is to
+// do, nobody could tell what is whose.
+func (r *run) resume(rest swarm.Range) error {
+	var back swarm.Storm
+	before := r.rec.last().clients.Binds
+	r.rec.begin("storm, quiet", float64(rest.Count), "sessions back", func(c swarm.Counters) float64 { return float64(c.Binds - before) })
+	ticks, err := r.watch(func() (err error) {
+		back, err = r.fleet.Cut(r.ctx, swarm.Cut{Range: rest, Mode: swarm.Resume, Reset: true})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	r.rec.end(float64(back.Bound), "")
+	w := window{ticks[0], ticks[len(ticks)-1]}
+	r.add(report.Figure{Key: "resume_cpu_us", Name: "server CPU per session that comes back while nobody talks, the end of the old one in it", Unit: "us",
+		Value: w.per(float64(back.Bound)), Goal: goalResume, Better: report.Less})
+	return allBack(rest.Count, back)
+}
+
 // cut makes the storm, while the talkers go on by one schedule from its beginning to its end: what is late is late from its time, and
 // no quiet time is in it.
-func (r *run) cut(rest swarm.Range, talk swarm.Pairs) (back swarm.Storm, during swarm.Histogram, ticks []tick, err error) {
+func (r *run) cut(rest swarm.Range, talk swarm.Pairs) (back swarm.Storm, during swarm.Histogram, err error) {
 	others := r.rec.last().clients.Binds
 	r.rec.begin("storm", float64(rest.Count), "sessions back", func(c swarm.Counters) float64 { return float64(c.Binds - others) })
 	talk.Duration = backLimit
-	ticks, err = r.watch(func() (err error) {
+	_, err = r.watch(func() (err error) {
 		ctx, cancel := context.WithTimeout(r.ctx, backLimit)
 		defer cancel()
 		talked := r.beginTalk(ctx, talk)
@@ -88,7 +117,7 @@ func (r *run) cut(rest swarm.Range, talk swarm.Pairs) (back swarm.Storm, during 
 		}
 	})
 	r.rec.end(float64(back.Bound), "")
-	return back, during, ticks, err
+	return back, during, err
 }
 
 // talked is how talk that was begun in the background ended.
@@ -106,8 +135,7 @@ func (r *run) beginTalk(ctx context.Context, talk swarm.Pairs) <-chan talked {
 	return done
 }
 
-func (r *run) cameBack(n int, back swarm.Storm, ticks []tick, talk float64) {
-	w := window{ticks[0], ticks[len(ticks)-1]}
+func (r *run) cameBack(n int, back swarm.Storm) {
 	seconds := func(p float64) float64 { return back.Back.At(p).Seconds() }
 	r.add(report.Figure{Key: "sessions", Name: "sessions cut", Value: float64(back.Lost)})
 	r.add(report.Figure{Key: "back_p50_s", Name: "half of them back after", Unit: "s", Value: seconds(50), Better: report.Less})
@@ -115,9 +143,6 @@ func (r *run) cameBack(n int, back swarm.Storm, ticks []tick, talk float64) {
 	r.add(report.Figure{Key: "back_all_s", Name: "all back after", Unit: "s", Value: back.Back.Max().Seconds(), Better: report.Less})
 	r.add(report.Figure{Key: "resumed", Name: "back by ticket", Value: float64(back.Resumed), Better: report.More})
 	r.add(report.Figure{Key: "retries", Name: "attempts beyond the first", Value: float64(back.Attempts) - float64(back.Lost), Better: report.Less})
-	cpu := w.cpu() - talk*micros(w.wall())
-	r.add(report.Figure{Key: "resume_cpu_us", Name: "server CPU per session that came back, the end of the old one in it, less what the talk took before", Unit: "us",
-		Value: cpu / float64(back.Bound), Goal: goalResume, Better: report.Less})
 	if len(back.Closes) > 0 {
 		r.rep.Note("attempts failed: " + reasons(back.Closes))
 	}

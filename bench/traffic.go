@@ -35,11 +35,6 @@ func (l loaded) cpu() []float64 {
 	return l.each(func(w window) float64 { return w.per(float64(w.messages())) })
 }
 
-// cores is how much of the machine the servers used.
-func (l loaded) cores() float64 {
-	return report.Median(l.each(window.cores))
-}
-
 func (l loaded) each(f func(w window) float64) (all []float64) {
 	for _, w := range l.windows {
 		all = append(all, f(w))
