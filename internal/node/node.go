@@ -48,6 +48,7 @@ type Node struct {
 	linkLn  net.Listener
 
 	takeover *gateway.Takeover // the running gateway to replace, else nil
+	lock     dirLock           // of a gateway alone, without a supervisor
 	adminAt  atomic.Value      // net.Addr, any goroutine
 
 	stopping atomic.Bool // any goroutine: Run has begun to end the daemons
@@ -80,6 +81,9 @@ func (n *Node) open() error {
 	if err := os.MkdirAll(n.cfg.Data, 0o700); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
+	if err := n.lockDir(); err != nil {
+		return err
+	}
 	var err error
 	if n.id, err = readIdentity(n.cfg.Data); err != nil {
 		return err
@@ -101,6 +105,22 @@ func (n *Node) open() error {
 		}
 	}
 	return n.id.settle()
+}
+
+// lockDir makes the data directory this gateway's. One that replaces another gets it with that one's end.
+func (n *Node) lockDir() error {
+	switch {
+	case n.together() || !n.runs(Gateway) || n.seat != nil:
+		return nil
+	case n.cfg.Upgrade:
+		go func() {
+			if err := n.lock.await(n.cfg.Data); err != nil {
+				n.log.Warn("another gateway could be started beside this one", "err", err)
+			}
+		}()
+		return nil
+	}
+	return n.lock.lock(n.cfg.Data)
 }
 
 func (n *Node) openLinks() error {
@@ -198,6 +218,7 @@ func (n *Node) close() {
 	if n.takeover != nil {
 		n.takeover.Close()
 	}
+	n.lock.close()
 	if err := n.closeHosts(closeLimit); err != nil {
 		n.log.Error("closing the databases", "err", err)
 	}

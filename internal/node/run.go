@@ -22,6 +22,7 @@ const startLimit = 30 * time.Second
 // Run runs the node until ctx ends or a daemon fails. Then the daemons end in the order of the message path, gateway first, so
 // that what a gateway still holds is answered; databases are closed last. ready is called once, when the process is ready to serve.
 func (n *Node) Run(ctx context.Context, ready func()) error {
+	defer n.lock.close()
 	services, stopServices := context.WithCancel(context.Background())
 	defer stopServices()
 	daemons := n.startDaemons()

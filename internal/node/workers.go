@@ -34,6 +34,7 @@ type Supervised struct {
 	reg     *prometheus.Registry
 	crew    *gateway.Supervisor
 	adminLn net.Listener
+	lock    dirLock
 }
 
 // NewSupervised reads a gateway's configuration for more than one worker and opens what the supervisor holds: the port, the admin
@@ -47,9 +48,11 @@ func NewSupervised(path string, w io.Writer) (*Supervised, error) {
 	out := cfg.patiently(w)
 	s := &Supervised{path: path, cfg: cfg, log: cfg.loggerTo(out), reg: metrics.NewRegistry()}
 	if err := s.settle(); err != nil {
+		s.lock.close()
 		return nil, err
 	}
 	if s.adminLn, err = net.Listen("tcp", cfg.Admin.Listen); err != nil {
+		s.lock.close()
 		return nil, fmt.Errorf("admin listener: %w", err)
 	}
 	exe, err := os.Executable()
@@ -63,6 +66,7 @@ func NewSupervised(path string, w io.Writer) (*Supervised, error) {
 	}
 	if err != nil {
 		s.adminLn.Close()
+		s.lock.close()
 		return nil, err
 	}
 	return s, nil
@@ -85,6 +89,9 @@ func readGateway(path string) ([]byte, Config, error) {
 func (s *Supervised) settle() error {
 	if err := os.MkdirAll(s.cfg.Data, 0o700); err != nil {
 		return fmt.Errorf("data directory: %w", err)
+	}
+	if err := s.lock.lock(s.cfg.Data); err != nil {
+		return err
 	}
 	id, err := readIdentity(s.cfg.Data)
 	if err != nil {
@@ -175,6 +182,7 @@ func (s *Supervised) AdminAddr() net.Addr { return s.adminLn.Addr() }
 // Run runs the workers until ctx ends and all of them have drained. ready is called once, when all serve. Each value from reload starts
 // a rolling restart with the configuration as it is then.
 func (s *Supervised) Run(ctx context.Context, reload <-chan os.Signal, ready func()) error {
+	defer s.lock.close()
 	services, stop := context.WithCancel(context.Background())
 	defer stop()
 	served := make(chan error, 1)

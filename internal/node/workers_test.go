@@ -1,7 +1,9 @@
 package node
 
 import (
+	"errors"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -83,6 +85,14 @@ func TestSupervisedRefuses(t *testing.T) {
 	}
 	defer s.adminLn.Close()
 	defer s.crew.Close()
+	if _, err := NewSupervised(path, io.Discard); !errors.Is(err, errDirInUse) {
+		t.Errorf("a second one: %v", err)
+	}
+	lone := DefaultConfig()
+	lone.Data, lone.Links.Keys, lone.Admin.Listen, lone.Gateway.Listen = filepath.Join(dir, "data"), keys, "127.0.0.1:0", "127.0.0.1:0"
+	if _, err := New(lone, []Role{Gateway}, slog.New(slog.DiscardHandler)); !errors.Is(err, errDirInUse) {
+		t.Errorf("a gateway beside it: %v", err)
+	}
 	if _, err := s.again(); err != nil {
 		t.Errorf("nothing changed: %v", err)
 	}
