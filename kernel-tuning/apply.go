@@ -123,10 +123,10 @@ func Undo(root, system, statePath string) ([]Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	lock, err := lockState(statePath)
-	if errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(statePath); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
+	lock, err := lockState(statePath)
 	if err != nil {
 		return nil, err
 	}

@@ -211,11 +211,19 @@ func TestApplyCutShort(t *testing.T) {
 // TestOneAtATime: while one holds the state, another does nothing.
 func TestOneAtATime(t *testing.T) {
 	root, path := applyRoot(t), filepath.Join(t.TempDir(), "tune.json")
+	target := Target{OS: "linux", Sessions: 2_000_000, Root: root}
+	if _, err := Apply(target, path, false); err != nil {
+		t.Fatal(err)
+	}
+	writeFake(t, root, "proc/sys/fs/file-max", "1000\n")
 	lock, err := lockState(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Apply(Target{OS: "linux", Sessions: 2_000_000, Root: root}, path, false); err == nil || readFake(t, root, "proc/sys/fs/file-max") != "1000" {
+	if info, err := lock.Stat(); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("anybody could hold it: %v, %v", info.Mode(), err)
+	}
+	if _, err := Apply(target, path, false); err == nil || readFake(t, root, "proc/sys/fs/file-max") != "1000" {
 		t.Errorf("a second apply: %v", err)
 	}
 	if _, err := Undo(root, "linux", path); err == nil {
@@ -224,7 +232,7 @@ func TestOneAtATime(t *testing.T) {
 	if err := lock.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Apply(Target{OS: "linux", Sessions: 2_000_000, Root: root}, path, false); err != nil {
+	if _, err := Apply(target, path, false); err != nil {
 		t.Error(err)
 	}
 }

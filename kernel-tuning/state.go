@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"syscall"
 
@@ -41,16 +40,17 @@ type state struct {
 	Changes []Change `json:"changes"`       // in the order in which they were made
 }
 
-// lockState keeps others from a state file until what it returns is closed. It locks the directory: the file itself is replaced.
+// lockState keeps others from a state file until what it returns is closed. What is locked is a file beside it that only its owner may
+// open, since the state is replaced, and anybody who may open a file or directory may lock it.
 func lockState(path string) (*os.File, error) {
-	dir, err := os.Open(filepath.Dir(path))
+	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("tuning: %w", err)
 	}
-	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("tuning: %s: another tune apply or undo is at work: %w", dir.Name(), err), dir.Close())
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("tuning: %s: another tune apply or undo is at work: %w", path, err), f.Close())
 	}
-	return dir, nil
+	return f, nil
 }
 
 // loadState reads the state file of a system; one that is not there is empty.
