@@ -52,8 +52,8 @@ type Config struct {
 	// DropRetry is the distance between attempts to have the queue of an unlinked device dropped, 100ms-1h, default 1s.
 	DropRetry config.Duration `toml:"drop_retry"`
 	// TicketRotation is how long a key of resumption tickets seals before the next one does, 1m-30d, default 24h. It opens for seven
-	// rotations more, so a ticket is good for seven rotations at least. Raising it lets devices resume after longer absence and keeps
-	// keys that open old tickets for longer.
+	// rotations more. A ticket is good for as long, and for a week at most, so that raising it lets nobody resume later: it keeps keys for
+	// longer. Lowering it makes tickets short-lived, and a stolen key worth less.
 	TicketRotation config.Duration `toml:"ticket_rotation"`
 	// MaxPending is how many requests of a shard may wait for a commit or for verified leadership at once, 16-1048576, default 65536,
 	// about 150 bytes each. Above it requests are answered busy.
