@@ -11,7 +11,6 @@
 //   - print.go: Print writes the files for a machine, from templates below linux/files and freebsd/files
 //   - markdown.go: the tables of the README files, which a test compares
 //
-// Nothing here runs beside anything else: functions may be called from any goroutine, but two Apply or Undo on one state file may not
-// run at once. Reading needs no privilege, applying does. Names of files avoid the suffixes _linux and _freebsd, because the tables of
+// Functions may be called from any goroutine; of two Apply or Undo on one state file at once, in whatever processes, one is refused. Reading needs no privilege, applying does. Names of files avoid the suffixes _linux and _freebsd, because the tables of
 // both systems are part of every build: a check of a copied root, and printed files, work anywhere.
 package tuning
