@@ -11,6 +11,7 @@
 //   - print.go: Print writes the files for a machine, from templates below linux/files and freebsd/files
 //   - markdown.go: the tables of the README files, which a test compares
 //
-// Functions may be called from any goroutine; of two Apply or Undo on one state file at once, in whatever processes, one is refused. Reading needs no privilege, applying does. Names of files avoid the suffixes _linux and _freebsd, because the tables of
-// both systems are part of every build: a check of a copied root, and printed files, work anywhere.
+// Functions may be called from any goroutine; of two Apply or Undo on one state file at once, in whatever processes, one is refused.
+// Reading needs no privilege, applying does. Names of files avoid the suffixes _linux and _freebsd, because the tables of both systems
+// are part of every build: a check of a copied root, and printed files, work anywhere.
 package tuning
