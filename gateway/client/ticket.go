@@ -61,7 +61,8 @@ var errAnswer = errors.New("handshake: unexpected answer to a resume")
 // inDoubt is the doubt from which on a client does XX: a failed resume, or two connections in a row that were lost before bound.
 const inDoubt = 2
 
-// weigh puts the ticket in doubt, or clears it, by what a server said to whoever had shown it.
+// weigh puts the ticket in doubt, or clears it, by what a server said to whoever had shown it. A close is the server's word: the ticket
+// goes if it was for more than want of time or room, or a client that such a close stops would show it again when it is started anew.
 func (c *Client) weigh(err error) {
 	var hint *HintError
 	var closed *CloseError
@@ -70,7 +71,9 @@ func (c *Client) weigh(err error) {
 	case errors.As(err, &hint):
 		c.doubt = doubtAfter(hint.Reason)
 	case errors.As(err, &closed):
-		c.doubt = doubtAfter(closed.Reason)
+		if c.doubt = doubtAfter(closed.Reason); c.doubt > 0 {
+			c.home.putTicket(nil)
+		}
 	}
 }
 
@@ -85,8 +88,8 @@ func doubtAfter(r Reason) int {
 // resume tries to come back by ticket. done: f has the keys of the session and bind is written. Otherwise, without an error, the server
 // wants XX on the same connection, and transcript is what was said so far.
 //
-// The ticket is dropped only with bound, never because somebody says so in clear, nor when the server has answered and then has no room
-// for the session: the router may be gone, the gateway full or about to leave. One whose resume failed is in doubt, and the next attempt is
+// The ticket is dropped with bound or a close of the server's, never because somebody says so in clear, nor when the server has answered and
+// then has no room for the session: the router may be gone, the gateway full or about to leave. One whose resume failed is in doubt, and the next attempt is
 // XX, so that no ticket gone bad keeps the client out. But not because the server is too busy, and not because one connection was lost: with
 // all that come back, XX is what a busy server can do least.
 func (c *Client) resume(f *frameConn, value []byte) (transcript []byte, done bool, err error) {

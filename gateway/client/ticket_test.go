@@ -227,6 +227,29 @@ func TestTicketOnDisk(t *testing.T) {
 	must(t, h.Close())
 }
 
+// TestTicketClosed: what the server itself says against a session by ticket ends that, also for the next client of the home.
+func TestTicketClosed(t *testing.T) {
+	for _, reason := range []Reason{stanza.ReasonDecryptFailed, stanza.ReasonForbidden} {
+		bubble(t, func(t *testing.T, f *fake) {
+			c := f.start()
+			defer c.Close()
+			f.bind(withTicket(1)).nc.Close()
+			conn := f.resumed(1)
+			conn.say(&stanza.Close{Reason: reason})
+			conn.nc.Close()
+			if reason.Retry() == stanza.RetryNever {
+				<-c.Done()
+			} else {
+				f.bind()
+				synctest.Wait()
+			}
+			if c.home.takeTicket() != nil {
+				t.Errorf("%v: the ticket is kept", reason)
+			}
+		})
+	}
+}
+
 // TestTicketKeptUntilBound: a session that the server cannot begin has not used the ticket, unless there is something wrong with that.
 func TestTicketKeptUntilBound(t *testing.T) {
 	for name, test := range map[string]struct {
@@ -234,13 +257,12 @@ func TestTicketKeptUntilBound(t *testing.T) {
 		times  int
 		xx     bool // and then XX
 	}{
-		"no router":      {stanza.ReasonUnavailable, 5, false},
-		"draining":       {stanza.ReasonDraining, 5, false},
-		"no credit":      {stanza.ReasonBusy, 5, false},
-		"no slot":        {stanza.ReasonWorkerFull, 5, false},
-		"decrypt_failed": {stanza.ReasonDecryptFailed, 1, true},
-		"lost once":      {0, 1, false},
-		"lost twice":     {0, 2, true},
+		"no router":  {stanza.ReasonUnavailable, 5, false},
+		"draining":   {stanza.ReasonDraining, 5, false},
+		"no credit":  {stanza.ReasonBusy, 5, false},
+		"no slot":    {stanza.ReasonWorkerFull, 5, false},
+		"lost once":  {0, 1, false},
+		"lost twice": {0, 2, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
