@@ -249,7 +249,7 @@ func TestSenderGone(t *testing.T) {
 		}
 	}
 	l, tr := bare(t, Pairs{Rate: 1e-3})
-	tr.moved -= int64(time.Hour)
+	tr.moved, tr.held = -int64(time.Hour), -int64(time.Hour)
 	l.pace()
 	say(t, l)
 	l.watchTraffic(l.now())
@@ -258,7 +258,7 @@ func TestSenderGone(t *testing.T) {
 	}
 	answerAck(t, l, 1)
 	arrive(t, l, 0, nil)
-	tr.moved -= int64(time.Hour)
+	tr.moved, tr.held = -int64(time.Hour), -int64(time.Hour)
 	l.watchTraffic(l.now())
 	if tr.over {
 		t.Error("over while the next message is not due")
