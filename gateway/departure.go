@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"linecard.example/internal/stanza"
@@ -15,6 +16,7 @@ type page struct {
 	last    bool   // sessions that are still being bound are closed
 	records []byte
 	fds     []int
+	begun   atomic.Bool // by the loop; or given up by who asked, before that
 	done    chan struct{}
 }
 
@@ -26,12 +28,19 @@ func (l *loop) takePage(ctx context.Context, p *page) error {
 	case <-p.done:
 		return nil
 	case <-ctx.Done():
-		return errors.New("this process ends")
 	}
+	if p.begun.CompareAndSwap(false, true) {
+		return errors.New("this process ends") // and its sessions stay where they are, to be drained
+	}
+	<-p.done // the loop is at it
+	return nil
 }
 
 // fillPage takes sessions off the loop: after it not a byte of theirs is read or written here. Loop only.
 func (l *loop) fillPage(p *page) {
+	if !p.begun.CompareAndSwap(false, true) {
+		return
+	}
 	defer close(p.done)
 	l.flush()
 	stopped := false

@@ -184,7 +184,9 @@ func (g *Gateway) give(ctx context.Context, c handoverConn, room int64) error {
 		_ = c.send(msgAbort, []byte(err.Error())) // it may be what is gone
 		g.giving.Store(false)
 		g.leaving.Store(before)
-		g.draining.Store(ctx.Err() != nil)
+		if g.draining.Store(false); ctx.Err() != nil {
+			g.draining.Store(true) // its end may have begun in between
+		}
 		g.openDoors()
 		return fmt.Errorf("after %d sessions: %w", moved, err)
 	}

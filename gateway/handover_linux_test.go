@@ -179,6 +179,26 @@ func (h *harness) probed(self uint32) bool {
 	return <-on != 0
 }
 
+// TestPageGivenUp: a loop does not take sessions off for a hand-over that has been given up meanwhile: nobody would have them.
+func TestPageGivenUp(t *testing.T) {
+	h := start(t, nil)
+	c := h.bind(1)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, l := range h.g.loops {
+		busy, free := make(chan struct{}), make(chan struct{})
+		h.onLoop(l, func() { close(busy); <-free })
+		<-busy
+		if err := l.takePage(ctx, &page{}); err == nil {
+			t.Error("a page of a busy loop")
+		}
+		close(free)
+	}
+	c.send(message(1, 9, "still here"))
+	h.router.skipTo(link.KindMessage)
+	c.conn.Close()
+}
+
 // taker plays the new process by hand.
 func taker(t *testing.T, socket string) *Takeover {
 	t.Helper()

@@ -72,7 +72,7 @@ func launch(cmd *exec.Cmd, boot Boot, path string, start func(*exec.Cmd) error, 
 	}
 	w.started = time.Now()
 	go w.follow(out, said)
-	if err := json.NewEncoder(w.conn).Encode(boot); err != nil {
+	if err := w.tell(boot); err != nil {
 		w.kill()
 		<-w.done
 		return nil, fmt.Errorf("worker %d: %w", w.slot, errors.Join(err, w.cause))
@@ -192,12 +192,18 @@ func eachLine(r io.Reader, said func([]byte)) {
 }
 
 // leave asks the worker to drain and end because siblings take over.
-func (w *worker) leave() error { return json.NewEncoder(w.conn).Encode(order{Leave: true}) }
+func (w *worker) leave() error { return w.tell(order{Leave: true}) }
 
 // terminate asks the worker to end in order, as whoever stops the gateway does; kill ends it. It is no signal: whoever signals a whole
 // group of processes has told the worker already, and a second one ends it at once.
-func (w *worker) terminate() { _ = json.NewEncoder(w.conn).Encode(order{End: true}) } // an error: it is gone
+func (w *worker) terminate() { _ = w.tell(order{End: true}) } // an error: it is gone
 func (w *worker) kill()      { _ = w.cmd.Process.Kill() }
+
+// tell sends the worker a word. One that hangs before it reads its configuration must not hang its slot.
+func (w *worker) tell(word any) error {
+	_ = w.conn.SetWriteDeadline(time.Now().Add(endGrace))
+	return json.NewEncoder(w.conn).Encode(word)
+}
 
 // ended reports whether the worker is gone.
 func (w *worker) ended() bool {
