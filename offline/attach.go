@@ -44,7 +44,7 @@ func (a *attachment) is(env *link.Envelope) bool { return a.slot == env.Slot && 
 // handleAttach attaches a session to its queue. The same session again keeps its epoch, also when it comes under another name because
 // it was handed over to another process; a newer serial replaces it, an older one is late.
 func (m *group) handleAttach(env *link.Envelope) {
-	if env.Account == 0 || env.Device == 0 || env.Account > stanza.MaxAccount || env.Device > stanza.MaxDevice {
+	if env.Account == 0 || env.Device == 0 {
 		return
 	}
 	k := keyOf(env.Account, env.Device)

@@ -19,6 +19,10 @@ func (m *group) handle(it *link.Item) {
 		m.notLeader(it)
 		return
 	}
+	if env.Account > stanza.MaxAccount || env.Device > stanza.MaxDevice {
+		m.count.dropped.Inc(stanza.ReasonInternal) // a peer that is broken; keys are packed from these numbers
+		return
+	}
 	switch env.Kind {
 	case link.KindStore:
 		m.handleStore(env)
@@ -171,7 +175,7 @@ func checkCiphers(c *command) stanza.Reason {
 // handleDrop empties the queue of an unlinked device. Asked again it answers at once: the tombstone is durable.
 func (m *group) handleDrop(it *link.Item) {
 	env := &it.Env
-	if env.Account == 0 || env.Device == 0 || env.Account > stanza.MaxAccount || env.Device > stanza.MaxDevice {
+	if env.Account == 0 || env.Device == 0 {
 		return
 	}
 	p := proposal{purpose: forDrop, from: it.From, account: env.Account, device: env.Device}

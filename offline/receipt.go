@@ -151,8 +151,7 @@ func (m *group) handleReceipt(it *link.Item) {
 	env := &it.Env
 	_, packed, ok := receiptPayload(env.Payload)
 	from := stanza.Account(env.ID)
-	if !ok || env.Account == 0 || env.Account > stanza.MaxAccount || env.Device == 0 || env.Device > stanza.MaxDevice ||
-		from == 0 || from > stanza.MaxAccount || stanza.QueueGroup(stanza.ShardOf(env.Account, m.shards)) != m.id {
+	if !ok || env.Account == 0 || env.Device == 0 || from == 0 || from > stanza.MaxAccount || stanza.QueueGroup(stanza.ShardOf(env.Account, m.shards)) != m.id {
 		m.log.Warn("malformed receipt")
 		return
 	}
