@@ -95,6 +95,7 @@ func TestRebindWithoutCredit(t *testing.T) {
 	slow.hold = true
 	h.connect(slow)
 	h.until("the credit of a group to be spent", func() bool { return len(slow.got) >= 4 })
+	h.until("the other groups' leader", func() bool { _, missing := h.g.leaderless(); return !missing }) // its hellos come one by one
 	h.advance(100 * time.Millisecond)
 	slow.mu.Lock()
 	slow.hold = false
