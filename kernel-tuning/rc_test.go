@@ -3,9 +3,12 @@ package tuning
 import (
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // fakeSubr stands for freebsd's rc.subr: it shows what a script would start, and runs the command of the script's own.
@@ -77,6 +80,9 @@ func TestRCScripts(t *testing.T) {
 
 // TestRCReload: a reload hangs the supervisor up, and nobody else. The stand-in is a shell that says so.
 func TestRCReload(t *testing.T) {
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGHUP) // under nohup children would ignore it, and a shell cannot trap what it was started to ignore
+	defer signal.Stop(caught)
 	child := exec.Command("sh", "-c", `trap 'echo hung up; exit 0' HUP; echo $$; while :; do sleep 0.05; done`)
 	out, err := child.StdoutPipe()
 	if err != nil {
@@ -85,6 +91,7 @@ func TestRCReload(t *testing.T) {
 	if err := child.Start(); err != nil {
 		t.Fatal(err)
 	}
+	defer time.AfterFunc(time.Minute, func() { _ = child.Process.Kill() }).Stop()
 	defer child.Process.Kill()
 	buf := make([]byte, 64)
 	n, err := out.Read(buf) // its pid: the trap is set
