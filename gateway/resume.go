@@ -85,17 +85,16 @@ func (l *loop) resume(h *handshake, frame []byte) gnet.Action {
 		return l.useXX(h, frame, why)
 	}
 	h.resume = r
-	account, group := accountKey(r.ticket.Account), l.g.dirOf(r.ticket.Account)
-	action := gnet.None
-	if l.g.routeOf(group).stream.Load() == nil { // said now and not by ask: all that come while a router restarts cost next to nothing
-		action = l.turnAway(h, stanza.ReasonUnavailable, time.Duration(jitter(l.g.cfg.RetryAfter.D()))*time.Millisecond)
-	} else {
-		action = l.submit(h, body, stageResumeStep)
+	reason := stanza.ReasonUnavailable // said now and not by ask: all that come while a router restarts cost next to nothing
+	if l.g.routeOf(l.g.dirOf(r.ticket.Account)).stream.Load() != nil {
+		if l.steps.room(stepResume) {
+			return l.submit(h, body, stageResumeStep)
+		}
+		reason = stanza.ReasonOverload
 	}
-	if action != gnet.None { // the account did not get what it would pay for, and should not have to do XX instead
-		l.g.sources.resumes.giveBack(account, l.g.tickNow())
-	}
-	return action
+	// The account did not get what it would pay for, and should not have to do XX instead.
+	l.g.sources.resumes.giveBack(accountKey(r.ticket.Account), l.g.tickNow())
+	return l.turnAway(h, reason, time.Duration(jitter(l.g.cfg.RetryAfter.D()))*time.Millisecond)
 }
 
 // keysGrace is how long after its start a gateway has those who come with a ticket come again, rather than with a full handshake, while it

@@ -62,10 +62,10 @@ type stepQueue struct {
 
 // add queues h for the step of its stage; false when there is no room.
 func (s *handshakeSteps) add(h *handshake) bool {
-	q := &s.queues[stepOf(h.stage)]
-	if int(q.count.Load()) >= s.limit {
+	if !s.room(stepOf(h.stage)) {
 		return false
 	}
+	q := &s.queues[stepOf(h.stage)]
 	if q.last == nil {
 		q.first = h
 	} else {
@@ -75,6 +75,9 @@ func (s *handshakeSteps) add(h *handshake) bool {
 	q.count.Add(1)
 	return true
 }
+
+// room reports whether one more may wait for a step.
+func (s *handshakeSteps) room(of step) bool { return int(s.queues[of].count.Load()) < s.limit }
 
 // next takes the handshake that goes first, nil when there is none.
 func (s *handshakeSteps) next() *handshake {
@@ -109,7 +112,7 @@ func (s *handshakeSteps) empty() bool {
 
 // full reports whether nothing further can begin, neither by a ticket nor by XX.
 func (s *handshakeSteps) full() bool {
-	return int(s.queues[stepBegin].count.Load()) >= s.limit && int(s.queues[stepResume].count.Load()) >= s.limit
+	return !s.room(stepBegin) && !s.room(stepResume)
 }
 
 // doSteps does as many steps as the turn has left, and asks for another turn if that was not all.
