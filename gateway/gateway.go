@@ -271,7 +271,9 @@ func (g *Gateway) serveOn(ctx context.Context, ended chan error) error {
 			if g.taking.Load() {
 				g.Leave() // what has come finds the old process again
 				_ = g.deps.Takeover.Close()
-				<-taken // from here on nobody comes behind those that drain
+				if err := <-taken; err != nil { // from here on nobody comes behind those that drain
+					g.log.Info("taking sessions over was broken off", "err", err)
+				}
 			}
 			g.shutdown()
 			return nil

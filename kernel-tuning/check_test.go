@@ -108,7 +108,7 @@ func TestSwap(t *testing.T) {
 	if err := unix.Stat(root, &at); err != nil {
 		t.Fatal(err)
 	}
-	disk := fmt.Sprintf("%d:%d", unix.Major(uint64(at.Dev)), unix.Minor(uint64(at.Dev)))
+	disk := fmt.Sprintf("%d:%d", unix.Major(at.Dev), unix.Minor(at.Dev))
 	if err := os.Symlink("../../devices/virtual/block/dm-7", filepath.Join(root, "sys/dev/block", disk)); err != nil {
 		t.Fatal(err)
 	}

@@ -199,7 +199,7 @@ func (h *host) encrypted(device string) bool {
 	}
 	var at unix.Stat_t
 	if unix.Stat(h.path(device), &at) == nil && at.Mode&unix.S_IFMT == unix.S_IFREG {
-		disk, err := os.Readlink(h.path(fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(uint64(at.Dev)), unix.Minor(uint64(at.Dev)))))
+		disk, err := os.Readlink(h.path(fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(at.Dev), unix.Minor(at.Dev))))
 		return err == nil && h.onCrypt(filepath.Base(disk))
 	}
 	return h.onCrypt(base)
