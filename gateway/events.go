@@ -61,6 +61,7 @@ func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	g.open.Add(1)
 	g.metrics.connections.Inc()
 	from := remoteOf(c)
+	l.look()
 	h := &handshake{conn: c, source: sourceOf(from), opened: l.tick}
 	if g.forwards(from) {
 		h.stage, h.check = stageProxy, true
@@ -89,6 +90,7 @@ func (e *events) OnTraffic(c gnet.Conn) gnet.Action {
 	switch x := c.Context().(type) {
 	case *session:
 		l := e.g.loops[x.self>>slotBits]
+		l.look()
 		action := l.onSession(x, c)
 		switch {
 		case e.g.endpoint.Unflushed():
@@ -102,6 +104,7 @@ func (e *events) OnTraffic(c gnet.Conn) gnet.Action {
 		if err != nil {
 			return gnet.Close
 		}
+		l.look()
 		action := l.onHandshake(x, c)
 		if action == gnet.None {
 			l.doSteps()
@@ -142,7 +145,7 @@ func (e *events) OnClose(c gnet.Conn, _ error) gnet.Action {
 	return gnet.None
 }
 
-// OnTick asks every loop for a turn, ten times a second. Its first call comes when all loops run.
+// OnTick asks every loop for a turn, ten times a second, or twice when all of them are calm. Its first call comes when all loops run.
 func (e *events) OnTick() (time.Duration, gnet.Action) {
 	e.once.Do(func() {
 		if err := e.findLoops(); err != nil {
@@ -151,12 +154,15 @@ func (e *events) OnTick() (time.Duration, gnet.Action) {
 		}
 		e.g.listening()
 	})
-	now := e.g.clock().UnixNano()
+	now, next := e.g.clock().UnixNano(), calmTick
 	for _, l := range e.g.loops {
+		if !l.calm.Load() {
+			next = tickLength
+		}
 		l.asked.CompareAndSwap(0, now)
 		l.wake()
 	}
-	return tickLength, gnet.None
+	return next, gnet.None
 }
 
 // findLoops registers one connection of our own with each loop, in gnet's round, and has OnOpen see the loop.

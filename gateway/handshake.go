@@ -58,6 +58,8 @@ func (h *handshakeList) add(n *handshake) {
 	n.prev.next, n.next.prev = n, n
 }
 
+func (h *handshakeList) empty() bool { return h.root.next == &h.root }
+
 func (h *handshake) unlink() {
 	if h.prev != nil {
 		h.prev.next, h.next.prev = h.next, h.prev

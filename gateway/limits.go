@@ -7,6 +7,9 @@ const tickLength = 100 * time.Millisecond
 
 const ticksPerSecond = uint64(time.Second / tickLength)
 
+// calmTick is how often a gateway has its loops turn when all of them are calm: often enough for wheels that count seconds.
+const calmTick = 5 * tickLength
+
 // refill gives s the tokens of the time since its last refill. The sums are floors of rate x absolute time, so that no fraction
 // is lost however often it is called.
 func (l *loop) refill(s *session) {

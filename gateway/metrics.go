@@ -42,7 +42,7 @@ func newMetrics(reg prometheus.Registerer, loops int) *metrics {
 	m.traffic(reg)
 	m.handshakes(reg)
 	lag := prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name: "linecard_gateway_loop_lag_seconds", Help: "From asking a loop for a turn to the turn, ten times a second.",
+		Name: "linecard_gateway_loop_lag_seconds", Help: "From asking a loop for a turn to the turn, two to ten times a second.",
 		Buckets: []float64{.0001, .0005, .001, .005, .01, .05, .1, .5, 1, 5},
 	}, []string{"loop"})
 	reg.MustRegister(lag)

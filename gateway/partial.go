@@ -148,6 +148,8 @@ func (p *partials) remove(i int32) {
 	p.free = i
 }
 
+func (p *partials) empty() bool { return p.strangers.head < 0 && p.sessions.head < 0 }
+
 // expire closes those whose frame has been unfinished for too long.
 func (p *partials) expire(l *loop) {
 	for _, list := range [...]*byAge{&p.strangers, &p.sessions} {
