@@ -148,7 +148,7 @@ func (d *dialer) meet(ctx context.Context, cc *grpc.ClientConn) (grpc.ClientStre
 	}
 	theirs, err := parseIntro(in.data)
 	if err == nil {
-		err = theirs.check(d.ep.info, d.role)
+		err = theirs.check(&mine, d.role)
 	}
 	return st, theirs, err
 }

@@ -19,8 +19,14 @@
 // The receiver grants bytes per (stream, group); Options.Credits is the grant at the start, told in the introduction. Send charges
 // Envelope.Size and answers ErrNoCredit when it is spent; Stream.Done gives bytes back, and they travel in bulk when half of the
 // grant has come together. So the pending batches, the network and the receiver's inbox together never hold more than one grant
-// per group, and a stuck receiver costs nobody else anything. Two kinds are not charged: hello, of which a leader sends one per
-// stream and term and which must arrive even on a spent stream (bounded by FreePending), and the grants themselves.
+// per group, and a stuck receiver costs nobody else anything. Three kinds are not charged: hello, of which a leader sends one per
+// stream and term and which must arrive even on a spent stream (bounded by FreePending), the roster (one for each stream), and the grants
+// themselves.
+//
+// # Roster
+//
+// Endpoints that share a Board tell every peer the newest roster that the process knows, when a stream comes up and when there is a
+// newer one, from whomever it came. So it reaches everybody who is connected to anybody, and no other protocol looks for members.
 //
 // # Threads
 //
@@ -46,4 +52,5 @@
 //	dial.go      Dial, backoff                      server.go   Server, admission of streams
 //	metrics.go   counters                       usage.go    what streams hold, what Dial has up
 //	turn.go      Flush: the end of a turn       faults.go   broken on purpose, for tests
+//	board.go     Board: the roster, passed on
 package link

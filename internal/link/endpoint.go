@@ -36,6 +36,8 @@ type Options struct {
 	// Turns says that the daemon works in turns and calls Flush at the end of each: envelopes for peers within this process then go
 	// over on the goroutine that sent them, and wake no other. What is sent outside of a turn goes with the next one.
 	Turns bool
+	// Board gets rosters from peers and gives them the newest; those of a process share one. Default: rosters are not listened to.
+	Board *Board
 	// Logger gets transitions only; default: nothing is logged.
 	Logger *slog.Logger
 	// Registerer gets the metrics; endpoints of one process may share it. Default: no metrics are exported.
@@ -100,6 +102,7 @@ func NewEndpoint(info Info, h Handler, opts Options) *Endpoint {
 		logged:  make(map[refusal]struct{}),
 	}
 	registerUsage(opts.Registerer, e)
+	opts.Board.join(e)
 	return e
 }
 
@@ -116,7 +119,11 @@ func (e *Endpoint) Trim() {
 }
 
 func (e *Endpoint) intro(want Role) intro {
-	return intro{info: e.info, want: want, window: e.opts.Credits}
+	in := intro{info: e.info, want: want, window: e.opts.Credits, kinds: kindEnd - 1}
+	if r := e.opts.Board.Current(); r != nil {
+		in.founded = r.Cluster
+	}
+	return in
 }
 
 // refusal is one reason seen from one peer.

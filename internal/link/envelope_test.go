@@ -94,7 +94,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"empty", "", errTruncated},
 		{"no mask", "0100", errTruncated},
 		{"kind 0", "000000", errKind},
-		{"kind past the list", "220000", errKind},
+		{"kind past the list", "260000", errKind},
 		{"zero flags", "01000100", errCanonical},
 		{"zero group", "0100020000", errCanonical},
 		{"zero varint", "01008000", errCanonical},
@@ -175,17 +175,20 @@ func FuzzEnvelope(f *testing.F) {
 }
 
 func FuzzIntro(f *testing.F) {
-	in := intro{info: info(RoleRouter), want: RoleOffline, window: DefaultCredits}
+	in := intro{info: info(RoleRouter), want: RoleOffline, window: DefaultCredits, kinds: kindEnd - 1, founded: 300}
 	f.Add(appendIntro(nil, &in))
 	in.refused = 3
-	f.Add(appendIntro(nil, &in))
+	whole := appendIntro(nil, &in)
+	f.Add(whole)
+	f.Add(whole[:len(whole)-3]) // as older peers say it
 	self := info(RoleOffline)
+	mine := intro{info: self, founded: 300}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		in, err := parseIntro(b)
 		if err != nil {
 			return
 		}
-		if p := in.info; in.check(self, 0) == nil && (!p.Role.valid() || in.want != self.Role || p.Cluster != self.Cluster || p.Shards != self.Shards ||
+		if p := in.info; in.check(&mine, 0) == nil && (!p.Role.valid() || in.founded != 0 && in.founded != 300 || in.want != self.Role || p.Cluster != self.Cluster || p.Shards != self.Shards ||
 			in.window < 1 || in.refused != 0) {
 			t.Fatalf("%+v may talk to %+v", in, self)
 		}

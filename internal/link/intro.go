@@ -11,10 +11,11 @@ type Role uint8
 
 // Roles of daemons.
 const (
-	RoleGateway Role = 1
-	RoleRouter  Role = 2
-	RoleOffline Role = 3
-	roleEnd     Role = 4
+	RoleGateway  Role = 1
+	RoleRouter   Role = 2
+	RoleOffline  Role = 3
+	RoleOperator Role = 4 // asks routers to change the roster: an operator's command, or a process that joins
+	roleEnd      Role = 5
 )
 
 // String returns the daemon's name, "unknown" outside of the list.
@@ -22,7 +23,7 @@ func (r Role) String() string {
 	if r == 0 || r >= roleEnd {
 		return "unknown"
 	}
-	return [roleEnd]string{1: "gateway", 2: "router", 3: "offline"}[r]
+	return [roleEnd]string{1: "gateway", 2: "router", 3: "offline", 4: "operator"}[r]
 }
 
 func (r Role) valid() bool { return r > 0 && r < roleEnd }
@@ -39,7 +40,8 @@ type Info struct {
 // Gateway returns the id of a gateway's run.
 func (i Info) Gateway() GatewayID { return GatewayID{Node: i.Node, Incarnation: i.Incarnation} }
 
-// protocolVersion changes whenever an old peer could misread an envelope, new kinds included.
+// protocolVersion changes whenever an old peer could misread an envelope. New kinds do not change it: nobody is sent one that he has not
+// said to know, so that old and new processes work together while they are replaced one after the other.
 const protocolVersion = 1
 
 const (
@@ -87,12 +89,14 @@ type intro struct {
 	// refused is, in an answer, why there will be no stream: a number of refusals, 0 for a yes. The answer is complete all the
 	// same, so that both ends see, count and log one difference.
 	refused byte
+	kinds   Kind   // the last that the sender knows
+	founded uint64 // roster.Roster.Cluster, 0 as long as the sender knows none
 }
 
 var introMagic = [3]byte{'L', 'C', 'L'}
 
 // appendIntro appends magic, version, role, wanted role, refusal, then uvarints: node, incarnation, shards, window, length of the cluster's
-// name; and the name.
+// name; the name; last kind, and as an uvarint which foundation of the cluster. Old peers stop after the name.
 func appendIntro(dst []byte, in *intro) []byte {
 	dst = append(dst, introMagic[:]...)
 	dst = append(dst, protocolVersion, byte(in.info.Role), byte(in.want), in.refused)
@@ -101,7 +105,9 @@ func appendIntro(dst []byte, in *intro) []byte {
 	dst = binary.AppendUvarint(dst, uint64(in.info.Shards))
 	dst = binary.AppendUvarint(dst, uint64(in.window))
 	dst = binary.AppendUvarint(dst, uint64(len(in.info.Cluster)))
-	return append(dst, in.info.Cluster...)
+	dst = append(dst, in.info.Cluster...)
+	dst = append(dst, byte(in.kinds))
+	return binary.AppendUvarint(dst, in.founded)
 }
 
 // parseIntro reads an introduction. Bytes behind it are allowed, for later minor additions.
@@ -128,12 +134,21 @@ func parseIntro(b []byte) (in intro, err error) {
 	in.info.Node, in.info.Incarnation = v[0], v[1]
 	in.info.Shards, in.window = int(v[2]), int(v[3])
 	in.info.Cluster = string(b[:v[4]])
+	b = b[v[4]:]
+	if in.kinds = kindsOld; len(b) == 0 {
+		return in, nil
+	}
+	in.kinds = Kind(b[0])
+	var n int
+	if in.founded, n = binary.Uvarint(b[1:]); n <= 0 || in.kinds < kindsOld {
+		return in, errIntro
+	}
 	return in, nil
 }
 
-// check says whether an endpoint that is self and wants a peer of role want (0: any) may talk to peer.
-func (in *intro) check(self Info, want Role) error {
-	p := &in.info
+// check says whether an endpoint that would say mine, and wants a peer of role want (0: any), may talk to who says in.
+func (in *intro) check(mine *intro, want Role) error {
+	p, self := &in.info, &mine.info
 	switch {
 	case !p.Role.valid() || (want != 0 && p.Role != want):
 		return fmt.Errorf("%w: %v", errRole, p.Role)
@@ -141,6 +156,8 @@ func (in *intro) check(self Info, want Role) error {
 		return fmt.Errorf("%w: peer wants %v, this is %v", errRole, in.want, self.Role)
 	case p.Cluster != self.Cluster || p.Cluster == "":
 		return fmt.Errorf("%w: %q here, %q there", errCluster, self.Cluster, p.Cluster)
+	case in.founded != mine.founded && in.founded != 0 && mine.founded != 0:
+		return fmt.Errorf("%w: another one was founded under the name %q", errCluster, p.Cluster)
 	case p.Shards != self.Shards || p.Shards < 1:
 		return fmt.Errorf("%w: %d here, %d there", errShards, self.Shards, p.Shards)
 	case in.window < 1:

@@ -81,7 +81,20 @@ const (
 	// a lower term and those that came before.
 	KindTicketKeys Kind = 33
 
-	kindEnd Kind = 34
+	// KindRoster: anybody -> anybody who has not shown to know it: roster.Roster. Sent and handled by Board; never reaches a Handler. Not
+	// charged: there is at most one on its way.
+	KindRoster Kind = 34
+	// KindAnnounce: a router or offline, as operator -> router, dir/0: ID; roster.Member. It is, or its addresses are now, such.
+	KindAnnounce Kind = 35
+	// KindLeave: operator -> router, dir/0: ID; name of the member that is to leave.
+	KindLeave Kind = 36
+	// KindMemberAnswer: router -> operator, dir/0: ID; byte: roster.Refusal, 0 for done.
+	KindMemberAnswer Kind = 37
+
+	kindEnd Kind = 38
+
+	// kindsOld is the last kind that peers know who do not say which they know.
+	kindsOld = KindTicketKeys
 )
 
 // Bits of Envelope.Flags.
@@ -96,7 +109,7 @@ var kindNames = [kindEnd]string{
 	"none", "hello", "rebind", "rebind_done", "bind", "register", "redeem", "redeemed", "bound", "close", "unbind", "message",
 	"store", "ack", "refused", "attach", "detach", "attach_done", "deliver", "delivery_ack", "expect", "gone", "query", "result",
 	"note", "contact", "receipt", "receipt_stored", "drop_queue", "queue_dropped", "unlink_idle", "not_leader", "grant",
-	"ticket_keys",
+	"ticket_keys", "roster", "announce", "leave", "member_answer",
 }
 
 // String returns the kind's name, as logs and metric labels show it; "unknown" outside of the list.
@@ -108,4 +121,4 @@ func (k Kind) String() string {
 }
 
 // charged reports whether envelopes of this kind use up credits.
-func (k Kind) charged() bool { return k != KindHello && k != kindGrant }
+func (k Kind) charged() bool { return k != KindHello && k != kindGrant && k != KindRoster }

@@ -15,6 +15,7 @@ const flushTime = time.Second
 func (s *Stream) up() {
 	s.metrics.up()
 	s.ep.enter(s)
+	s.ep.opts.Board.greet(s)
 	s.note("stream up", "peer", s.peer.Role.String(), "node", s.peer.Node, "stream", s.id, "incoming", s.incoming)
 	s.gate.Lock()
 	defer s.gate.Unlock()

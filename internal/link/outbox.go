@@ -44,6 +44,7 @@ type outbox struct {
 	waiting bool
 	state   outboxState
 	beat    bool          // send an empty batch
+	notice  []byte        // goes before what is pending: an encoded envelope that somebody else holds, too
 	held    bool          // turns hand over (Endpoint.Flush), not the stream's own goroutine
 	hurry   bool          // held, but its own goroutine is to hand over
 	ready   atomic.Bool   // held, and something is pending
@@ -116,19 +117,41 @@ func (o *outbox) append(e *Envelope, free bool) {
 
 // next adds an empty batch to pending.
 func (o *outbox) next() *batch {
-	var b *batch
-	if n := len(o.spare); n > 0 {
-		b, o.spare = o.spare[n-1], o.spare[:n-1]
-		o.spared -= cap(b.buf)
-	} else {
-		b = &batch{box: o, buf: make([]byte, 0, max(firstBuffer, o.usual))}
-	}
+	b := o.empty()
 	if len(o.pending) == cap(o.pending) && o.head > len(o.pending)/2 { // use the room at the front before growing
 		n := copy(o.pending, o.pending[o.head:])
 		clear(o.pending[n:])
 		o.pending, o.head = o.pending[:n], 0
 	}
 	o.pending = append(o.pending, b)
+	return b
+}
+
+// empty returns a batch with nothing in it.
+func (o *outbox) empty() (b *batch) {
+	n := len(o.spare)
+	if n == 0 {
+		return &batch{box: o, buf: make([]byte, 0, max(firstBuffer, o.usual))}
+	}
+	b, o.spare = o.spare[n-1], o.spare[:n-1]
+	o.spared -= cap(b.buf)
+	return b
+}
+
+// post has the sender goroutine send one encoded, uncharged envelope ahead of all others, in place of an earlier one that it did not come
+// to. It is not for held outboxes.
+func (o *outbox) post(notice []byte) {
+	o.mu.Lock()
+	o.notice = notice
+	o.signal()
+	o.mu.Unlock()
+}
+
+// popNotice returns a batch with what was posted.
+func (o *outbox) popNotice() *batch {
+	b := o.empty()
+	b.buf, b.n = append(b.buf, o.notice...), 1
+	o.notice, o.beat = nil, false
 	return b
 }
 
@@ -148,6 +171,8 @@ func (o *outbox) take() *batch {
 		switch {
 		case o.state == outboxClosed:
 			return nil
+		case o.notice != nil && o.state == outboxOpen:
+			return o.popNotice()
 		case o.head < len(o.pending):
 			return o.pop()
 		case o.state == outboxDraining:

@@ -75,10 +75,10 @@ func meet(a, b *Endpoint) (*pair, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err = atB.check(b.info, 0); err != nil {
+	if err = atB.check(&ib, 0); err != nil {
 		return nil, err
 	}
-	if err = atA.check(a.info, b.info.Role); err != nil {
+	if err = atA.check(&ia, b.info.Role); err != nil {
 		return nil, err
 	}
 	p := &pair{a: newStream(a, atA, false), b: newStream(b, atB, true)}

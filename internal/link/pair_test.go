@@ -209,7 +209,7 @@ func TestSendRefuses(t *testing.T) {
 		}
 	}
 	for k := range kindEnd + 1 {
-		none := k == 0 || k == kindGrant || k == kindEnd // of nobody, the package's own, past the list
+		none := k == 0 || k == kindGrant || k == KindRoster || k == kindEnd // of nobody, the package's own, past the list
 		if err := sa.Send(&Envelope{Kind: k}); errors.Is(err, ErrKind) != none {
 			t.Errorf("%v: %v", k, err)
 		}

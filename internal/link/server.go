@@ -130,7 +130,8 @@ func (a *acceptor) stream(st grpc.ServerStream) error {
 	default:
 		defer ep.incoming.Add(-1)
 		full := ep.incoming.Add(1) > int64(ep.opts.MaxStreams)
-		if err = theirs.check(ep.info, 0); err == nil && full {
+		mine := ep.intro(theirs.info.Role)
+		if err = theirs.check(&mine, 0); err == nil && full {
 			err = errFull
 		}
 	}

@@ -15,7 +15,7 @@ var (
 	ErrDown     = errors.New("link: stream is down")
 	ErrTooLarge = errors.New("link: payload too large")
 	ErrGroup    = errors.New("link: no such group")
-	ErrKind     = errors.New("link: no such kind")
+	ErrKind     = errors.New("link: no such kind, or one that the peer does not know")
 	// ErrStopped is what Handler.Down gets when either end was stopped in order.
 	ErrStopped = errors.New("link: stopped")
 	// ErrProtocol is wrapped by what Down gets when the peer broke a rule: a bad envelope, more than its credits.
@@ -44,6 +44,7 @@ type Stream struct {
 	incoming bool
 	local    bool    // the peer is in this process
 	dialled  dialKey // zero unless Dial made it
+	kinds    Kind    // the last that the peer knows
 	metrics  *streamMetrics
 
 	out     outbox     // to the peer; its own mutex
@@ -54,6 +55,8 @@ type Stream struct {
 	failOnce sync.Once
 	failed   chan struct{} // closed by the first fail
 	failErr  error         // set before failed is closed
+
+	roster uint64 // version that the peer has or is about to get; under Board.mu
 
 	heard   atomic.Bool    // something came since the last pulse
 	workers sync.WaitGroup // sender and reader goroutine, over gRPC
@@ -70,6 +73,7 @@ func newStream(ep *Endpoint, peer intro, incoming bool) *Stream {
 		ep:       ep,
 		peer:     peer.info,
 		incoming: incoming,
+		kinds:    peer.kinds,
 		metrics:  ep.metrics.stream(peer.info.Role),
 		failed:   make(chan struct{}),
 	}
@@ -104,7 +108,7 @@ func (s *Stream) send(e *Envelope, keep int64) error {
 	if i >= len(s.out.credit) {
 		return ErrGroup
 	}
-	if e.Kind == 0 || e.Kind == kindGrant || e.Kind >= kindEnd {
+	if e.Kind == 0 || e.Kind == kindGrant || e.Kind == KindRoster || e.Kind >= kindEnd || e.Kind > s.kinds {
 		return ErrKind
 	}
 	err := s.out.send(e, i, keep)
@@ -178,6 +182,9 @@ func (s *Stream) account(e *Envelope) (deliver bool, err error) {
 			return false, fmt.Errorf("%w: grant of more than was used", ErrProtocol)
 		}
 		return false, nil
+	}
+	if e.Kind == KindRoster {
+		return false, s.ep.opts.Board.heard(s, e.Payload)
 	}
 	if !s.in.take(i, int64(e.Size())) {
 		return false, fmt.Errorf("%w: credits exceeded", ErrProtocol)

@@ -121,12 +121,16 @@ func TestPendingDropsCount(t *testing.T) {
 }
 
 func TestIntroRefuses(t *testing.T) {
-	in := intro{info: info(RoleRouter), want: RoleOffline, window: 5}
+	in := intro{info: info(RoleRouter), want: RoleOffline, window: 5, kinds: KindLeave, founded: 300}
 	good := appendIntro(nil, &in)
+	older := len(good) - 3 // ends behind the name
 	for n := range good {
-		if _, err := parseIntro(good[:n]); err == nil {
+		if _, err := parseIntro(good[:n]); err == nil && n != older {
 			t.Errorf("cut at %d was accepted", n)
 		}
+	}
+	if got, err := parseIntro(good[:older]); err != nil || got.kinds != kindsOld || got.founded != 0 || got.info != in.info {
+		t.Errorf("an older peer: %+v, %v", got, err)
 	}
 	newer := bytes.Clone(good)
 	newer[3]++

@@ -128,7 +128,7 @@ func (u *usage) Collect(ch chan<- prometheus.Metric) {
 	defer u.mu.Unlock()
 	sums := map[[2]Role]Usage{}
 	for _, e := range u.endpoints {
-		for peer := RoleGateway; peer <= RoleOffline; peer++ {
+		for peer := RoleGateway; peer < roleEnd; peer++ {
 			if one := e.Usage(peer); one.Streams > 0 {
 				key := [2]Role{e.info.Role, peer}
 				sum := sums[key]
