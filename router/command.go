@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 
+	"linecard.example/internal/roster"
 	"linecard.example/internal/stanza"
 )
 
@@ -27,6 +28,9 @@ const (
 	opInviteRedeem operation = 8  // digest, key, handle
 	opInviteExpire operation = 9  // until: forget invites that ended before
 	opTicketKey    operation = 10 // id, key
+	opRoster       operation = 11 // roster.Roster
+	opAnnounce     operation = 12 // roster.Member
+	opLeave        operation = 13 // name of a member
 )
 
 const (
@@ -34,10 +38,10 @@ const (
 	maxCluster = 64
 	keySize    = 32
 	digestSize = 16
-	maxCommand = 2 + 1 + maxCluster + keySize + 4*binary.MaxVarintLen64 // no command is longer
+	maxCommand = 2 + roster.MaxSize // no command is longer
 )
 
-// command is a decoded entry. handle and cluster borrow the entry.
+// command is a decoded entry. text borrows the entry.
 type command struct {
 	op      operation
 	create  bool // register: may make a new account (open mode, or a redeemed invite)
@@ -47,7 +51,7 @@ type command struct {
 	id      uint64 // register, note: the highest id that the device has used; ticket key: the key's
 	until   int64  // ms since 1970
 	shards  int
-	text    []byte // handle or cluster name
+	text    []byte // handle, name, or an encoding of package roster
 	key     [keySize]byte
 	digest  [digestSize]byte
 }
@@ -93,6 +97,10 @@ func (c *command) append(dst []byte) []byte {
 	case opTicketKey:
 		dst = binary.AppendUvarint(dst, c.id)
 		dst = append(dst, c.key[:]...)
+	case opRoster, opAnnounce:
+		dst = append(dst, c.text...)
+	case opLeave:
+		dst = appendText(dst, c.text)
 	}
 	return dst
 }
@@ -138,6 +146,12 @@ func decodeCommand(b []byte) (c command, err error) {
 	case opTicketKey:
 		c.id = r.uint(math.MaxUint32)
 		r.fixed(c.key[:])
+	case opRoster:
+		c.text = r.rest(func(b []byte) error { _, err := roster.Parse(b); return err })
+	case opAnnounce:
+		c.text = r.rest(func(b []byte) error { _, err := roster.ParseMember(b); return err })
+	case opLeave:
+		c.text = r.text(roster.MaxName)
 	default:
 		return c, fmt.Errorf("%w: operation %d", errCommand, b[1])
 	}
@@ -192,6 +206,16 @@ func (r *reader) text(most int) []byte {
 	}
 	s := r.b[1 : 1+int(r.b[0])]
 	r.b = r.b[1+len(s):]
+	return s
+}
+
+// rest returns a view of all that is left, which check must take.
+func (r *reader) rest(check func([]byte) error) []byte {
+	s := r.b
+	if r.b = nil; check(s) != nil {
+		r.fail()
+		return nil
+	}
 	return s
 }
 

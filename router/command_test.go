@@ -19,6 +19,9 @@ var sampleCommands = []command{
 	{op: opInviteRedeem, digest: [16]byte{1, 2}, key: key(4), text: []byte("ann")},
 	{op: opInviteExpire, until: 1_700_000_000_000},
 	{op: opTicketKey, id: math.MaxUint32, key: key(5)},
+	{op: opRoster, text: testRoster(3, 1, 2).Append(nil)},
+	{op: opAnnounce, text: testMember(3).Append(nil)},
+	{op: opLeave, text: []byte("r3")},
 }
 
 func TestCommandCodec(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"linecard.example/internal/roster"
 	"linecard.example/internal/shard"
 	"linecard.example/internal/stanza"
 )
@@ -28,7 +29,8 @@ type directory struct {
 	accounts      uint64 // created here so far: the counter of the last one
 	factsKnown    bool
 	tickets       ticketRecord
-	fail          func(error) // stops the group, as shard.Host.StopGroup: nothing more is folded, flushed or answered as committed
+	roster        *roster.Roster // nil: none yet; never changed, a change makes another one
+	fail          func(error)    // stops the group, as shard.Host.StopGroup: nothing more is folded, flushed or answered as committed
 
 	// Scratch.
 	open     accountRecord // the account that was asked for last
@@ -41,8 +43,9 @@ type result struct {
 	account stanza.Account
 	device  stanza.Device
 	version uint64
-	noted   uint64 // register, note: the highest id noted before this command
-	changed bool   // unlink: this command removed the device
+	noted   uint64         // register, note: the highest id noted before this command
+	changed bool           // unlink: this command removed the device
+	refusal roster.Refusal // of a change of the roster; reason is 0
 }
 
 // load reads what the tables hold of the group as a whole.
@@ -72,7 +75,10 @@ func (d *directory) load() error {
 			return fmt.Errorf("directory: counter: %w", errRecord)
 		}
 	}
-	return d.loadTickets()
+	if err := d.loadTickets(); err != nil {
+		return err
+	}
+	return d.loadRoster()
 }
 
 // errFacts says that the data are of another cluster than the configuration.
@@ -113,6 +119,12 @@ func (d *directory) apply(e shard.Entry) result {
 		return d.applyInviteExpire(c.until)
 	case opTicketKey:
 		return d.applyTicketKey(e.Stamp, &c)
+	case opRoster:
+		return d.applyRoster(&c)
+	case opAnnounce:
+		return d.applyAnnounce(e.Stamp, &c)
+	case opLeave:
+		return d.applyLeave(e.Stamp, &c)
 	}
 	return result{}
 }

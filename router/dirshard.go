@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"linecard.example/internal/link"
+	"linecard.example/internal/roster"
 	"linecard.example/internal/shard"
 	"linecard.example/internal/stanza"
 )
@@ -33,6 +34,7 @@ type dirShard struct {
 	log     *slog.Logger
 	metrics *groupMetrics
 	events  *streamEvents
+	board   *link.Board // of the process; nil: it runs alone
 	inbox   *link.Inbox
 	endTurn func() // link.Endpoint.Flush
 	started time.Time
@@ -52,6 +54,7 @@ type dirShard struct {
 	stanza     []byte
 	keys       []stanza.DeviceKey
 	devices    []byte
+	shown      *roster.Roster // what the board was offered
 
 	// Shard goroutine, of the current leadership.
 	leading    bool
@@ -70,6 +73,7 @@ type dirShard struct {
 	drops      dropList
 	nextExpire time.Time
 	rotating   bool // a ticket key is being made
+	learning   bool // a roster is being taken over
 }
 
 var _ shard.Machine[*pending, result] = (*dirShard)(nil)
@@ -135,7 +139,7 @@ func (m *dirShard) Lead(term uint64) {
 }
 
 func (m *dirShard) takeOver() {
-	m.leadAt, m.serials, m.rotating = m.now, 0, false
+	m.leadAt, m.serials, m.rotating, m.learning = m.now, 0, false, false
 	c := &m.cfg
 	m.strangers = newBucketTable(c.LimitEntries, c.StrangerBurst, c.StrangerRate, rand.Uint64())
 	m.lookups = newBucketTable(c.LimitEntries, c.LookupBurst, c.LookupRate, rand.Uint64())
@@ -215,6 +219,7 @@ func (m *dirShard) EndTurn() {
 
 func (m *dirShard) finishTurn() {
 	m.startVerify()
+	m.showRoster()
 	if m.leading {
 		m.pushAttachments()
 	}
@@ -235,6 +240,7 @@ func (m *dirShard) Tick(now time.Time) {
 	m.sendOwedHellos()
 	m.tellOwedTickets()
 	m.tickTickets()
+	m.tickRoster()
 	m.sendOwedCloses()
 	m.tickDrops()
 	m.tickInvites()

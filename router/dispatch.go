@@ -28,6 +28,8 @@ func (m *dirShard) receive(from sender, e *link.Envelope) {
 		m.fromGateway(p, e)
 	} else if p.role == link.RoleOffline {
 		m.fromOffline(e)
+	} else if p.role == link.RoleOperator {
+		m.fromOperator(p, e)
 	}
 }
 
@@ -75,7 +77,7 @@ func (m *dirShard) answerNotLeader(p *peer, e *link.Envelope) {
 // wantsAnswer reports whether the sender of such an envelope waits for an answer.
 func wantsAnswer(k link.Kind) bool {
 	switch k {
-	case link.KindMessage, link.KindBind, link.KindRegister, link.KindRedeem, link.KindQuery:
+	case link.KindMessage, link.KindBind, link.KindRegister, link.KindRedeem, link.KindQuery, link.KindAnnounce, link.KindLeave:
 		return true
 	}
 	return false

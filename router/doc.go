@@ -3,7 +3,7 @@
 //
 // # Threading
 //
-// A router hosts one raft group dir/N per shard number it was given. Everything of a group, durable directory and soft bindings
+// A router hosts one raft group dir/N for each shard number that it was given, or is given later (OpenGroup). Everything of a group, durable directory and soft bindings
 // alike, belongs to that group's shard goroutine (internal/shard); nothing here takes a lock for it. Stream readers only push
 // envelopes into the group's inbox and note streams that came or went; the shard goroutine drains both in Turn. Durable changes go
 // through Propose and come back in Done, on the same goroutine. Router's exported methods are safe for concurrent use.
@@ -15,6 +15,7 @@
 //
 //	config.go      Config, its defaults and Validate
 //	router.go      Router: New, Run, health; envelopes to inboxes
+//	groups.go      groups that are opened and closed, streams that come and go; envelopes for groups of others
 //	events.go      streams that came and went, for a shard goroutine
 //	dirshard.go    dirShard: one group, the hooks of shard.Machine
 //	dispatch.go    envelopes to the functions that handle them, answers of those that do not lead
@@ -28,6 +29,7 @@
 //	gateways.go    peers by stream; gateways by id, their grace time, hello
 //	attach.go      attachments towards the queue's leader: fresh, owed, re-sent in pages
 //	register.go    registration, invites
+//	members.go     the roster of the cluster: a record of dir/0, changed by announcements and operators, shown to the process
 //	ticketkey.go   keys of resumption tickets: facts of dir/0, rotated, told to gateways
 //	deliver.go     messages and read receipts: the checks, the hand-over to the queue
 //	query.go       look-up, device list, link, unlink

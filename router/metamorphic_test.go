@@ -132,6 +132,8 @@ func randomCommand(rng *rand.Rand) command {
 		return command{op: opInviteCreate, digest: digest, until: now + rng.Int64N(3000) - 1000}
 	case n < 96:
 		return command{op: opInviteRedeem, digest: digest, key: k, text: []byte{'h', byte('a' + rng.IntN(2))}}
+	case n < 97:
+		return randomChange(rng)
 	case n < 98:
 		return command{op: opTicketKey, id: 1 + rng.Uint64N(6), key: k}
 	default:

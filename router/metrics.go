@@ -72,6 +72,13 @@ func (m *routerMetrics) group(name string) *groupMetrics {
 	return &groupMetrics{m, m.bindings.WithLabelValues(name), m.accounts.WithLabelValues(name), m.pendingDrops.WithLabelValues(name)}
 }
 
+// drop removes the gauges of a group that was closed.
+func (m *routerMetrics) drop(name string) {
+	for _, v := range []*prometheus.GaugeVec{m.bindings, m.accounts, m.pendingDrops} {
+		v.DeleteLabelValues(name)
+	}
+}
+
 // answered counts the answer to p.
 func (m *routerMetrics) answered(p *pending) {
 	switch {

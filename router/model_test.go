@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	"linecard.example/internal/roster"
 	"linecard.example/internal/stanza"
 )
 
@@ -16,6 +17,7 @@ type model struct {
 	drops    map[deviceKey]bool
 	invites  map[[digestSize]byte]*modelInvite
 	tickets  []modelTicket // all that ever were, oldest first
+	roster   *roster.Roster
 }
 
 type modelTicket struct {
@@ -125,8 +127,34 @@ func (m *model) apply(stamp int64, c *command) result {
 		if c.id == uint64(len(m.tickets)+1) {
 			m.tickets = append(m.tickets, modelTicket{c.key, stamp})
 		}
+	case opRoster, opAnnounce, opLeave:
+		return result{refusal: m.change(stamp, c)}
 	}
 	return result{}
+}
+
+// change changes the roster; what it makes of it is roster's own, and tested there.
+func (m *model) change(stamp int64, c *command) (why roster.Refusal) {
+	if c.op == opRoster {
+		seen, _ := roster.Parse(c.text)
+		switch {
+		case m.roster != nil && m.roster.Cluster != seen.Cluster:
+			return roster.OtherCluster
+		case m.roster == nil || seen.Version > m.roster.Version:
+			m.roster = seen
+		}
+		return roster.Done
+	}
+	if m.roster == nil {
+		return roster.NotFounded
+	}
+	if c.op == opLeave {
+		m.roster, why = m.roster.Leave(string(c.text), stamp)
+		return why
+	}
+	member, _ := roster.ParseMember(c.text)
+	m.roster, why = m.roster.Announce(member, stamp)
+	return why
 }
 
 func (m *model) register(c *command) result {
@@ -197,6 +225,9 @@ func (m *model) lines() []string {
 	for n := len(m.tickets) - 1; n > max(len(m.tickets)-8, 0); n-- {
 		out = append(out, fmt.Sprintf("ticket key %d %x", n, m.tickets[n-1].key))
 	}
+	if m.roster != nil {
+		out = append(out, fmt.Sprintf("roster %+v", *m.roster))
+	}
 	return out
 }
 
@@ -257,6 +288,13 @@ func directoryLines(d *directory) ([]string, error) {
 			of = ""
 		}
 		return nil
+	})
+	scan(prefixRoster, func(_, v []byte) error {
+		r, err := roster.Parse(v)
+		if err == nil {
+			out = append(out, fmt.Sprintf("roster %+v", *r))
+		}
+		return err
 	})
 	return out, bad
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"linecard.example/internal/link"
+	"linecard.example/internal/roster"
 	"linecard.example/internal/shard"
 	"linecard.example/internal/stanza"
 	"linecard.example/internal/wire"
@@ -25,6 +26,8 @@ const (
 	wantDropDone
 	wantInvite
 	wantTicketKey
+	wantMember
+	wantRoster
 )
 
 // pending is a request that waits for its entry to commit or for verified leadership; which fields it uses depends on want.
@@ -44,6 +47,7 @@ type pending struct {
 	about     stanza.Account // the account that a message is for, or that is looked up; 0: by handle
 	handle    string         // looked up
 	reply     chan<- error   // invite only; has room for one
+	operator  sender         // member only
 }
 
 // asked starts a pending request from an envelope of a gateway.
@@ -140,6 +144,10 @@ func (m *dirShard) committed(p *pending, r result) {
 		p.reply <- inviteError(r.reason)
 	case wantTicketKey:
 		m.rotated(true)
+	case wantMember:
+		m.memberChanged(p, r.refusal)
+	case wantRoster:
+		m.learnt(true)
 	}
 }
 
@@ -182,6 +190,14 @@ func (m *dirShard) refusePending(p *pending, reason stanza.Reason) {
 		}
 	case wantTicketKey:
 		m.rotated(false)
+	case wantMember:
+		why := roster.Unknown
+		if reason == stanza.ReasonBusy {
+			why = roster.Busy
+		}
+		m.answerOperator(p.operator, p.id, why)
+	case wantRoster:
+		m.learnt(false)
 	case wantRebind, wantUnlinkIdle:
 		// The next leader's hello, or offline's next try, asks again.
 	}

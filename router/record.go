@@ -18,6 +18,7 @@ import (
 //	d account(8) device(2) empty: the queue of this unlinked device is still to be dropped
 //	i digest(16)           inviteRecord
 //	t                      ticketRecord, of dir/0 only
+//	r                      roster.Roster, of dir/0 only
 const (
 	prefixFacts   = 'f'
 	prefixCounter = 'c'
@@ -26,6 +27,7 @@ const (
 	prefixDrop    = 'd'
 	prefixInvite  = 'i'
 	prefixTickets = 't'
+	prefixRoster  = 'r'
 )
 
 const recordVersion = 1
