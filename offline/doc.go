@@ -31,7 +31,8 @@
 // # Files
 //
 //	offline.go  Config to daemon: New, Run, the link handler   config.go   configuration
-//	peers.go    streams to gateways, leaders of groups         metrics.go  counters
+//	groups.go   groups that are opened and closed              metrics.go  counters
+//	peers.go    streams to gateways, leaders of groups
 //	command.go  log entries: codec                             record.go   stored records, table keys
 //	fold.go     state: Apply, admission                        queue.go    one queue: entries, raised marks
 //	stream.go   last ids                                       pending.go  pending receipts

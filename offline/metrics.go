@@ -81,6 +81,13 @@ func (c *counters) group(g stanza.Group) groupGauges {
 	}
 }
 
+// drop removes the gauges of a group that was closed.
+func (c *counters) drop(g stanza.Group) {
+	for _, v := range []*prometheus.GaugeVec{c.entries, c.bytes, c.resident, c.cached, c.pending, c.attachments, c.streams} {
+		v.DeleteLabelValues(g.String())
+	}
+}
+
 // publish shows the group's sizes and adds what was counted since the last time without atomics.
 func (m *group) publish() {
 	g := &m.gauges

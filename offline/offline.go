@@ -28,16 +28,22 @@ type Deps struct {
 	Groups      []int                 // the shard numbers that this process holds
 	Lines       metrics.Budget        // of lines about clients in the log
 	LinkCredit  int                   // bytes on their way here from one peer for one group; 0: link.DefaultCredits
+	Board       *link.Board           // where the process keeps the roster; nil: it runs alone
 }
 
 // Offline is the daemon: the queue groups of this process and their end of the links. Its methods are safe for concurrent use.
 type Offline struct {
-	deps   Deps
-	log    *slog.Logger
-	peers  *peers
-	groups map[stanza.Group]*served // fixed after New
-	order  []*served
-	ep     *link.Endpoint
+	deps  Deps
+	log   *slog.Logger
+	peers *peers
+	cfg   Config
+	count *counters
+	ep    *link.Endpoint
+
+	// Under mu, which readers of links hold while they put envelopes into inboxes. Both are replaced, never changed, once New has returned.
+	mu     sync.RWMutex
+	groups map[stanza.Group]*served // envelopes are for them
+	order  []*served                // those that are open, in the order of their opening
 }
 
 // served is a group and its raft group.
@@ -52,7 +58,7 @@ type Turn struct {
 	At   time.Time
 }
 
-// New opens the groups and returns the daemon. The groups take part in raft from now on; links come through Endpoint. If New fails
+// New opens Deps.Groups and returns the daemon. The groups take part in raft from now on; links come through Endpoint. If New fails
 // everything it opened is closed again.
 func New(cfg Config, deps Deps) (*Offline, error) {
 	if faults := cfg.Validate(); len(faults) > 0 {
@@ -64,9 +70,8 @@ func New(cfg Config, deps Deps) (*Offline, error) {
 	if deps.Logger == nil {
 		deps.Logger = slog.New(slog.DiscardHandler)
 	}
-	o := &Offline{deps: deps, log: deps.Logger, peers: newPeers(), groups: map[stanza.Group]*served{}}
-	count := newCounters(deps.Registerer)
-	count.lines = metrics.NewLines(o.log, deps.Lines)
+	o := &Offline{deps: deps, cfg: cfg, log: deps.Logger, peers: newPeers(), count: newCounters(deps.Registerer), groups: map[stanza.Group]*served{}}
+	o.count.lines = metrics.NewLines(o.log, deps.Lines)
 	for _, n := range deps.Groups {
 		if n < 0 || n >= deps.Shards {
 			return nil, fmt.Errorf("offline: shard %d of %d", n, deps.Shards)
@@ -75,51 +80,18 @@ func New(cfg Config, deps Deps) (*Offline, error) {
 		if o.groups[id] != nil {
 			return nil, fmt.Errorf("offline: shard %d is named twice", n)
 		}
-		s := &served{group: newGroup(cfg, id, deps.Shards, o.peers, count, o.log.With("group", id.String()),
-			func(err error) { deps.Host.StopGroup(id, err) })}
+		s := o.newServed(id)
 		o.groups[id] = s
 		o.order = append(o.order, s)
 	}
 	info := link.Info{
 		Role: link.RoleOffline, Node: deps.Node, Incarnation: deps.Incarnation, Shards: deps.Shards, Cluster: deps.Cluster,
 	}
-	o.ep = link.NewEndpoint(info, o, link.Options{Turns: true, Credits: deps.LinkCredit, Logger: o.log, Registerer: deps.Registerer})
+	o.ep = link.NewEndpoint(info, o, link.Options{Turns: true, Credits: deps.LinkCredit, Board: deps.Board, Logger: o.log, Registerer: deps.Registerer})
 	if err := o.open(); err != nil {
 		return nil, errors.Join(err, o.close())
 	}
 	return o, nil
-}
-
-// open opens the groups side by side: each reads its whole log.
-func (o *Offline) open() error {
-	return o.each(func(s *served) error {
-		g, err := shard.Open(o.deps.Host, s.id, s.group)
-		if err != nil {
-			return fmt.Errorf("offline: opening %s: %w", s.id, err)
-		}
-		s.raft = g
-		return g.Call(context.Background(), func() { s.bind(g, o.ep.Flush) })
-	})
-}
-
-func (o *Offline) close() error {
-	return o.each(func(s *served) error {
-		if s.raft == nil {
-			return nil
-		}
-		return s.raft.Close()
-	})
-}
-
-// each runs f for all groups at once and joins the errors.
-func (o *Offline) each(f func(*served) error) error {
-	errs := make([]error, len(o.order))
-	var wg sync.WaitGroup
-	for i, s := range o.order {
-		wg.Go(func() { errs[i] = f(s) })
-	}
-	wg.Wait()
-	return shard.Brief(errs)
 }
 
 // Run serves until ctx ends, then flushes and closes the groups. Proposals under way are answered as their outcome is; stop the links
@@ -134,8 +106,9 @@ func (o *Offline) Endpoint() *link.Endpoint { return o.ep }
 
 // Turned returns when each shard goroutine last turned.
 func (o *Offline) Turned() []Turn {
-	all := make([]Turn, 0, len(o.order))
-	for _, s := range o.order {
+	served := o.served()
+	all := make([]Turn, 0, len(served))
+	for _, s := range served {
 		all = append(all, Turn{Name: s.id.String(), At: s.raft.Turned()})
 	}
 	return all
@@ -143,6 +116,8 @@ func (o *Offline) Turned() []Turn {
 
 // Ready reports whether every group here knows its leader, and if not, why: first what was stopped, since that does not pass.
 func (o *Offline) Ready() (ok bool, why string) {
+	o.mu.RLock()
+	defer o.mu.RUnlock()
 	known := 0
 	all := o.deps.Host.Status()
 	if why := shard.Stopped(all); why != "" {
@@ -166,7 +141,9 @@ func (o *Offline) Ready() (ok bool, why string) {
 // Up implements link.Handler: leaders say hello on the new stream.
 func (o *Offline) Up(s *link.Stream) {
 	o.peers.up(s)
-	for _, g := range o.order {
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	for _, g := range o.groups {
 		g.inbox.Push(s, link.Envelope{Kind: link.KindHello})
 	}
 }
@@ -176,6 +153,8 @@ func (o *Offline) Down(s *link.Stream, _ error) { o.peers.down(s) }
 
 // Receive implements link.Handler: it sorts envelopes into the groups' inboxes. What concerns leaders of other groups is noted here.
 func (o *Offline) Receive(s *link.Stream, batch []link.Envelope) {
+	o.mu.RLock()
+	defer o.mu.RUnlock()
 	for i := 0; i < len(batch); {
 		env := &batch[i]
 		switch env.Kind {
@@ -198,7 +177,7 @@ func (o *Offline) Receive(s *link.Stream, batch []link.Envelope) {
 	}
 }
 
-// pass hands envelopes of one group to it.
+// pass hands envelopes of one group to it. Under mu.
 func (o *Offline) pass(s *link.Stream, envs []link.Envelope) {
 	g := o.groups[envs[0].Group]
 	if g != nil {
@@ -211,12 +190,12 @@ func (o *Offline) pass(s *link.Stream, envs []link.Envelope) {
 	}
 }
 
-// hello notes a leader, and tells our groups, whose receipts may be waiting for it.
+// hello notes a leader, and tells our groups, whose receipts may be waiting for it. Under mu.
 func (o *Offline) hello(s *link.Stream, env *link.Envelope) {
 	if !o.peers.hello(env.Group, env.Term, s) || !env.Group.IsQueue() {
 		return
 	}
-	for _, g := range o.order {
+	for _, g := range o.groups {
 		if g.id != env.Group {
 			g.inbox.Push(s, link.Envelope{Kind: link.KindHello, Group: env.Group, Term: env.Term})
 		}

@@ -6,7 +6,7 @@ import "context"
 // is for a moment in which little happens, before a collection. Safe for concurrent use.
 func (o *Offline) Trim(ctx context.Context) {
 	o.ep.Trim()
-	for _, s := range o.order {
+	for _, s := range o.served() {
 		_ = s.raft.Call(ctx, s.trim) // not done: the group or the process ends
 	}
 }
