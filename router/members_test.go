@@ -54,6 +54,7 @@ func founded(t *testing.T) (*harness, *fakeStream) {
 	}
 	h.tick(50 * time.Millisecond)
 	s := h.up(link.RoleOperator, 9, 9)
+	s.take(t, link.KindHello)
 	s.nothing(t)
 	return h, s
 }
@@ -136,18 +137,20 @@ func TestRosterAsked(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 	alone := newHarnessOf(t, 0, nil)
-	if got := ask(alone, alone.up(link.RoleOperator, 9, 9), link.KindLeave, []byte("r2")); got != roster.NotFounded {
+	there := alone.up(link.RoleOperator, 9, 9)
+	there.take(t, link.KindHello)
+	if got := ask(alone, there, link.KindLeave, []byte("r2")); got != roster.NotFounded {
 		t.Error(got)
 	}
-	gw := h.gateway
 	h.m.Lead(h.m.term + 1)
 	h.settle()
-	h.send(gw(3, 1), link.Envelope{Kind: link.KindAnnounce, ID: 5, Payload: testMember(2).Append(nil)})
+	h.send(h.gateway(3, 1), link.Envelope{Kind: link.KindAnnounce, ID: 5, Payload: testMember(2).Append(nil)})
 	if h.m.directory.roster.Member(2) != nil {
 		t.Error("a gateway has changed the roster")
 	}
 	other := newHarness(t, nil)
 	s = other.up(link.RoleOperator, 9, 9)
+	s.take(t, link.KindHello)
 	other.send(s, link.Envelope{Kind: link.KindAnnounce, ID: 5, Payload: testMember(2).Append(nil)})
 	s.nothing(t)
 }
