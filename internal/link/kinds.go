@@ -6,7 +6,8 @@ type Kind uint8
 // Kinds of envelopes. Behind each: who sends it to whom, the group it is charged to, and what it means. Slot and Gen name a
 // session of the gateway in question; payloads called stanza are ready to be sealed for a client as they are.
 const (
-	// KindHello: leader of a group -> each interested peer, operators among them, when the stream comes up and when leadership starts; Term. Not charged.
+	// KindHello: leader of a group -> each interested peer, operators among them, when the stream comes up and when leadership starts;
+	// Term. Not charged.
 	KindHello Kind = 1
 	// KindRebind: gateway -> router, dir/N: a session that was bound by an earlier leader, or in an earlier process of the gateway's
 	// line, keeps Serial; Account, Device, Slot, Gen, Serial, Epoch (of its attachment, 0: none yet), ID (number expected next there).
