@@ -8,8 +8,8 @@ LISTEN ?= 127.0.0.1:7400
 ADMIN ?= 127.0.0.1:7401
 
 # What a session may take at 15,000: all servers with their empty base, the gateway, router and offline above it. Bytes, never time.
-BUDGETS ?= --assert 'sessions>=15000' --assert 'lost<=0' --assert 'user_bytes_per_session<=7000' --assert 'gateway_marginal_bytes<=700' \
-	--assert 'router_bytes<=2500' --assert 'offline_bytes<=900'
+BUDGETS ?= --assert 'sessions>=15000' --assert 'lost<=0' --assert 'user_bytes_per_session<=5500' --assert 'gateway_marginal_bytes<=700' \
+	--assert 'router_bytes<=1500' --assert 'offline_bytes<=900'
 
 .PHONY: up build test test-long race lint fuzz bench bench-micro generate ci cross clean
 
