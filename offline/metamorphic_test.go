@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"testing"
 
@@ -70,6 +71,14 @@ func (f *fold) disturb() {
 	case 5:
 		f.s.evictQueues(f.rng.IntN(3))
 	}
+}
+
+// receive replaces the state by another replica's tables as they are, as the shard does with a follower that its leader's log does not
+// reach: what was written ahead is in them, and F is the other's.
+func (f *fold) receive(from *fold) {
+	f.tab = newMemTables()
+	f.tab.rows, f.tab.base = maps.Clone(from.tab.rows), maps.Clone(from.tab.rows)
+	f.open()
 }
 
 func (f *fold) catchUp(log []shard.Entry) (r result) {
@@ -202,6 +211,9 @@ func metamorphic(t *testing.T, seed uint64, steps int) string {
 		}
 		for _, f := range []*fold{small, large} {
 			f.disturb()
+			if from := folds[f.rng.IntN(3)]; f.rng.IntN(20) == 0 {
+				f.receive(from)
+			}
 			f.catchUp(log)
 		}
 		if step%7 == 0 || step == steps-1 {

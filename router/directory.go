@@ -48,8 +48,9 @@ type result struct {
 	refusal roster.Refusal // of a change of the roster; reason is 0
 }
 
-// load reads what the tables hold of the group as a whole.
+// load reads what the tables hold of the group as a whole; what it held before is forgotten.
 func (d *directory) load() error {
+	d.accounts, d.factsKnown, d.tickets = 0, false, ticketRecord{}
 	v, ok, err := d.records.Get([]byte{prefixFacts})
 	if err != nil {
 		return fmt.Errorf("directory: facts: %w", err)

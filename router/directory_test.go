@@ -5,6 +5,8 @@ import (
 	"cmp"
 	"encoding/binary"
 	"errors"
+	"maps"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -230,5 +232,43 @@ func TestInvitesOfOldAreRefused(t *testing.T) {
 		t.Errorf("%d changes, %v", r.changes, failed)
 	} else {
 		t.Log(failed)
+	}
+}
+
+// A directory that is loaded again, because another replica's state took the place of its own, holds nothing of the one before.
+func TestLoadForgets(t *testing.T) {
+	rng := rand.New(rand.NewPCG(8, 9))
+	one, other := newTestDirectory(memRecords{}), newTestDirectory(memRecords{})
+	run := func(n int, all ...*directory) {
+		t.Helper()
+		for range n {
+			c := randomCommand(rng)
+			cmd, results := c.append(nil), map[result]bool{}
+			for _, d := range all {
+				results[d.apply(entry(1000, cmd))] = true
+			}
+			if len(results) != 1 {
+				t.Fatalf("%+v: %v", c, results)
+			}
+		}
+	}
+	facts := command{op: opFacts, shards: testShards, text: []byte("test")}
+	ticket := command{op: opTicketKey, id: 1}
+	one.apply(entry(1000, facts.append(nil)))
+	one.apply(entry(1000, ticket.append(nil)))
+	run(300, one)
+	run(100, other)
+	one.records = maps.Clone(other.records.(memRecords))
+	if err := one.load(); err != nil {
+		t.Fatal(err)
+	}
+	if one.factsKnown || len(one.tickets.keys) > 0 || one.accounts != other.accounts {
+		t.Errorf("facts known: %v, %d ticket keys, %d accounts, want %d", one.factsKnown, len(one.tickets.keys), one.accounts, other.accounts)
+	}
+	run(300, one, other)
+	a, err := one.hash()
+	b, err2 := other.hash()
+	if a != b || err != nil || err2 != nil {
+		t.Errorf("hash %x, want %x (%v, %v)", a, b, err, err2)
 	}
 }
