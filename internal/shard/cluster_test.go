@@ -30,7 +30,7 @@ func openClusterWith(t *testing.T, change func(*HostConfig)) []*member {
 		cfg.Heartbeat = 100 * time.Millisecond
 		cfg.TrailingLogs = 1 << 20
 		cfg.SnapshotCount = 50
-		cfg.join = i > 0
+		cfg.Join = i > 0
 		change(&cfg)
 		cfg.Transport = func(stanza.Group) (raft.Transport, raft.ServerAddress) { return trans, addr }
 		ms = append(ms, &member{h: openHost(t, cfg), m: newToy(), trans: trans})

@@ -52,7 +52,9 @@ type HostConfig struct {
 	// Transport returns the transport and address of a group; nil: in memory, for one voter. The host closes what it returns.
 	Transport func(g stanza.Group) (raft.Transport, raft.ServerAddress)
 
-	join bool // with Bootstrap: groups with an empty log wait for a leader to add them
+	// Join says that the node is one of a cluster: a group of which nothing is here waits for the group's leader to add this node, where it
+	// would else become its own only voter (Bootstrap) or be refused (ErrLost).
+	Join bool
 }
 
 func defaulted[T comparable](v *T, d T) {

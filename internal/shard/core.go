@@ -37,7 +37,9 @@ type core struct {
 	applies   chan []*raft.Log
 	applied   chan struct{} // answers applies
 	flushes   chan flushReq
-	responses []any // FSM goroutine only
+	restores  chan restoreReq
+	responses []any  // FSM goroutine only
+	handed    uint64 // index of the last entry that raft handed over; FSM goroutine only
 
 	// raft's main goroutine -> shard goroutine, which never waits for raft.
 	notify chan bool // leadership gained or lost
@@ -93,7 +95,7 @@ func newCore(h *Host, g stanza.Group) (*core, error) {
 	c := &core{
 		host: h, id: g, name: g.String(), log: h.cfg.Logger.With("group", g.String()), tables: Tables{db: h.state, g: g},
 		stable:  &stableStore{db: h.log, g: g, sync: h.writeOptions()},
-		applies: make(chan []*raft.Log), applied: make(chan struct{}), flushes: make(chan flushReq),
+		applies: make(chan []*raft.Log), applied: make(chan struct{}), flushes: make(chan flushReq), restores: make(chan restoreReq),
 		notify: make(chan bool), submit: make(chan submission, inFlight), futures: make(chan pendingFuture, 4*inFlight),
 		halt: halt{done: make(chan struct{})}, wake: make(chan struct{}, 1), quit: make(chan struct{}), dead: make(chan struct{}),
 		metrics: h.metrics.group(g),
@@ -110,6 +112,10 @@ func newCore(h *Host, g stanza.Group) (*core, error) {
 	if c.snaps, err = openSnapStore(h.log, g, h.writeOptions()); err != nil {
 		return nil, err
 	}
+	c.snaps.core, c.store.snap = c, c.snaps.point
+	if err := c.loadJoin(); err != nil {
+		return nil, err
+	}
 	return c, c.loadScrub()
 }
 
@@ -122,18 +128,22 @@ func (c *core) checkState(flushed uint64) (fresh bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("shard: opening %s: %w", c.id, err)
 	}
-	last, snap := max(c.store.last, c.snaps.index.Load()), c.snaps.index.Load()
+	snap, join := c.snaps.index.Load(), c.host.cfg.Join
+	last := max(c.store.last, snap)
 	switch {
-	case !has && !c.host.cfg.Bootstrap:
+	case !has && !c.host.cfg.Bootstrap && !join:
 		return false, fmt.Errorf("%w: %s has no log here, and node %s is not new", ErrLost, c.id, c.host.cfg.NodeID)
-	case has && last == 0:
+	case has && last == 0 && !(c.store.joining && join):
 		return false, fmt.Errorf("%w: %s has a term but neither log nor snapshot", ErrLost, c.id)
 	case flushed < snap:
 		return false, fmt.Errorf("%w: the tables of %s end at %d, its snapshot is at %d: DIR/state was lost or exchanged", ErrLost, c.id, flushed, snap)
-	case flushed > last:
+	case flushed > max(last, c.snaps.reached):
 		return false, fmt.Errorf("%w: the tables of %s are at %d, its log ends at %d: DIR/log was lost or exchanged", ErrLost, c.id, flushed, last)
 	case c.store.first > snap+1:
 		return false, fmt.Errorf("%w: the log of %s begins at %d, its snapshot is at %d", ErrLost, c.id, c.store.first, snap)
+	}
+	if !has && join {
+		return true, c.noteJoin()
 	}
 	return !has, nil
 }
@@ -147,7 +157,7 @@ var (
 // undoHalfBootstrap takes back the first of the two writes by which raft bootstraps a group, term 1 and then the first entry, if a
 // crash came between them. Nothing else leaves term 1 without a vote: the first election of a group is for term 2.
 func (c *core) undoHalfBootstrap() error {
-	if !c.host.cfg.Bootstrap || c.store.last != 0 || c.snaps.index.Load() != 0 {
+	if !c.host.cfg.Bootstrap || c.store.last != 0 || c.snaps.index.Load() != 0 || c.store.joining {
 		return nil
 	}
 	term, err := c.stable.GetUint64(keyTerm)
@@ -182,13 +192,15 @@ func (c *core) startRaft(fresh bool) error {
 		}
 		return fmt.Errorf("shard: opening %s: %w", c.id, err)
 	}
-	if fresh && !cfg.join {
+	if fresh && !cfg.Join {
 		one := raft.Configuration{Servers: []raft.Server{{Suffrage: raft.Voter, ID: rc.LocalID, Address: addr}}}
 		if err := raft.BootstrapCluster(rc, c.store, c.stable, c.snaps, trans, one); err != nil {
 			return fail(err)
 		}
 	}
-	r, err := raft.NewRaft(rc, fsm{c}, c.store, c.stable, c.snaps, trans)
+	trans = c.gateVotes(trans, addr)
+	c.handed = c.snaps.index.Load()
+	r, err := raft.NewRaft(rc, &fsm{c}, c.store, c.stable, c.snaps, trans)
 	if err != nil {
 		return fail(err)
 	}

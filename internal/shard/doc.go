@@ -32,6 +32,13 @@
 // the log is truncated. Databases that do not fit together (an empty log under a used node id, tables behind the snapshot or ahead
 // of the log) refuse to open with ErrLost.
 //
+// # Several replicas
+//
+// A follower that needs entries which its leader has no more is sent the leader's tables, as they are at its F then (stream.go), and takes
+// them in at once in place of its own (install.go); Machine.Load is called again. F may be ahead of its log then, up to where the leader
+// was: entries up to there are skipped as at a start. A group of which nothing is here begins empty if HostConfig.Join is set, and Drop
+// removes one that moved away (join.go, drop.go).
+//
 // # Leadership
 //
 // Each leadership begins with a lead pack. When it is applied here, everything of earlier terms is too, and Machine.Lead is called
@@ -64,6 +71,9 @@
 //	stamp.go     the leader's clock
 //	fsm.go       raft's FSM: hands over to the shard goroutine; Persist
 //	logstore.go, logread.go, stable.go, snapstore.go   raft's stores on Pebble
+//	stream.go, receive.go   a group's state on its way to another replica
+//	install.go   a received state takes the place of the one that is here
+//	join.go, drop.go   groups that come to this node, and leave it
 //	tables.go    Tables, Batch
 //	overlay.go, overlay_scan.go   Overlay: write-back map of small records; cleancache.go: what it read and flushed
 //	scrub.go     when and how a group is scrubbed

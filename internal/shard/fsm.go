@@ -2,6 +2,7 @@ package shard
 
 import (
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/hashicorp/raft"
@@ -22,8 +23,9 @@ type flushReq struct {
 }
 
 // ApplyBatch implements raft.BatchingFSM; raft calls it on one goroutine.
-func (f fsm) ApplyBatch(logs []*raft.Log) []any {
+func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	c := f.c
+	c.handed = logs[len(logs)-1].Index
 	select {
 	case c.applies <- logs:
 		select {
@@ -42,18 +44,52 @@ func (f fsm) ApplyBatch(logs []*raft.Log) []any {
 }
 
 // Apply implements raft.FSM.
-func (f fsm) Apply(l *raft.Log) any {
+func (f *fsm) Apply(l *raft.Log) any {
 	f.ApplyBatch([]*raft.Log{l})
 	return nil
 }
 
 // Snapshot implements raft.FSM. Everything up to the snapshot's index is applied by now, because raft calls it between batches.
-func (f fsm) Snapshot() (raft.FSMSnapshot, error) { return fsmSnapshot(f), nil }
+func (f *fsm) Snapshot() (raft.FSMSnapshot, error) { return fsmSnapshot(*f), nil }
 
-// Restore implements raft.FSM; raft calls it for a received snapshot only, since NoSnapshotRestoreOnStart is set.
-func (f fsm) Restore(r io.ReadCloser) error {
-	r.Close()
-	return errSnapshotStream
+// Restore implements raft.FSM; raft calls it for a received snapshot only, since NoSnapshotRestoreOnStart is set. The stream was turned into
+// tables while it came in: there is nothing to read. After an error everything is as it was, and raft goes on with that.
+func (f *fsm) Restore(r io.ReadCloser) error {
+	defer r.Close()
+	c := f.c
+	p := c.snaps.arrived()
+	if p == nil {
+		return errSnapshotStream
+	}
+	defer p.recv.remove()
+	if p.meta.Index < c.handed {
+		return fmt.Errorf("%w: %d, applied is %d", errOldSnapshot, p.meta.Index, c.handed)
+	}
+	err := c.install(p)
+	if err != nil {
+		c.metrics.streamFailed.Inc()
+		return err
+	}
+	c.handed = p.meta.Index
+	return nil
+}
+
+// install has the shard goroutine take in p, and waits.
+func (c *core) install(p *receipt) error {
+	req := restoreReq{p: p, done: make(chan error, 1)}
+	select {
+	case c.restores <- req:
+	case <-c.halt.done:
+		return errClosed
+	case <-c.dead:
+		return errClosed
+	}
+	select {
+	case err := <-req.done:
+		return err
+	case <-c.dead:
+		return errClosed
+	}
 }
 
 type fsmSnapshot struct{ c *core }

@@ -72,6 +72,9 @@ func open[C, R any](h *Host, g stanza.Group, m Machine[C, R]) (*Group[C, R], err
 	}
 	x := &Group[C, R]{core: c, m: m, idle: make(chan struct{}), lazyTimer: time.NewTimer(time.Hour)}
 	x.stamps = stamper{wall: h.cfg.Clock, mono: h.cfg.Monotonic}
+	if err := c.finishInstall(); err != nil {
+		return nil, h.report("", fmt.Errorf("shard: opening %s: %w", g, err))
+	}
 	if x.flushed, x.lastStamp, err = c.tables.applied(); err != nil {
 		return nil, h.report("state", fmt.Errorf("shard: opening %s: %w", g, err))
 	}
@@ -246,6 +249,7 @@ func (g *Group[C, R]) close() error {
 	if g.host.down.Load() {
 		return g.abandon()
 	}
+	g.snaps.end()
 	down := make(chan error, 1)
 	go func() { down <- g.raft.Shutdown().Error() }()
 	limit.Reset(closeRaft)

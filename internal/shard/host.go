@@ -43,6 +43,10 @@ type Host struct {
 
 	flushes flusher
 
+	receipts atomic.Uint64 // numbers what is received
+	sending  atomic.Int64  // states being read for other replicas
+	dropped  drops
+
 	reclaims reclaimer
 	noSpace  atomic.Int64 // since when flushes find no space, monotonic; 0: they do
 
@@ -79,6 +83,12 @@ func OpenHost(cfg HostConfig) (*Host, error) {
 		return nil, err
 	}
 	h.flushes.flush = h.state.Flush
+	if err := h.unlessFailing(h.tidy); err != nil {
+		if !h.down.Load() {
+			err = errors.Join(err, h.log.Close(), h.state.Close())
+		}
+		return nil, err
+	}
 	go h.scrubLoop()
 	return h, nil
 }

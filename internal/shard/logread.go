@@ -46,6 +46,9 @@ func (s *logStore) GetLog(index uint64, l *raft.Log) error {
 	if !ok {
 		var err error
 		if v, err = s.read(index); err != nil {
+			if errors.Is(err, raft.ErrLogNotFound) && s.standIn(index, l) {
+				return nil
+			}
 			return err
 		}
 	}
@@ -54,6 +57,22 @@ func (s *logStore) GetLog(index uint64, l *raft.Log) error {
 		s.block.start, s.block.vals = 0, nil // read to the end: raft will not come back
 	}
 	return getLogValue(v, index, l)
+}
+
+// standIn answers for the last entry that a snapshot covers when the log was cut up to there. A follower that holds further entries, which
+// its leader does not have, looks for the one before them to compare terms. raft itself counts on old entries behind every snapshot; without
+// one it would be sent the whole state again and again, and never take it for enough. Nobody replicates the stand-in: that takes
+// the entry before it, which is cut, too; the first entry of all has none and is not stood in for.
+func (s *logStore) standIn(index uint64, l *raft.Log) bool {
+	if s.snap == nil || index < 2 {
+		return false
+	}
+	at, term := s.snap()
+	if at != index {
+		return false
+	}
+	*l = raft.Log{Index: index, Term: term, Type: raft.LogNoop}
+	return true
 }
 
 // read returns the value of index and, when it follows the index read before, fills the block from there. A lone read, as raft's

@@ -19,6 +19,11 @@ const (
 	keyStable = 'S' // a raft key: its term and vote
 	keySnap   = 'M' // nothing: metadata of the last snapshot
 	keyScrub  = 'C' // nothing: when the last complete scrub took its snapshot, Unix ms, 8 bytes big-endian
+
+	// For replicas that come and go, each with nothing behind the group:
+	keyReached = 'R' // index up to which the last received state was complete, 8 bytes big-endian
+	keyJoin    = 'J' // the group began here without a log, and does not vote below this index, 8 bytes big-endian
+	keyDrop    = 'D' // the group was dropped, see dropStage, 1 byte
 )
 
 const (
@@ -67,9 +72,14 @@ type logStore struct {
 	g    stanza.Group
 	sync *pebble.WriteOptions
 
+	// snap returns index and term of the newest snapshot; nil: the log is only looked at.
+	snap func() (index, term uint64)
+
 	mu          sync.Mutex
 	first, last uint64   // 0, 0: empty
 	block       logBlock // what GetLog read ahead
+	joining     bool     // keyJoin is there
+	joinAt      uint64   // its index
 }
 
 func openLogStore(db *pebble.DB, g stanza.Group, wo *pebble.WriteOptions) (*logStore, error) {
@@ -126,6 +136,12 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 			return fmt.Errorf("shard: appending to the log of %s: %w", s.g, err)
 		}
 	}
+	joined := s.joins(logs[len(logs)-1].Index)
+	if joined {
+		if err := b.Delete(groupStart(keyJoin, s.g), nil); err != nil {
+			return fmt.Errorf("shard: appending to the log of %s: %w", s.g, err)
+		}
+	}
 	wo := s.sync
 	if planted.On(planted.NoSync) {
 		wo = pebble.NoSync
@@ -139,6 +155,7 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 		s.first = logs[0].Index
 	}
 	s.last = logs[len(logs)-1].Index
+	s.joining = s.joining && !joined
 	s.block.forget(logs[0].Index, s.last)
 	return nil
 }

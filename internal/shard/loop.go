@@ -35,6 +35,8 @@ func (g *Group[C, R]) run(loaded chan<- error) {
 			}
 		case req := <-g.flushes:
 			req.done <- g.flush(req.index)
+		case req := <-g.restores:
+			req.done <- g.restore(req.p)
 		case lead := <-g.notify:
 			g.leadership(lead)
 		case <-g.wake:

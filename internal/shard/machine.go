@@ -37,8 +37,10 @@ func (o Outcome) String() string {
 // are called on the group's shard goroutine, so that a machine needs no lock. C is what the proposer wants back with the
 // outcome of a command; R is what Apply returns.
 type Machine[C, R any] interface {
-	// Load is called once, before anything else: applied is the index F up to which the tables are complete. Message records
-	// that carry an index above it were written ahead and must be ignored: their entries will be applied again.
+	// Load is called before anything else: applied is the index F up to which the tables are complete. Message records
+	// that carry an index above it were written ahead and must be ignored: their entries will be applied again. It is called again,
+	// while the machine follows, when a whole state was received that is newer than its own: the tables are others then, and what
+	// the machine held of the old ones, changes included, is void. What it proposed is not: Done still comes for that.
 	Load(t Tables, applied uint64) error
 	// Apply folds one committed command into the state. It reads no clock, no randomness and no map order, and does no I/O
 	// except reading the tables; if that fails it calls Host.StopGroup, and its result is not used.

@@ -15,7 +15,7 @@ type metricVecs struct {
 	stopped                      *prometheus.GaugeVec
 	pending, inFlight            *prometheus.GaugeVec
 	flushes, snapshots, outcomes *prometheus.CounterVec
-	scrubs                       *prometheus.CounterVec
+	scrubs, streams              *prometheus.CounterVec
 	scrubAge                     prometheus.Gauge
 }
 
@@ -42,6 +42,7 @@ func newMetricVecs(r prometheus.Registerer) (*metricVecs, error) {
 		flushes:   counter("flushes_total", "Flushes of a machine's changes to tables.", "group"),
 		snapshots: counter("snapshots_total", "Raft snapshots, by result.", "group", "result"),
 		scrubs:    counter("scrubs_total", "Scrubs, by result.", "group", "result"),
+		streams:   counter("streams_total", "Whole states sent to or received from other replicas, by result.", "group", "result"),
 		scrubAge: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "shard_scrub_age_seconds", Help: "Seconds since the scrub of the group that was scrubbed longest ago."}),
 		outcomes: counter("lost_commands_total", "Commands that were not committed, by outcome.", "group", "result"),
@@ -51,7 +52,7 @@ func newMetricVecs(r prometheus.Registerer) (*metricVecs, error) {
 	}
 	err := errors.Join(register(r, &v.stopped), register(r, &v.latency), register(r, &v.packs), register(r, &v.leader), register(r, &v.term),
 		register(r, &v.applied), register(r, &v.last), register(r, &v.pending), register(r, &v.inFlight),
-		register(r, &v.flushes), register(r, &v.snapshots), register(r, &v.outcomes), register(r, &v.scrubs), register(r, &v.scrubAge))
+		register(r, &v.flushes), register(r, &v.snapshots), register(r, &v.outcomes), register(r, &v.scrubs), register(r, &v.streams), register(r, &v.scrubAge))
 	if err != nil {
 		return nil, fmt.Errorf("shard: registering metrics: %w", err)
 	}
@@ -79,6 +80,8 @@ type groupMetrics struct {
 	flushes                     prometheus.Counter
 	snapshotOK, snapshotFailed  prometheus.Counter
 	scrubOK, scrubFailed        prometheus.Counter
+	streamSent, streamReceived  prometheus.Counter
+	streamFailed                prometheus.Counter
 	rejected, unknown           prometheus.Counter
 }
 
@@ -92,7 +95,9 @@ func (v *metricVecs) group(g stanza.Group) groupMetrics {
 		flushes:    v.flushes.WithLabelValues(name),
 		snapshotOK: v.snapshots.WithLabelValues(name, "ok"), snapshotFailed: v.snapshots.WithLabelValues(name, "failed"),
 		scrubOK: v.scrubs.WithLabelValues(name, "ok"), scrubFailed: v.scrubs.WithLabelValues(name, "failed"),
-		rejected: v.outcomes.WithLabelValues(name, Rejected.String()), unknown: v.outcomes.WithLabelValues(name, Unknown.String()),
+		streamSent: v.streams.WithLabelValues(name, "sent"), streamReceived: v.streams.WithLabelValues(name, "received"),
+		streamFailed: v.streams.WithLabelValues(name, "failed"),
+		rejected:     v.outcomes.WithLabelValues(name, Rejected.String()), unknown: v.outcomes.WithLabelValues(name, Unknown.String()),
 	}
 }
 

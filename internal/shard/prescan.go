@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/cockroachdb/pebble"
 	"github.com/cockroachdb/pebble/vfs"
+	"github.com/hashicorp/raft"
 	"linecard.example/internal/stanza"
 )
 
@@ -211,7 +213,13 @@ func (w *walScan) record(record []byte, behind bool, o orphan, end int) {
 		return
 	}
 	seen := map[stanza.Group]bool{}
-	entriesOf(record, func(g stanza.Group, index uint64) {
+	entriesOf(record, func(g stanza.Group, index uint64, snapshot bool) {
+		if snapshot {
+			if !behind { // one that was received ends the log that was before it
+				w.have[g] = max(w.have[g], index)
+			}
+			return
+		}
 		if !behind {
 			w.have[g] = index
 		} else if !seen[g] {
@@ -222,16 +230,23 @@ func (w *walScan) record(record []byte, behind bool, o orphan, end int) {
 	})
 }
 
-// entriesOf calls each for every log entry that a batch sets.
-func entriesOf(batch []byte, each func(stanza.Group, uint64)) {
+// entriesOf calls each for every log entry that a batch sets, and for every snapshot's metadata.
+func entriesOf(batch []byte, each func(g stanza.Group, index uint64, snapshot bool)) {
 	r, _ := pebble.ReadBatch(batch)
 	for {
-		kind, key, _, ok, err := r.Next()
+		kind, key, val, ok, err := r.Next()
 		if !ok || err != nil {
 			return
 		}
-		if kind == keyKindSet && len(key) == logKeyLen && key[0] == keyLog {
-			each(stanza.Group(binary.BigEndian.Uint16(key[1:])), binary.BigEndian.Uint64(key[3:]))
+		switch {
+		case kind != keyKindSet || len(key) < 3:
+		case len(key) == logKeyLen && key[0] == keyLog:
+			each(stanza.Group(binary.BigEndian.Uint16(key[1:])), binary.BigEndian.Uint64(key[3:]), false)
+		case len(key) == 3 && key[0] == keySnap:
+			var m raft.SnapshotMeta
+			if json.Unmarshal(val, &m) == nil {
+				each(stanza.Group(binary.BigEndian.Uint16(key[1:])), m.Index, true)
+			}
 		}
 	}
 }

@@ -109,6 +109,7 @@ func (h *Host) scrubLoop() {
 		select {
 		case <-tick.C:
 			h.scrubDue()
+			h.washDropped()
 			h.reclaimIfLow()
 		case <-h.closing:
 			return

@@ -60,6 +60,8 @@ func (h *Host) stateOptions(cache *pebble.Cache, tables *pebble.TableCache) *peb
 	o.MemTableSize = uint64(h.cfg.StateMemTable)
 	o.DisableWAL = true // the raft log is the WAL
 	o.Levels = []pebble.LevelOptions{{FilterPolicy: bloom.FilterPolicy(10), FilterType: pebble.TableFilter}}
+	// A received state is durable when Ingest returns. The lazy way keeps it in memory until the next flush, as a part of the WAL that is not.
+	o.Experimental.DisableIngestAsFlushable = func() bool { return true }
 	return o
 }
 

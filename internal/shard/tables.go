@@ -12,7 +12,8 @@ import (
 // Keys of the state database: a kind byte, the group (big-endian), and
 const (
 	keyTable   = 'T' // the machine's key
-	keyApplied = 'A' // nothing: applied index F and last stamp, written with the last batch of each flush
+	keyApplied = 'A' // nothing: applied index F and last stamp, written with the last batch of each flush; after them, until the
+	// next flush, the metadata of the snapshot with which a received state came
 )
 
 const tablePrefix = 3
@@ -80,15 +81,34 @@ func (t Tables) Ahead() *Batch { return &Batch{t: t, b: t.db.NewBatch()} }
 
 // applied returns F and the last stamp up to F; 0, 0 if nothing was flushed yet.
 func (t Tables) applied() (index uint64, stamp int64, err error) {
-	p := groupPrefix(keyApplied, t.g)
-	v, err := getCopy(t.db, p[:])
-	if err != nil || v == nil {
-		return 0, 0, err
+	return appliedIn(t.db, t.g)
+}
+
+// appliedIn is Tables.applied for any view of the state database.
+func appliedIn(r pebble.Reader, g stanza.Group) (index uint64, stamp int64, err error) {
+	v, closer, err := r.Get(groupStart(keyApplied, g))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return 0, 0, nil
 	}
-	if len(v) != 16 {
-		return 0, 0, fmt.Errorf("shard: malformed applied index of %s", t.g)
+	if err != nil {
+		return 0, 0, fmt.Errorf("shard: reading the applied index of %s: %w", g, err)
 	}
-	return binary.BigEndian.Uint64(v), int64(binary.BigEndian.Uint64(v[8:])), nil
+	index, stamp, _, err = decodeApplied(v, g)
+	return index, stamp, errors.Join(err, closer.Close())
+}
+
+// encodeApplied makes the record of the applied index; meta is that of a received state, else empty.
+func encodeApplied(index uint64, stamp int64, meta []byte) []byte {
+	v := binary.BigEndian.AppendUint64(make([]byte, 0, 16+len(meta)), index)
+	return append(binary.BigEndian.AppendUint64(v, uint64(stamp)), meta...)
+}
+
+// decodeApplied takes it apart; meta is a view of v.
+func decodeApplied(v []byte, g stanza.Group) (index uint64, stamp int64, meta []byte, err error) {
+	if len(v) < 16 {
+		return 0, 0, nil, fmt.Errorf("shard: malformed applied index of %s", g)
+	}
+	return binary.BigEndian.Uint64(v), int64(binary.BigEndian.Uint64(v[8:])), v[16:], nil
 }
 
 // Batch collects changes of one group's tables that become visible, and after a crash remain, all or none. One goroutine.

@@ -48,6 +48,7 @@ var chainKey = []byte("\x00chain")
 func (m *toy) Load(t Tables, applied uint64) error {
 	m.o = NewOverlay(t, 1<<16)
 	m.loadedF = applied
+	m.chain, m.count, m.stamp = 0, 0, 0
 	v, ok, err := m.o.Get(chainKey)
 	if ok {
 		m.chain, m.count = binary.BigEndian.Uint64(v), binary.BigEndian.Uint64(v[8:])

@@ -33,9 +33,15 @@ func (f *walFS) ReuseForWrite(oldname, newname string) (vfs.File, error) {
 	return f.FS.Create(newname)
 }
 
+// errSending puts a wash off: while a state is read for another replica, of whichever group, compactions keep what it may still come to.
+var errSending = errors.New("a state is being sent to another replica")
+
 // wash removes from the files of both databases what was deleted of a group: WALs turned over, tables compacted, and the files that
 // fell out of use gone, durably.
 func (h *Host) wash(g stanza.Group) error {
+	if h.sending.Load() > 0 {
+		return fmt.Errorf("shard: scrubbing %s: %w", g, errSending)
+	}
 	err := h.turnWALs()
 	if err == nil {
 		err = h.compactAway(h.log, "log", groupStart(keyLog, g), groupEnd(keyLog, g))

@@ -1,0 +1,144 @@
+package shard
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/hashicorp/raft"
+)
+
+// A replica without a log is one of three: its disk was lost, and its votes with it (ErrLost); it was never here; or it was here and was
+// dropped, when the group moved to other nodes. The last two begin empty and wait for the leader, and a record says so (keyJoin), since a
+// crash may leave them with a term and nothing else.
+//
+// One that was dropped has acknowledged entries that it has no more. A node that missed everything since may still take it for a voter, and
+// with the vote of somebody who forgot win an election that it must not win. So it does not vote until it has again as many entries as it had.
+
+// loadJoin reads whether the group waits for its first entries.
+func (c *core) loadJoin() error {
+	v, err := getCopy(c.host.log, groupStart(keyJoin, c.id))
+	if err != nil {
+		return fmt.Errorf("shard: opening %s: %w", c.id, err)
+	}
+	if v == nil {
+		return nil
+	}
+	if len(v) != 8 {
+		return fmt.Errorf("%w: how %s joins", errLogRecord, c.id)
+	}
+	c.store.joining, c.store.joinAt = true, binary.BigEndian.Uint64(v)
+	return nil
+}
+
+// noteJoin records, before raft writes anything, that the group begins here without a log.
+func (c *core) noteJoin() error {
+	if c.store.joining {
+		return nil
+	}
+	if err := c.host.log.Set(groupStart(keyJoin, c.id), make([]byte, 8), c.host.writeOptions()); err != nil {
+		return fmt.Errorf("shard: opening %s: %w", c.id, err)
+	}
+	c.store.joining = true
+	return nil
+}
+
+// joins reports whether the group has joined when it has everything up to index, and had not before.
+func (s *logStore) joins(index uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.joining && index >= s.joinAt
+}
+
+// forgetful reports whether the group was here before and knows less than then.
+func (s *logStore) forgetful() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.joining && s.joinAt > 0
+}
+
+// cutTo follows a batch that deleted everything up to index, and the record of joining with it if joined is set.
+func (s *logStore) cutTo(index uint64, joined bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.joining = s.joining && !joined
+	if s.last == 0 {
+		return nil
+	}
+	s.block.forget(0, index)
+	if index >= s.last {
+		s.first, s.last = 0, 0
+		return nil
+	}
+	s.first = max(s.first, index+1)
+	return s.skipGap()
+}
+
+// voteGate is a transport that refuses votes in the name of a group that must not vote. It passes on everything else, at the cost of a
+// goroutine until the group is closed.
+type voteGate struct {
+	raft.Transport
+	out chan raft.RPC
+}
+
+// voteGatePre is a voteGate of a transport that knows pre-votes: raft looks for the method.
+type voteGatePre struct {
+	*voteGate
+	raft.WithPreVote
+}
+
+// Consumer implements raft.Transport.
+func (v *voteGate) Consumer() <-chan raft.RPC { return v.out }
+
+// Close implements raft.WithClose.
+func (v *voteGate) Close() error {
+	if t, ok := v.Transport.(raft.WithClose); ok {
+		return t.Close()
+	}
+	return nil
+}
+
+// gateVotes returns t, gated if need be.
+func (c *core) gateVotes(t raft.Transport, self raft.ServerAddress) raft.Transport {
+	if !c.store.forgetful() {
+		return t
+	}
+	v := &voteGate{Transport: t, out: make(chan raft.RPC)}
+	head := raft.RPCHeader{
+		ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(c.host.cfg.NodeID), Addr: t.EncodePeer(raft.ServerID(c.host.cfg.NodeID), self),
+	}
+	in := t.Consumer()
+	c.wg.Go(func() {
+		for {
+			select {
+			case rpc := <-in:
+				if c.store.forgetful() && refuseVote(rpc, head) {
+					continue
+				}
+				select {
+				case v.out <- rpc:
+				case <-c.quit:
+					return
+				}
+			case <-c.quit:
+				return
+			}
+		}
+	})
+	if pre, ok := t.(raft.WithPreVote); ok {
+		return voteGatePre{v, pre}
+	}
+	return v
+}
+
+// refuseVote answers no if the call asks for a vote.
+func refuseVote(rpc raft.RPC, head raft.RPCHeader) bool {
+	switch req := rpc.Command.(type) {
+	case *raft.RequestVoteRequest:
+		rpc.Respond(&raft.RequestVoteResponse{RPCHeader: head, Term: req.Term}, nil)
+	case *raft.RequestPreVoteRequest:
+		rpc.Respond(&raft.RequestPreVoteResponse{RPCHeader: head, Term: req.Term}, nil)
+	default:
+		return false
+	}
+	return true
+}
