@@ -45,6 +45,7 @@ type HostConfig struct {
 	SnapshotBytes int64         // log since the last snapshot above it takes one; 0: 64 MiB, less on a Disk below 64 GiB
 	SnapshotCount uint64        // the same, in packs; 0: 10,000
 	TrailingLogs  uint64        // packs kept behind a snapshot for followers; 0: 1,024
+	TrailingBytes int64         // the same in bytes, about: whichever is less; 0: a fourth of SnapshotBytes
 	NoTrailing    bool          // keep none
 
 	Heartbeat time.Duration // raft's heartbeat, election and lease timeouts; 0: 300 ms, good for 16 groups a process
@@ -83,6 +84,7 @@ func (c HostConfig) withDefaults() (HostConfig, error) {
 	defaulted(&c.SnapshotBytes, c.Disk.smallDisk(64<<20, 64<<30, 128<<10))
 	defaulted(&c.SnapshotCount, 10_000)
 	defaulted(&c.TrailingLogs, 1024)
+	defaulted(&c.TrailingBytes, c.SnapshotBytes/4)
 	defaulted(&c.Heartbeat, 300*time.Millisecond)
 	if c.NoTrailing {
 		c.TrailingLogs = 0
@@ -120,6 +122,6 @@ func (c *HostConfig) validate() error {
 	check(c.PendingBytes >= 1024, "PendingBytes is below 1 KiB")
 	check(c.Cache > 0 && c.LogMemTable >= 64<<10 && c.StateMemTable >= 64<<10, "cache or memtable is too small")
 	check(c.Tick >= time.Millisecond && c.LazyWait > 0 && c.Heartbeat >= 5*time.Millisecond, "Tick, LazyWait or Heartbeat is too short")
-	check(c.FlushBytes > 0 && c.SnapshotBytes > 0, "FlushBytes or SnapshotBytes is negative")
+	check(c.FlushBytes > 0 && c.SnapshotBytes > 0 && c.TrailingBytes >= 0, "FlushBytes, SnapshotBytes or TrailingBytes is negative")
 	return errors.Join(errs...)
 }

@@ -72,6 +72,7 @@
 //	fsm.go       raft's FSM: hands over to the shard goroutine; Persist
 //	logstore.go, logread.go, stable.go, snapstore.go   raft's stores on Pebble
 //	stream.go, receive.go   a group's state on its way to another replica
+//	trail.go     how much log is kept for followers
 //	install.go   a received state takes the place of the one that is here
 //	join.go, drop.go   groups that come to this node, and leave it
 //	tables.go    Tables, Batch

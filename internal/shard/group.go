@@ -39,6 +39,7 @@ type Group[C, R any] struct {
 	snapping  bool
 	logBytes  int64 // since the last snapshot was begun
 	logCount  uint64
+	trail     trail
 	verifies  []func(bool) // wait for the next round
 	verifying []func(bool) // of the round in progress
 	lazyTimer *time.Timer

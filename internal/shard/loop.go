@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -136,6 +137,7 @@ func (g *Group[C, R]) apply(logs []*raft.Log) {
 		g.at = l.Index
 		g.logBytes += int64(len(l.Data))
 		g.logCount++
+		g.trail.note(l.Index, len(l.Data), g.host.cfg.TrailingBytes)
 	}
 }
 
@@ -193,8 +195,13 @@ func (g *Group[C, R]) checkFlush() {
 	if !g.snapping && !g.closing && g.started && (g.logBytes > cfg.SnapshotBytes || g.logCount >= cfg.SnapshotCount) {
 		g.snapping = true
 		g.logBytes, g.logCount = 0, 0
+		keep := g.trail.cut(cfg.TrailingBytes)
 		g.wg.Go(func() {
-			if err := g.snapshot(); err != nil {
+			err := g.snapshot()
+			if err == nil && keep > 0 {
+				err = g.cutLog(keep)
+			}
+			if err != nil && !errors.Is(err, errClosed) {
 				g.log.Warn("snapshot failed", "error", err)
 			}
 			g.post(func(m *mail) { m.snapped = true })
