@@ -112,7 +112,7 @@ func newCore(h *Host, g stanza.Group) (*core, error) {
 	if c.snaps, err = openSnapStore(h.log, g, h.writeOptions()); err != nil {
 		return nil, err
 	}
-	c.snaps.core, c.store.snap = c, c.snaps.point
+	c.snaps.core, c.store.snaps = c, c.snaps
 	if err := c.loadJoin(); err != nil {
 		return nil, err
 	}

@@ -88,6 +88,23 @@ func TestLateStateChangesNothing(t *testing.T) {
 	s.mustBe(t, p, 100)
 }
 
+// The first entries of all, which a leader sent before it turned to sending its state, may arrive after that. They change nothing.
+func TestLateEntries(t *testing.T) {
+	p, fs := rehearse(t), vfs.NewMem()
+	s := seatFor(t, fs, func(*HostConfig) {})
+	noErr(t, s.mustInstall(p.states[1]))
+	if _, err := s.append(1, 20, 20, 0); err != nil {
+		t.Fatal(err)
+	}
+	if first, _ := s.g.store.FirstIndex(); first != 0 {
+		t.Errorf("the log begins at %d, the snapshot is at 80", first)
+	}
+	noErr(t, s.mustAppend(81, 90), s.h.Close())
+	s = seatFor(t, fs, func(c *HostConfig) { c.Bootstrap = false })
+	noErr(t, s.mustAppend(91, 100))
+	s.mustBe(t, p, 100)
+}
+
 // A state further down than the one that is here, but further up than the log, brings its metadata alone.
 func TestStateBelowTheTables(t *testing.T) {
 	p, fs := rehearse(t), vfs.NewMem()

@@ -64,10 +64,10 @@ func (s *logStore) GetLog(index uint64, l *raft.Log) error {
 // one it would be sent the whole state again and again, and never take it for enough. Nobody replicates the stand-in: that takes
 // the entry before it, which is cut, too; the first entry of all has none and is not stood in for.
 func (s *logStore) standIn(index uint64, l *raft.Log) bool {
-	if s.snap == nil || index < 2 {
+	if s.snaps == nil || index < 2 {
 		return false
 	}
-	at, term := s.snap()
+	at, term := s.snaps.point()
 	if at != index {
 		return false
 	}

@@ -72,8 +72,7 @@ type logStore struct {
 	g    stanza.Group
 	sync *pebble.WriteOptions
 
-	// snap returns index and term of the newest snapshot; nil: the log is only looked at.
-	snap func() (index, term uint64)
+	snaps *snapStore // of the group; nil: the log is only looked at
 
 	mu          sync.Mutex
 	first, last uint64   // 0, 0: empty
@@ -119,6 +118,7 @@ func (s *logStore) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{
 
 // StoreLogs implements raft.LogStore: the entries are durable when it returns.
 func (s *logStore) StoreLogs(logs []*raft.Log) error {
+	logs = s.uncovered(logs)
 	if len(logs) == 0 {
 		return nil
 	}
@@ -158,6 +158,19 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	s.joining = s.joining && !joined
 	s.block.forget(logs[0].Index, s.last)
 	return nil
+}
+
+// uncovered leaves out what the snapshot covers. After a state was received raft takes the first entries of all once more, when they come
+// late from an attempt before; stored, they would leave a gap up to the snapshot.
+func (s *logStore) uncovered(logs []*raft.Log) []*raft.Log {
+	if s.snaps == nil {
+		return logs
+	}
+	at := s.snaps.index.Load()
+	for len(logs) > 0 && logs[0].Index <= at {
+		logs = logs[1:]
+	}
+	return logs
 }
 
 // DeleteRange implements raft.LogStore; min and max are inclusive. Cutting off the end is durable when it returns, because other
