@@ -92,8 +92,8 @@ func dropRun(p *play, d *disktest.Disk) error {
 	}
 	defer s.h.Close()
 	at := s.g.appliedAt.Load()
-	if got, err := s.hash(); err != nil || got != p.hashes[at] {
-		return fmt.Errorf("the tables at %d are none of the script's states (%v)", at, err)
+	if err := s.is(p, at); err != nil {
+		return err
 	}
 	if dropped && !s.g.store.forgetful() && at == 0 && s.g.snaps.index.Load() == 0 {
 		return errors.New("it forgot that it had forgotten")

@@ -119,8 +119,8 @@ func cutActs(p *play, s *seat, a *acked) error {
 // check looks at a replica that has heard nothing yet.
 func (a *acked) check(p *play, s *seat) error {
 	at := s.g.appliedAt.Load()
-	if got, err := s.hash(); err != nil || got != p.hashes[at] {
-		return fmt.Errorf("the tables at %d are none of the script's states (%v)", at, err)
+	if err := s.is(p, at); err != nil {
+		return err
 	}
 	snap := s.g.snaps.index.Load()
 	first, _ := s.g.store.FirstIndex()
@@ -159,8 +159,5 @@ func (s *seat) catchUp(p *play) error {
 	if err := s.reach(scriptEnd); err != nil {
 		return err
 	}
-	if got, err := s.hash(); err != nil || got != p.hashes[scriptEnd] {
-		return fmt.Errorf("the state is not the script's in the end (%v)", err)
-	}
-	return nil
+	return s.is(p, scriptEnd)
 }

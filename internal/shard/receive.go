@@ -119,7 +119,7 @@ func (r *receiver) header(b []byte) (int, error) {
 	if r.applied == 0 || r.stamp < 0 {
 		return 0, fmt.Errorf("%w: applied %d, stamp %d", errStream, r.applied, r.stamp)
 	}
-	r.hash.Write(h)
+	_, _ = r.hash.Write(h) // never fails
 	r.begun = true
 	return streamHeader, r.table(groupStart(keyTable, r.g))
 }
@@ -143,7 +143,7 @@ func (r *receiver) record(b []byte) (int, error) {
 	if len(b) < size {
 		return 0, nil
 	}
-	r.hash.Write(b[:size])
+	_, _ = r.hash.Write(b[:size]) // never fails
 	r.count++
 	return size, r.set(b[at:at+int(k)], b[at+int(k):size])
 }
@@ -171,7 +171,7 @@ func (r *receiver) end(b []byte) (int, error) {
 	if len(b) < streamEnd {
 		return 0, nil
 	}
-	r.hash.Write(b[:9])
+	_, _ = r.hash.Write(b[:9]) // never fails
 	if count := binary.BigEndian.Uint64(b[1:]); count != r.count {
 		return 0, fmt.Errorf("%w: %d records, %d are announced", errStream, r.count, count)
 	}

@@ -128,6 +128,15 @@ func (s *seat) hash() (h uint64, err error) {
 	return h, err
 }
 
+// is compares the state with the script's after entry at.
+func (s *seat) is(p *play, at uint64) error {
+	got, err := s.hash()
+	if err == nil && got != p.hashes[at] {
+		err = fmt.Errorf("the state at %d is not the script's", at)
+	}
+	return err
+}
+
 // sent is a state as it goes over the wire.
 type sent struct {
 	index   uint64 // of its snapshot
