@@ -10,9 +10,11 @@ import (
 // the rest, so they are looked at with every tick, and only they: idle sessions cost nothing. The sums are for an operator's eyes; what
 // bounds a slow client is that deliveries are held back, and outbound_cap for everything else. Loop only, but for the sums.
 type backlog struct {
-	slow []slowSession
+	slow     []slowSession
+	next     int // of slow, to be looked at
+	sum, top int // of those before it, since the pass began
 
-	bytes, peak, sessions atomic.Int64 // as of the last tick
+	bytes, peak, sessions atomic.Int64 // as of the last pass
 	partial               atomic.Int64 // bytes of unfinished frames
 }
 
@@ -57,34 +59,49 @@ func (l *loop) writeEarly(b *outbox) {
 	b.plain, b.cuts, b.acks, b.count = b.plain[:0], b.cuts[:0], b.acks[:0], 0
 }
 
-// sumBacklog brings the sums up to date, asks for what was left to the queue of who has caught up, and lets go of him, or of who has gone.
+// slowPage is how many slow sessions a tick looks at: with thousands of them each is looked at once in seconds.
+const slowPage = 256
+
+// sumBacklog looks at the next slow sessions, and brings the sums up to date when all have been looked at.
 func (l *loop) sumBacklog() {
 	b := &l.backlog
-	var bytes, peak int
-	left := b.slow[:0]
-	for _, e := range b.slow {
-		s := l.slots.Get(e.slot, e.gen)
-		if s == nil {
+	for range slowPage {
+		if b.next == len(b.slow) {
+			break
+		}
+		if n := l.waits(b.slow[b.next]); n > 0 {
+			b.sum, b.top = b.sum+n, max(b.top, n)
+			b.next++
 			continue
 		}
-		n := l.conn(e.slot).OutboundBuffered()
-		if n == 0 {
-			held := s.flags&flagHeld != 0
-			s.flags &^= flagSlow | flagHeld
-			if held && s.state == stateBound {
-				l.sendExpect(s, s.expects())
-			}
-			continue
-		}
-		bytes += n
-		peak = max(peak, n)
-		left = append(left, e)
+		last := len(b.slow) - 1
+		b.slow[b.next] = b.slow[last]
+		b.slow = b.slow[:last]
 	}
-	b.slow = left
-	b.bytes.Store(int64(bytes))
-	b.peak.Store(int64(peak))
-	b.sessions.Store(int64(len(left)))
+	if b.next == len(b.slow) {
+		b.bytes.Store(int64(b.sum))
+		b.peak.Store(int64(b.top))
+		b.sessions.Store(int64(len(b.slow)))
+		b.next, b.sum, b.top = 0, 0, 0
+	}
 	b.partial.Store(int64(l.partials.bytes))
+}
+
+// waits returns how many bytes wait for a session. With none it is slow no more, and gets what was left to its queue.
+func (l *loop) waits(e slowSession) int {
+	s := l.slots.Get(e.slot, e.gen)
+	if s == nil {
+		return 0
+	}
+	n := l.conn(e.slot).OutboundBuffered()
+	if n == 0 {
+		held := s.flags&flagHeld != 0
+		s.flags &^= flagSlow | flagHeld
+		if held && s.state == stateBound {
+			l.sendExpect(s, s.expects())
+		}
+	}
+	return n
 }
 
 // exportBacklog registers the gauges; all loops are there.

@@ -59,6 +59,9 @@ func (h *Host) stateOptions(cache *pebble.Cache, tables *pebble.TableCache) *peb
 	o := h.baseOptions("state", cache, tables)
 	o.MemTableSize = uint64(h.cfg.StateMemTable)
 	o.DisableWAL = true // the raft log is the WAL
+	// A flush is small and spread over all queues, so that a compaction of it rewrites whatever waits in them. Fewer of those are worth looking
+	// into more tables.
+	o.L0CompactionThreshold = 16
 	o.Levels = []pebble.LevelOptions{{FilterPolicy: bloom.FilterPolicy(10), FilterType: pebble.TableFilter}}
 	// A received state is durable when Ingest returns. The lazy way keeps it in memory until the next flush, as a part of the WAL that is not.
 	o.Experimental.DisableIngestAsFlushable = func() bool { return true }
