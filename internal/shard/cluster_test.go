@@ -16,6 +16,7 @@ type member struct {
 	m     *toy
 	g     *toyGroup
 	trans *raft.InmemTransport
+	slow  *slowTransport // of nodes, around trans
 }
 
 func openCluster(t *testing.T) []*member { return openClusterWith(t, func(*HostConfig) {}) }

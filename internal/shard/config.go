@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"time"
@@ -50,12 +51,17 @@ type HostConfig struct {
 
 	Heartbeat time.Duration // raft's heartbeat, election and lease timeouts; 0: 300 ms, good for 16 groups a process
 
-	// Transport returns the transport and address of a group; nil: in memory, for one voter. The host closes what it returns.
+	// Transport returns the transport and address of a group, which is the node id; nil: in memory, for one voter. It has to implement
+	// raft.WithPreVote. The host closes what it returns.
 	Transport func(g stanza.Group) (raft.Transport, raft.ServerAddress)
 
 	// Join says that the node is one of a cluster: a group of which nothing is here waits for the group's leader to add this node, where it
 	// would else become its own only voter (Bootstrap) or be refused (ErrLost).
 	Join bool
+
+	// AskPeer asks another node how far its replica of a group is, before that is promoted or handed the leadership; nil: its answers
+	// to heartbeats say enough. Called on any goroutine.
+	AskPeer func(ctx context.Context, node string, g stanza.Group) (PeerStatus, error)
 }
 
 func defaulted[T comparable](v *T, d T) {

@@ -32,6 +32,7 @@ type core struct {
 	nonce   uint64 // marks this opening's packs in the log
 	scrubs  scrubs
 	halt    halt
+	known   *contacts // nil: the group is alone
 
 	// FSM goroutine -> shard goroutine.
 	applies   chan []*raft.Log
@@ -61,15 +62,20 @@ type core struct {
 	term      atomic.Uint64 // of the leadership held; 0: none
 	appliedAt atomic.Uint64
 	flushedAt atomic.Uint64
-	turned    atomic.Int64 // Unix ns
+	turned    atomic.Int64           // Unix ns
+	waits     atomic.Pointer[string] // what the leader waits for to change the configuration
 }
 
 // mail is what other goroutines leave for the shard goroutine.
 type mail struct {
 	failed   []failure
 	calls    []*call
-	verified []bool
-	started  bool // core.raft is set
+	verified []bool   // raft's answers
+	want     []string // see Host.Want
+	wants    bool     // want is set
+	stepped  []stepped
+	heard    []error // what the heirs of hand-overs answered; nil: fit
+	started  bool    // core.raft is set
 	snapped  bool
 	closing  bool
 }
@@ -105,6 +111,9 @@ func newCore(h *Host, g stanza.Group) (*core, error) {
 		return nil, fmt.Errorf("shard: opening %s: %w", g, err)
 	}
 	c.nonce = binary.BigEndian.Uint64(seed[:])
+	if !c.alone() {
+		c.known = newContacts(h.cfg.Monotonic, c.poke)
+	}
 	var err error
 	if c.store, err = openLogStore(h.log, g, h.writeOptions()); err != nil {
 		return nil, err
@@ -180,6 +189,7 @@ func (c *core) startRaft(fresh bool) error {
 	rc.SnapshotInterval, rc.SnapshotThreshold = 365*24*time.Hour, 1<<62 // the shard goroutine decides
 	rc.NoSnapshotRestoreOnStart = true
 	rc.NoLegacyTelemetry = true
+	rc.ShutdownOnRemove = false // who removes a replica closes its group
 	// One submitter keeps the order of packs, so raft can only gather several into one synced append if they queue in its channel.
 	// What is queued there at a shutdown gets no answer: Close waits for the packs in flight first.
 	rc.BatchApplyCh = true
@@ -200,7 +210,7 @@ func (c *core) startRaft(fresh bool) error {
 	}
 	trans = c.gateVotes(trans, addr)
 	c.handed = c.snaps.index.Load()
-	r, err := raft.NewRaft(rc, &fsm{c}, c.store, c.stable, c.snaps, trans)
+	r, err := c.newRaft(rc, trans)
 	if err != nil {
 		return fail(err)
 	}
@@ -209,6 +219,24 @@ func (c *core) startRaft(fresh bool) error {
 	c.wg.Go(c.submitter)
 	c.wg.Go(c.waiter)
 	return nil
+}
+
+// newRaft makes raft run. trans is still the caller's to close after an error.
+func (c *core) newRaft(rc *raft.Config, trans raft.Transport) (*raft.Raft, error) {
+	if c.alone() {
+		return raft.NewRaft(rc, &fsm{c}, c.store, c.stable, c.snaps, trans)
+	}
+	w, err := watch(trans, c.known)
+	if err != nil {
+		return nil, err
+	}
+	r, err := raft.NewRaft(rc, &fsm{c}, c.store, c.stable, c.snaps, w)
+	if err != nil {
+		w.stop()
+		return nil, err
+	}
+	w.raft.Store(r)
+	return r, nil
 }
 
 // alone reports whether the group has no peers: one voter by construction.
@@ -247,5 +275,6 @@ func (c *core) status() GroupStatus {
 	_, id := c.raft.LeaderWithID()
 	s.LeaderID = string(id)
 	s.Last, _ = c.store.LastIndex()
+	c.replicas(&s)
 	return s
 }

@@ -15,6 +15,7 @@
 //   - the shard goroutine (Group.run) owns the machine, the pending packs and the leadership. It never waits for raft. It waits
 //     for the state database: a flush, a table read.
 //   - the submitter calls raft.Apply, which waits for raft's main goroutine, which may wait for the disk or the FSM.
+//   - with peers, one that forwards what arrives from them to raft (watched).
 //   - the waiter waits for raft's answers and reports those packs that were not committed.
 //
 // raft's FSM goroutine hands each batch of committed entries to the shard goroutine and waits until it is applied. So who waits for
@@ -44,6 +45,13 @@
 // Each leadership begins with a lead pack. When it is applied here, everything of earlier terms is too, and Machine.Lead is called
 // with the term of its entry. Stamps start at the highest in the log then.
 //
+// # Replicas
+//
+// Host.Want says which nodes shall vote. The leader of a group takes one step after the other towards that (plan.go), each when
+// it is committed and the view is as the step needs it; any leader can go on where the last one ended. A read is answered after
+// Verify only: it asks a majority, and counts answers to what was sent after the call (verify.go). There are no leases. A planned
+// end hands leaderships over first (Host.HandOver).
+//
 // # Failure
 //
 // Damage of one group, a malformed entry or a record that its machine cannot read, stops that group (StopGroup): it follows, answers
@@ -64,7 +72,11 @@
 //	group.go     Group: Open, the methods of a group, Close
 //	core.go      channels and raft instance of a group, checks at open
 //	loop.go      shard goroutine: turns, apply, flush, snapshots
-//	lead.go      leadership, sending packs, outcomes, verification
+//	lead.go      leadership, sending packs, outcomes
+//	verify.go    verified leadership; contacts.go: what peers have answered; watched.go: raft's transport on the way
+//	plan.go      from the voters a group has to those it shall have: the next step
+//	reconcile.go Host.Want: the steps taken; replicas.go: what the leader sees of the others
+//	handover.go  leaderships handed over
 //	proposal.go  queue of packs with their contexts
 //	submit.go    submission and raft's answers
 //	pack.go      format of a log entry

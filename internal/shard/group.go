@@ -41,7 +41,10 @@ type Group[C, R any] struct {
 	logCount  uint64
 	trail     trail
 	verifies  []func(bool) // wait for the next round
-	verifying []func(bool) // of the round in progress
+	verifying verification // the round in progress
+	rec       reconciler
+	handing   handing
+	alive     map[string]bool // which replicas answered at the last look
 	lazyTimer *time.Timer
 	published time.Duration // when gauges were last set
 }
@@ -71,7 +74,7 @@ func open[C, R any](h *Host, g stanza.Group, m Machine[C, R]) (*Group[C, R], err
 	if err != nil {
 		return nil, h.report("log", err)
 	}
-	x := &Group[C, R]{core: c, m: m, idle: make(chan struct{}), lazyTimer: time.NewTimer(time.Hour)}
+	x := &Group[C, R]{core: c, m: m, idle: make(chan struct{}), lazyTimer: time.NewTimer(time.Hour), alive: map[string]bool{}}
 	x.stamps = stamper{wall: h.cfg.Clock, mono: h.cfg.Monotonic}
 	if err := c.finishInstall(); err != nil {
 		return nil, h.report("", fmt.Errorf("shard: opening %s: %w", g, err))

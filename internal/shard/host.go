@@ -2,6 +2,7 @@ package shard
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -36,8 +37,9 @@ type Host struct {
 	down     atomic.Bool   // set before it is closed
 
 	mu      sync.Mutex
-	groups  map[stanza.Group]hosted // nil: being opened
-	cores   map[stanza.Group]*core  // of the groups whose goroutines run
+	groups  map[stanza.Group]hosted     // nil: being opened
+	wanted  func(stanza.Group) []string // see Want; nil: nobody said
+	cores   map[stanza.Group]*core      // of the groups whose goroutines run
 	closed  bool
 	opening sync.WaitGroup
 
@@ -59,6 +61,8 @@ type hosted interface {
 	status() GroupStatus
 	scrubIfDue() time.Time
 	reclaim() error
+	want(func(stanza.Group) []string)
+	handAway(context.Context) error
 	Close() error
 }
 
@@ -195,6 +199,9 @@ func (h *Host) opened(g stanza.Group, x hosted) {
 	defer h.mu.Unlock()
 	if x != nil {
 		h.groups[g] = x
+		if h.wanted != nil {
+			x.want(h.wanted)
+		}
 	} else {
 		delete(h.groups, g)
 	}
@@ -260,7 +267,9 @@ type GroupStatus struct {
 	Snapshot uint64    // index of the newest raft snapshot
 	Scrubbed time.Time // when the last complete scrub took its snapshot, or when the group was opened for the first time
 	Turned   time.Time
-	Stopped  string // why the group was stopped, see StopGroup; empty: it was not
+	Stopped  string         // why the group was stopped, see StopGroup; empty: it was not
+	Servers  []ServerStatus // the configuration, as this process knows it
+	Waits    string         // what the leader waits for to change the configuration to what is wanted; empty: nothing, or not the leader
 }
 
 // open returns the open groups.

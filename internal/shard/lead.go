@@ -38,6 +38,7 @@ func (g *Group[C, R]) lead(term uint64) {
 	g.stamps.lead(g.lastStamp)
 	g.led = term
 	g.term.Store(term)
+	g.rec.start(g.host.cfg.Monotonic())
 	g.metrics.leader.Set(1)
 	g.metrics.term.Set(float64(term))
 	g.logLead("leading", "term", term, "applied", g.at)
@@ -64,6 +65,7 @@ func (g *Group[C, R]) unlead() {
 	g.led = 0
 	g.term.Store(0)
 	g.metrics.leader.Set(0)
+	g.stopLeadingPeers()
 	g.m.Follow()
 }
 
@@ -71,6 +73,9 @@ func (g *Group[C, R]) unlead() {
 // only while less than half of them are: beyond that, waiting for company costs no time, since raft is busy anyway.
 func (g *Group[C, R]) send() {
 	cfg := &g.host.cfg
+	if g.handing.holds() && g.led != 0 {
+		return // see handing; the lead pack of the next leadership goes out
+	}
 	for g.props.inFlight < cfg.PacksInFlight {
 		t := g.props.waiting()
 		if t == nil {
@@ -154,30 +159,5 @@ func (g *Group[C, R]) settleAll() {
 			g.props.resolve(f, Unknown)
 		}
 		g.settle(g.props.pop())
-	}
-}
-
-// startVerify asks raft for a round of verification if someone waits and none is in progress.
-func (g *Group[C, R]) startVerify() {
-	if len(g.verifies) == 0 || g.verifying != nil {
-		return
-	}
-	g.verifying, g.verifies = g.verifies, nil
-	if g.led == 0 || g.closing || g.broken {
-		g.post(func(m *mail) { m.verified = append(m.verified, false) })
-		return
-	}
-	g.wg.Go(func() {
-		ok := g.raft.VerifyLeader().Error() == nil
-		g.post(func(m *mail) { m.verified = append(m.verified, ok) })
-	})
-}
-
-// verifiedRound ends the round in progress.
-func (g *Group[C, R]) verifiedRound(ok bool) {
-	round := g.verifying
-	g.verifying = nil
-	for _, f := range round {
-		f(ok && g.led != 0)
 	}
 }

@@ -43,6 +43,7 @@ func (g *Group[C, R]) run(loaded chan<- error) {
 		case <-g.wake:
 		case <-tick.C:
 			g.ensureLead()
+			g.reconcile()
 			g.m.Tick(g.host.cfg.Clock())
 		case <-g.lazyTimer.C:
 		case <-failing:
@@ -70,6 +71,7 @@ func (g *Group[C, R]) turn() { g.turned.Store(g.host.cfg.Clock().UnixNano()) }
 func (g *Group[C, R]) afterTurn() {
 	g.deliver()
 	g.send()
+	g.continueHandOver()
 	g.startVerify()
 	g.checkFlush()
 	g.publish()
@@ -77,7 +79,7 @@ func (g *Group[C, R]) afterTurn() {
 		g.ended = true // an engine without a machine would only hold elections
 		g.wg.Go(func() { _ = g.raft.Shutdown().Error() })
 	}
-	if g.closing && !g.settled && g.props.inFlight == 0 && g.verifying == nil {
+	if g.closing && !g.settled && g.props.inFlight == 0 && g.verifying.waiting == nil && !g.rec.busy && !g.handing.waits() {
 		g.settled = true
 		close(g.idle)
 	}
@@ -93,7 +95,17 @@ func (g *Group[C, R]) takeMail() {
 		g.failed(f)
 	}
 	for _, ok := range m.verified {
-		g.verifiedRound(ok)
+		g.raftVerified(ok)
+	}
+	g.checkRound()
+	if m.wants {
+		g.wish(m.want)
+	}
+	for _, err := range m.heard {
+		g.heirAnswered(err)
+	}
+	for _, d := range m.stepped {
+		g.tookStep(d)
 	}
 	g.started = g.started || m.started
 	if m.snapped {
@@ -256,10 +268,11 @@ func (g *Group[C, R]) finish() {
 	g.unlead()
 	g.takeMail()
 	g.settleAll()
-	for _, f := range append(g.verifying, g.verifies...) {
+	g.endRound(false)
+	for _, f := range g.verifies {
 		f(false)
 	}
-	g.verifying, g.verifies = nil, nil
+	g.verifies = nil
 	_ = g.flush(0)
 	g.publish()
 }
@@ -282,5 +295,6 @@ func (g *Group[C, R]) publish() {
 	g.metrics.inFlight.Set(float64(g.props.inFlight))
 	if g.started {
 		g.metrics.term.Set(float64(g.raft.CurrentTerm()))
+		g.showPeers(last)
 	}
 }

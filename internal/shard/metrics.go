@@ -13,6 +13,8 @@ type metricVecs struct {
 	latency, packs               *prometheus.HistogramVec
 	leader, term, applied, last  *prometheus.GaugeVec
 	stopped                      *prometheus.GaugeVec
+	voters, reachable, lag       *prometheus.GaugeVec
+	changes, transfers           *prometheus.CounterVec
 	pending, inFlight            *prometheus.GaugeVec
 	flushes, snapshots, outcomes *prometheus.CounterVec
 	scrubs, streams              *prometheus.CounterVec
@@ -37,6 +39,11 @@ func newMetricVecs(r prometheus.Registerer) (*metricVecs, error) {
 		applied:   gauge("applied_index", "Index of the last entry applied."),
 		last:      gauge("last_index", "Index of the last entry in the log."),
 		stopped:   gauge("stopped", "1 if the group was stopped because of damaged data."),
+		voters:    gauge("voters", "Voters of the group, as this process knows its configuration."),
+		reachable: gauge("reachable_voters", "On the leader, voters that answer, itself included."),
+		lag:       gauge("lag_entries", "On the leader, entries that the log of the replica furthest behind lacks."),
+		changes:   counter("config_changes_total", "Changes of a group's raft configuration, by result.", "group", "result"),
+		transfers: counter("transfers_total", "Leaderships handed over, by result.", "group", "result"),
 		pending:   gauge("pending_bytes", "Bytes proposed and not yet answered."),
 		inFlight:  gauge("packs_in_flight", "Packs submitted to raft and not yet applied."),
 		flushes:   counter("flushes_total", "Flushes of a machine's changes to tables.", "group"),
@@ -50,7 +57,8 @@ func newMetricVecs(r prometheus.Registerer) (*metricVecs, error) {
 	if r == nil {
 		return v, nil
 	}
-	err := errors.Join(register(r, &v.stopped), register(r, &v.latency), register(r, &v.packs), register(r, &v.leader), register(r, &v.term),
+	err := errors.Join(register(r, &v.voters), register(r, &v.reachable), register(r, &v.lag), register(r, &v.changes), register(r, &v.transfers),
+		register(r, &v.stopped), register(r, &v.latency), register(r, &v.packs), register(r, &v.leader), register(r, &v.term),
 		register(r, &v.applied), register(r, &v.last), register(r, &v.pending), register(r, &v.inFlight),
 		register(r, &v.flushes), register(r, &v.snapshots), register(r, &v.outcomes), register(r, &v.scrubs), register(r, &v.streams), register(r, &v.scrubAge))
 	if err != nil {
@@ -83,6 +91,9 @@ type groupMetrics struct {
 	streamSent, streamReceived  prometheus.Counter
 	streamFailed                prometheus.Counter
 	rejected, unknown           prometheus.Counter
+	voters, reachable, lag      prometheus.Gauge
+	changeOK, changeFailed      prometheus.Counter
+	transferOK, transferFailed  prometheus.Counter
 }
 
 func (v *metricVecs) group(g stanza.Group) groupMetrics {
@@ -95,6 +106,9 @@ func (v *metricVecs) group(g stanza.Group) groupMetrics {
 		flushes:    v.flushes.WithLabelValues(name),
 		snapshotOK: v.snapshots.WithLabelValues(name, "ok"), snapshotFailed: v.snapshots.WithLabelValues(name, "failed"),
 		scrubOK: v.scrubs.WithLabelValues(name, "ok"), scrubFailed: v.scrubs.WithLabelValues(name, "failed"),
+		voters: v.voters.WithLabelValues(name), reachable: v.reachable.WithLabelValues(name), lag: v.lag.WithLabelValues(name),
+		changeOK: v.changes.WithLabelValues(name, "ok"), changeFailed: v.changes.WithLabelValues(name, "failed"),
+		transferOK: v.transfers.WithLabelValues(name, "ok"), transferFailed: v.transfers.WithLabelValues(name, "failed"),
 		streamSent: v.streams.WithLabelValues(name, "sent"), streamReceived: v.streams.WithLabelValues(name, "received"),
 		streamFailed: v.streams.WithLabelValues(name, "failed"),
 		rejected:     v.outcomes.WithLabelValues(name, Rejected.String()), unknown: v.outcomes.WithLabelValues(name, Unknown.String()),
@@ -103,7 +117,7 @@ func (v *metricVecs) group(g stanza.Group) groupMetrics {
 
 // drop removes the gauges of a closed group, so that nothing looks alive that is not.
 func (v *metricVecs) drop(g stanza.Group) {
-	for _, vec := range []*prometheus.GaugeVec{v.stopped, v.leader, v.term, v.applied, v.last, v.pending, v.inFlight} {
+	for _, vec := range []*prometheus.GaugeVec{v.voters, v.reachable, v.lag, v.stopped, v.leader, v.term, v.applied, v.last, v.pending, v.inFlight} {
 		vec.DeleteLabelValues(g.String())
 	}
 }

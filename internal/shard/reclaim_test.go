@@ -11,8 +11,9 @@ import (
 
 // reclaimable is a group that only counts.
 type reclaimable struct {
-	err   error
-	calls int
+	hosted // nil: what is not asked here
+	err    error
+	calls  int
 }
 
 func (r *reclaimable) status() GroupStatus   { return GroupStatus{Applied: 1} }

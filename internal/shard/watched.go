@@ -1,0 +1,108 @@
+package shard
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hashicorp/raft"
+)
+
+// watched is the transport of a group with peers as raft sees it: it notes what peers answer, and brings heartbeats that change
+// something to raft's main goroutine.
+type watched struct {
+	raft.Transport
+	vote  raft.WithPreVote
+	known *contacts
+	raft  atomic.Pointer[raft.Raft] // nil: it has not started
+
+	requests chan raft.RPC // to raft's main goroutine
+	stopOnce sync.Once
+	stopped  chan struct{}
+}
+
+// watch wraps t, which has to carry pre-votes: without them a replica that was cut off deposes the leader when it is back. It takes
+// what arrives from now on, until stop or Close.
+func watch(t raft.Transport, known *contacts) (*watched, error) {
+	v, ok := t.(raft.WithPreVote)
+	if !ok {
+		return nil, fmt.Errorf("shard: the transport %T carries no pre-votes", t)
+	}
+	w := &watched{Transport: t, vote: v, known: known, requests: make(chan raft.RPC), stopped: make(chan struct{})}
+	go w.forward(t.Consumer())
+	return w, nil
+}
+
+// forward passes on what arrives.
+func (t *watched) forward(in <-chan raft.RPC) {
+	for {
+		select {
+		case rpc := <-in:
+			t.enqueue(rpc)
+		case <-t.stopped:
+			return
+		}
+	}
+}
+
+// enqueue hands a request to raft's main goroutine, when that has time for it.
+func (t *watched) enqueue(rpc raft.RPC) {
+	select {
+	case t.requests <- rpc:
+	case <-t.stopped:
+		rpc.Respond(nil, errClosed)
+	}
+}
+
+// stop ends the goroutine that forwards.
+func (t *watched) stop() { t.stopOnce.Do(func() { close(t.stopped) }) }
+
+// Consumer implements raft.Transport.
+func (t *watched) Consumer() <-chan raft.RPC { return t.requests }
+
+// AppendEntries implements raft.Transport.
+func (t *watched) AppendEntries(id raft.ServerID, to raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	round := t.known.round.Load() // before it is sent
+	if err := t.Transport.AppendEntries(id, to, args, resp); err != nil {
+		return err
+	}
+	if resp.Success && resp.Term == args.Term {
+		last := resp.LastLog // as it was before the entries
+		if n := len(args.Entries); n > 0 {
+			last = args.Entries[n-1].Index
+		}
+		t.known.note(id, args.Term, last, round)
+	}
+	return nil
+}
+
+// RequestPreVote implements raft.WithPreVote.
+func (t *watched) RequestPreVote(id raft.ServerID, to raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	return t.vote.RequestPreVote(id, to, args, resp)
+}
+
+// Close implements raft.WithClose.
+func (t *watched) Close() error {
+	t.stop()
+	if c, ok := t.Transport.(raft.WithClose); ok {
+		return c.Close()
+	}
+	return nil
+}
+
+// SetHeartbeatHandler implements raft.Transport. raft gives the transport a handler of heartbeats that runs beside its main goroutine,
+// so that a slow disk does not hold them up. In a term that is new here that handler sets the term, and so may the main goroutine at
+// the same time, for a vote in a later one: whichever write ends last counts. A term that falls behind a vote that was given lets this
+// replica acknowledge entries of a leader that the vote deposed, and they are lost. So a heartbeat that raises the term or ends a
+// candidacy goes to the main goroutine, like any other request. docs/design/0020 has more.
+func (t *watched) SetHeartbeatHandler(handle func(raft.RPC)) {
+	t.Transport.SetHeartbeatHandler(func(rpc raft.RPC) {
+		args, ok := rpc.Command.(*raft.AppendEntriesRequest)
+		r := t.raft.Load()
+		if !ok || r == nil || args.Term > r.CurrentTerm() || args.Term == r.CurrentTerm() && r.State() != raft.Follower {
+			t.enqueue(rpc)
+			return
+		}
+		handle(rpc)
+	})
+}
