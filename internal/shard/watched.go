@@ -94,7 +94,7 @@ func (t *watched) Close() error {
 // so that a slow disk does not hold them up. In a term that is new here that handler sets the term, and so may the main goroutine at
 // the same time, for a vote in a later one: whichever write ends last counts. A term that falls behind a vote that was given lets this
 // replica acknowledge entries of a leader that the vote deposed, and they are lost. So a heartbeat that raises the term or ends a
-// candidacy goes to the main goroutine, like any other request. docs/design/0020 has more.
+// candidacy goes to the main goroutine, like any other request. docs/design/0021 has more.
 func (t *watched) SetHeartbeatHandler(handle func(raft.RPC)) {
 	t.Transport.SetHeartbeatHandler(func(rpc raft.RPC) {
 		args, ok := rpc.Command.(*raft.AppendEntriesRequest)
