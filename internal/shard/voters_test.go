@@ -77,11 +77,11 @@ func TestFiveVoters(t *testing.T) {
 func TestHandOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ms := grown(t, 3, nil)
-		p := startPump(t, ms, 5*time.Millisecond)
+		p := startPump(t, ms, 10*time.Millisecond)
 		time.Sleep(time.Second)
 		p.longest()
 		var gaps []time.Duration
-		for range 10 {
+		for range 4 {
 			if err := leading(ms).h.HandOver(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -136,7 +136,7 @@ func TestHandOverUnderLoad(t *testing.T) {
 func TestFailOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ms := grown(t, 3, nil)
-		p := startPump(t, ms, 5*time.Millisecond)
+		p := startPump(t, ms, 10*time.Millisecond)
 		var gaps []time.Duration
 		for range 20 {
 			within(t, 10*time.Second, "a leader", func() bool { return leading(ms) != nil })
