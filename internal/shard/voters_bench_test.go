@@ -37,7 +37,7 @@ func openSeats(b *testing.B) *seats {
 	}
 	for i := range 3 {
 		cfg := testConfig(vfs.Default)
-		cfg.Dir, cfg.NodeID, cfg.Heartbeat, cfg.join = filepath.Join(b.TempDir(), "d"), fmt.Sprint("n", i), 0, i > 0
+		cfg.Dir, cfg.NodeID, cfg.Heartbeat, cfg.Join = filepath.Join(b.TempDir(), "d"), fmt.Sprint("n", i), 0, i > 0
 		cfg.Transport = func(g stanza.Group) (raft.Transport, raft.ServerAddress) {
 			return trans[i][g.Shard()], raft.ServerAddress(cfg.NodeID)
 		}
