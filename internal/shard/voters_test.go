@@ -160,6 +160,61 @@ func TestFailOver(t *testing.T) {
 	})
 }
 
+// A follower that hears nobody, cut off or only deaf, deposes nobody: neither meanwhile nor when it is back.
+func TestFollowerDeposesNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ms := grown(t, 3, nil)
+		lead := leading(ms)
+		term, _ := lead.g.Leading()
+		p := startPump(t, ms, 10*time.Millisecond)
+		p.longest()
+		cut(ms, 2)
+		time.Sleep(20 * time.Second)
+		connect(ms, 0, 1, 2)
+		time.Sleep(5 * time.Second)
+		ms[0].trans.Disconnect(ms[2].trans.LocalAddr())
+		ms[1].trans.Disconnect(ms[2].trans.LocalAddr())
+		time.Sleep(20 * time.Second)
+		connect(ms, 0, 1, 2)
+		time.Sleep(5 * time.Second)
+		if gap := p.longest(); gap > 100*time.Millisecond {
+			t.Errorf("%v without a commit", gap)
+		}
+		if now, ok := lead.g.Leading(); !ok || now != term {
+			t.Errorf("leads: %v, in term %d; it was %d", ok, now, term)
+		}
+		p.end(t, ms)
+	})
+}
+
+// A leader that is heard and hears nobody gives up, and another one leads.
+func TestDeafLeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ms := grown(t, 3, nil)
+		lead := leading(ms)
+		p := startPump(t, ms, 10*time.Millisecond)
+		p.longest()
+		lead.slow.gate.close()
+		defer lead.slow.gate.open()
+		time.Sleep(5 * time.Second)
+		if gap := p.longest(); gap > 2*time.Second || leading(ms) == lead {
+			t.Errorf("%v without a commit", gap)
+		}
+		lead.slow.gate.open()
+		p.end(t, ms)
+		within(t, 10*time.Second, "one leader", func() bool {
+			n := 0
+			for _, x := range ms {
+				if _, ok := x.g.Leading(); ok {
+					n++
+				}
+			}
+			return n == 1
+		})
+		agree(t, ms)
+	})
+}
+
 // A hand-over to one that has just died fails in time, and what waited for it goes on.
 func TestHandOverToTheDead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
