@@ -214,6 +214,9 @@ func (c *Crowd) report() {
 	}
 }
 
+// maxFaults bounds the faults kept; the first ones say what happened.
+const maxFaults = 50
+
 // fault notes what must not happen, unless the crowd is being sent home.
 func (c *Crowd) fault(err error) {
 	c.mu.Lock()

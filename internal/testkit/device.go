@@ -223,22 +223,3 @@ func Eventually(t testing.TB, what string, ok func() bool) {
 		}
 	}
 }
-
-// Judge waits until every device has the newest of what was acked in each stream, and reports each broken promise.
-func (h *History) Judge(t testing.TB, devices map[string][]string) {
-	t.Helper()
-	end := time.Now().Add(waitLimit)
-	waiting := func() int {
-		n := 0
-		for to, list := range devices {
-			n += h.Waiting(to, list...)
-		}
-		return n
-	}
-	for waiting() > 0 && time.Now().Before(end) { // what is missing is a fault below
-		time.Sleep(10 * time.Millisecond) // devices note what they get, and tell nobody
-	}
-	for _, f := range h.Faults(devices) {
-		t.Error(f)
-	}
-}

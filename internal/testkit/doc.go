@@ -1,5 +1,5 @@
 // Package testkit starts whole systems for tests from end to end: in one process, as the one process of `up`, or as separate
-// processes, and kills them. It also keeps the history of who sent and received what, and judges it.
+// processes, and kills them. What clients see goes into a history, which is judged (internal/history).
 //
 //	binary.go    builds the linecard binary once per test process
 //	process.go   one child process: started, asked to stop, killed
@@ -11,7 +11,7 @@
 //	upgrade.go   a gateway process replaced by another one
 //	metrics.go   scrapes
 //	proc.go      what the kernel says of a process, and the size of a directory
-//	history.go   what was sent, acked and received, and the rules it must keep
+//	history.go   the judge, by the names that the tests use
 //
 // Everything listens on ports of the loopback address that were free a moment before, keeps its files in the test's temporary
 // directory and ends with the test. Only processes that the package started are signalled. Nothing here is safe for concurrent use

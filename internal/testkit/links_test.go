@@ -170,9 +170,7 @@ func forget(devices []*Device, h *History) {
 		d.texts, d.delivered, d.read = nil, nil, nil
 		d.mu.Unlock()
 	}
-	h.mu.Lock()
-	clear(h.streams)
-	h.mu.Unlock()
+	h.Forget()
 }
 
 // device adds a device at one of the gateways.
