@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -56,7 +55,7 @@ func (e *Endpoint) Dial(ctx context.Context, addr string, role Role, conf *tls.C
 			return
 		}
 		d.note(s != nil, err)
-		sleep(ctx, backoff(attempt, rand.Float64()))
+		sleep(ctx, backoff(attempt, e.jitter()))
 	}
 }
 

@@ -53,4 +53,5 @@
 //	metrics.go   counters                       usage.go    what streams hold, what Dial has up
 //	turn.go      Flush: the end of a turn       faults.go   broken on purpose, for tests
 //	board.go     Board: the roster, passed on
+//	road.go      the way between endpoints, as a simulation has it
 package link

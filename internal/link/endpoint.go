@@ -2,6 +2,7 @@ package link
 
 import (
 	"log/slog"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -77,6 +78,8 @@ type Endpoint struct {
 	metrics *metrics
 
 	faults *Faults // nil but in tests
+	road   Road    // nil but in tests
+	jitter func() float64
 
 	incoming atomic.Int64              // streams accepted by servers
 	held     atomic.Pointer[[]*Stream] // what Flush looks after; changed under mu
@@ -100,6 +103,7 @@ func NewEndpoint(info Info, h Handler, opts Options) *Endpoint {
 		streams: make(map[*Stream]struct{}),
 		dialled: make(map[dialKey]int),
 		logged:  make(map[refusal]struct{}),
+		jitter:  rand.Float64,
 	}
 	registerUsage(opts.Registerer, e)
 	opts.Board.join(e)

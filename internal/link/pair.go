@@ -2,7 +2,6 @@ package link
 
 import (
 	"errors"
-	"math/rand/v2"
 	"sync"
 	"time"
 )
@@ -48,7 +47,7 @@ func (p *pair) keep(stopping <-chan struct{}) {
 		if time.Since(began) >= steady {
 			attempt = 1
 		}
-		pause := time.NewTimer(backoff(attempt, rand.Float64()))
+		pause := time.NewTimer(backoff(attempt, p.a.ep.jitter()))
 		select {
 		case <-pause.C:
 		case <-stopping:
@@ -93,14 +92,14 @@ func (p *pair) start() {
 	p.sender(p.b, p.a)
 }
 
-// sender starts what hands the batches of s to its twin. Faults may make that wait, which no turn must.
+// sender starts what hands the batches of s to its twin. Faults and roads may make that wait, which no turn must.
 func (p *pair) sender(s, twin *Stream) {
-	if s.ep.opts.Turns && s.ep.faults == nil {
+	if s.ep.opts.Turns && s.ep.faults == nil && s.ep.road == nil {
 		s.hold(twin)
 		p.senders.Go(s.handLoop)
 		return
 	}
-	p.senders.Go(func() { s.sendLoop(func(x *batch) error { return hand(x, twin) }) })
+	p.senders.Go(func() { s.sendLoop(s.carried(func(x *batch) error { return hand(x, twin) })) })
 }
 
 // hand gives a batch to the twin. The receiver keeps the bytes, so it gets a copy of exactly the size and the buffer is used again:
