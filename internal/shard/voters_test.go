@@ -45,6 +45,29 @@ func TestVotersChange(t *testing.T) {
 	})
 }
 
+// Those that come need a whole state, since the log is cut behind it; they become voters all the same.
+func TestVotersComeBySnapshot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ms := openNodes(t, 3, func(_ int, c *HostConfig) { c.PackCommands, c.TrailingLogs, c.NoTrailing = 1, 0, true })
+		propose(t, ms[0].g, ms[0].m, 0, 2*nearEntries)
+		if err := ms[0].g.Snapshot(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if first, _ := ms[0].g.store.FirstIndex(); first != 0 {
+			t.Fatalf("the log begins at %d: nobody needs a snapshot", first)
+		}
+		p := startPump(t, ms[1:], 10*time.Millisecond)
+		want(ms, 1, 0, 2)
+		awaitVoters(t, ms, 0, 1, 2)
+		within(t, time.Minute, "the preferred leader", func() bool { return leading(ms) == ms[1] })
+		time.Sleep(time.Second)
+		if n := p.end(t, ms); n[Committed] < 50 {
+			t.Errorf("%d committed by the new leader", n[Committed])
+		}
+		agree(t, ms)
+	})
+}
+
 // Five voters go on with three of them, stop with two and go on again.
 func TestFiveVoters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
