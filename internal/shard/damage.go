@@ -20,8 +20,8 @@ import (
 // acknowledged message without a word.
 
 // remedy is what the operator is told to do.
-const remedy = "stopped before anything is lost silently: check the disk, then restore this node's data directory from a copy; " +
-	"docs/operations.md, section Disks"
+const remedy = "stopped before anything is lost silently: check the disk, then have this node seeded anew by the other replicas, or restore a " +
+	"backup; docs/operations.md, section Damage"
 
 // makeRoom is what the operator is told to do when the disk is full.
 const makeRoom = "nothing is lost: free some space and start again"

@@ -91,5 +91,7 @@
 //	overlay.go, overlay_scan.go   Overlay: write-back map of small records; cleancache.go: what it read and flushed
 //	scrub.go     when and how a group is scrubbed
 //	wash.go      WALs turned over, deleted keys compacted away
+//	checkpoint.go  copies of the databases while they are in use; reseat.go: a copy becomes a new node's
+//	inspect.go, inspectlog.go  files, logs and states checked while nobody runs; scratch.go: without writing to them
 //	metrics.go, hclog.go
 package shard

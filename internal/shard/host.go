@@ -49,6 +49,10 @@ type Host struct {
 	sending  atomic.Int64  // states being read for other replicas
 	dropped  drops
 
+	still      sync.RWMutex // held for reading while a snapshot becomes durable, for writing while both databases are copied
+	files      sync.Mutex   // held while it matters which files there are: a scrub washes, a checkpoint is made or dropped
+	checkpoint bool         // there is one; guarded by files
+
 	reclaims reclaimer
 	noSpace  atomic.Int64 // since when flushes find no space, monotonic; 0: they do
 
@@ -132,6 +136,9 @@ func (h *Host) openDatabases() (err error) {
 	}
 	if h.state, err = openPebble(stateDir, h.stateOptions(cache, tables)); err != nil {
 		return errors.Join(h.openError("state", err), h.log.Close())
+	}
+	if err := h.DropCheckpoint(); err != nil { // of a process that ended before it was copied; the databases' locks are ours now
+		return errors.Join(err, h.state.Close(), h.log.Close())
 	}
 	return nil
 }

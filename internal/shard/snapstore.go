@@ -214,6 +214,9 @@ func (s *snapStore) arrived() *receipt {
 
 // put writes the metadata of a snapshot whose state is durable, with what else changes in b, which it commits.
 func (s *snapStore) put(m raft.SnapshotMeta, b *pebble.Batch) error {
+	still := &s.core.host.still // nobody copies the databases meanwhile
+	still.RLock()
+	defer still.RUnlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if m.Index < s.index.Load() {

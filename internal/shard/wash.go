@@ -42,6 +42,8 @@ func (h *Host) wash(g stanza.Group) error {
 	if h.sending.Load() > 0 {
 		return fmt.Errorf("shard: scrubbing %s: %w", g, errSending)
 	}
+	h.files.Lock()
+	defer h.files.Unlock()
 	err := h.turnWALs()
 	if err == nil {
 		err = h.compactAway(h.log, "log", groupStart(keyLog, g), groupEnd(keyLog, g))
