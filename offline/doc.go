@@ -44,5 +44,6 @@
 //	resend.go   resends, unresponsive sessions                 receipt.go  receipts out and in
 //	sweep.go    the leader's passes of expiry                  timers.go   due times
 //	damage.go   what cannot be read or trusted stops the group
+//	atrest.go   the fold alone, for data at rest
 //	trim.go     buffers let go when little happens
 package offline

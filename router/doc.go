@@ -35,5 +35,6 @@
 //	query.go       look-up, device list, link, unlink
 //	drop.go        queues of unlinked devices, dropped until offline confirms
 //	limits.go      token buckets and contacts in fixed tables
+//	atrest.go      the fold alone, for data at rest
 //	metrics.go     Prometheus metrics
 package router

@@ -217,6 +217,7 @@ func TestMetamorphic(t *testing.T) {
 		}
 		fs.ResetToSyncedState()
 		fs.SetIgnoreSyncs(false)
+		lookAtRest(t, fs, last)
 	}
 	l := startLife(t, cfg, applied)
 	defer l.host.Close()
