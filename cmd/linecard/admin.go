@@ -24,11 +24,19 @@ type InviteCmd struct {
 
 // Run prints the code.
 func (c InviteCmd) Run(ctx context.Context, std Std) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	var answer struct{ Code string }
+	if err := askAdmin(ctx, c.Admin, "/invite?ttl="+url.QueryEscape(c.TTL.String()), 10*time.Second, &answer); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(std.Out, answer.Code)
+	return err
+}
+
+// askAdmin posts a command to an admin listener and decodes the answer.
+func askAdmin(ctx context.Context, admin, path string, limit time.Duration, answer any) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	var answer struct{ Code, Error string }
-	target := "http://" + c.Admin + "/invite?ttl=" + url.QueryEscape(c.TTL.String())
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+admin+path, http.NoBody)
 	if err != nil {
 		return err
 	}
@@ -38,15 +46,19 @@ func (c InviteCmd) Run(ctx context.Context, std Std) error {
 		if errors.As(err, &of) {
 			err = of.Err
 		}
-		return fmt.Errorf("admin listener %s: %w", c.Admin, err)
+		return fmt.Errorf("admin listener %s: %w", admin, err)
 	}
 	defer resp.Body.Close()
-	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&answer); err != nil {
-		return fmt.Errorf("admin listener %s: status %d, no answer that can be read", c.Admin, resp.StatusCode)
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
+	if err != nil {
+		return fmt.Errorf("admin listener %s: %w", admin, err)
 	}
-	if answer.Error != "" {
-		return errors.New(answer.Error)
+	var failed struct{ Error string }
+	if json.Unmarshal(body, &failed) != nil || resp.StatusCode != http.StatusOK && failed.Error == "" || json.Unmarshal(body, answer) != nil {
+		return fmt.Errorf("admin listener %s: status %d, no answer that can be read", admin, resp.StatusCode)
 	}
-	_, err = fmt.Fprintln(std.Out, answer.Code)
-	return err
+	if failed.Error != "" {
+		return errors.New(failed.Error)
+	}
+	return nil
 }

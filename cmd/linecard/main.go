@@ -27,6 +27,9 @@ type commands struct {
 	Check   CheckCmd   `cmd:"" help:"Check a configuration file and say everything that is wrong with it."`
 	Keys    KeysCmd    `cmd:"" help:"Make the keys of a cluster and of its daemons."`
 	Admin   AdminCmd   `cmd:"" help:"Ask a running process to do something."`
+	Backup  BackupCmd  `cmd:"" help:"Copy the data of a running process, and check the copy."`
+	Restore RestoreCmd `cmd:"" help:"Make a data directory of a backup."`
+	Fsck    FsckCmd    `cmd:"" help:"Check the data of a process that is stopped, or a backup."`
 	Tune    TuneCmd    `cmd:"" help:"Check, print and set what the kernel must allow for many sessions."`
 	Chat    ChatCmd    `cmd:"" help:"Chat in this terminal."`
 	Send    SendCmd    `cmd:"" help:"Send messages and wait until they are stored."`

@@ -6,6 +6,8 @@
 //	identity.go the node id: written once, read at each start
 //	disk.go     free space of the disks that the databases live on
 //	node.go     New and Run: one process with any of the daemons
+//	fsck.go     data at rest, checked; compare.go: held against another replica's
+//	checkpoints.go  copies of the databases while they are in use, for backup.go: Backup and Restore; manifest.go: what is in a backup
 //	runtime.go  GOGC and memory limit by what runs in the process
 //	logger.go   lines on standard error, whether somebody reads them or not
 //	health.go   what /healthz and /readyz say

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -35,6 +36,10 @@ func readIdentity(dir string) (identity, error) {
 	case err != nil:
 		return identity{}, fmt.Errorf("node id: %w", err)
 	}
+	return parseIdentity(path, text)
+}
+
+func parseIdentity(path string, text []byte) (identity, error) {
 	digits, isNew := strings.CutSuffix(strings.TrimSuffix(string(text), "\n"), freshMark)
 	raw, err := hex.DecodeString(digits)
 	if err != nil || len(raw) != 8 || binary.BigEndian.Uint64(raw) == 0 {
@@ -63,6 +68,9 @@ func (i identity) write() error {
 	}
 	return nil
 }
+
+// name is the number as raft and the databases know it.
+func (i identity) name() string { return strconv.FormatUint(i.id, 16) }
 
 // randomID returns a random number other than 0.
 func randomID() uint64 {

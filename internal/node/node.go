@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -197,7 +196,7 @@ func (n *Node) openHost(role Role, log *slog.Logger) (*shard.Host, error) {
 		return nil, err
 	}
 	host, err := shard.OpenHost(shard.HostConfig{
-		Dir: dir, Disk: disk, NodeID: strconv.FormatUint(n.id.id, 16), Bootstrap: n.id.new && (n.together() || n.cfg.Bootstrap),
+		Dir: dir, Disk: disk, NodeID: n.id.name(), Bootstrap: n.id.new && (n.together() || n.cfg.Bootstrap),
 		Light:      role == Router, // a directory's entries are few, and each is written to tables sooner or later
 		NoTrailing: true,           // a group alone has nobody to send old entries to
 		Heartbeat:  loneHeartbeat, Clock: n.clock, Logger: log, Registerer: prometheus.WrapRegistererWithPrefix("linecard_"+string(role)+"_", n.reg),

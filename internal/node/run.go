@@ -142,6 +142,12 @@ func (n *Node) startServices(ctx context.Context) <-chan struct{} {
 	if n.router != nil {
 		adm.Handle("/invite", n.invite)
 	}
+	if len(n.hosts) > 0 {
+		copies := n.checkpoints()
+		adm.Handle("/backup", copies.make)
+		adm.Handle("/backup/done", copies.done)
+		context.AfterFunc(ctx, copies.end)
+	}
 	if n.adminLn != nil {
 		sup.Add(&listenService{ln: n.adminLn, serve: adm.Serve})
 	} else {
