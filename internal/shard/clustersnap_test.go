@@ -9,6 +9,8 @@ import (
 
 	"github.com/cockroachdb/pebble/vfs"
 	"github.com/hashicorp/raft"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"linecard.example/internal/disktest"
 	"linecard.example/internal/stanza"
 )
@@ -126,5 +128,42 @@ func TestScrubOfSeveralVoters(t *testing.T) {
 	}
 	for _, x := range ms {
 		noErr(t, x.h.Close())
+	}
+}
+
+// What was deleted while a state is being sent would survive the compactions of a scrub. So the scrub is put off until that is done.
+func TestScrubWaitsForStreams(t *testing.T) {
+	clock, fs := newHandClock(), vfs.NewMem()
+	cfg := testConfig(fs)
+	cfg.Clock, cfg.Tick = clock.now, time.Millisecond
+	a := openArchive(t, cfg, 2)
+	gone := texts(rand.New(rand.NewPCG(7, 8)), 50)
+	for _, x := range gone {
+		a.do(0, append(bytes.Clone(x.key), x.val...))
+	}
+	a.do(1, []byte("00000000of another group"))
+	noErr(t, a.groups[0].Snapshot(t.Context()), a.groups[1].Snapshot(t.Context()))
+	_, stream, err := a.groups[1].snaps.Open("")
+	noErr(t, err)
+	for _, x := range gone {
+		a.do(0, x.key)
+	}
+	due := clock.now().Add(time.Millisecond)
+	clock.advance(scrubEvery)
+	limit := time.Now().Add(20 * time.Second)
+	for testutil.ToFloat64(a.groups[0].metrics.scrubFailed.(prometheus.Collector)) == 0 {
+		if time.Now().After(limit) {
+			t.Fatal("the scrub was not put off")
+		}
+		time.Sleep(time.Millisecond) // the scrubber tells nobody
+	}
+	if a.h.Status()[0].Scrubbed.After(due) {
+		t.Error("it counts as scrubbed")
+	}
+	noErr(t, stream.Close())
+	clock.advance(scrubAgain + time.Second)
+	awaitScrubs(t, a.h, due)
+	if found := search(t, fs, "d", gone); len(found) > 0 {
+		t.Errorf("%d deleted texts are still there, such as %s", len(found), found[0])
 	}
 }
