@@ -63,7 +63,7 @@ func dropRun(p *play, d *disktest.Disk) error {
 		return err
 	}
 	started := !d.Cut()
-	dropped := false
+	dropped, gone := false, false
 	for round := range 4 { // more than once, for enough syncs
 		err = errors.Join(s.install2(p), s.mustAppend(41, 60), s.g.Close())
 		if err == nil {
@@ -76,6 +76,10 @@ func dropRun(p *play, d *disktest.Disk) error {
 			break
 		}
 		dropped = true
+		if round == 3 {
+			gone = true
+			break
+		}
 		s.m = newToy()
 		if s.g, err = Open[int, uint64](s.h, testGroup, s.m); err != nil {
 			return fmt.Errorf("opening in round %d: %w", round, err)
@@ -92,6 +96,12 @@ func dropRun(p *play, d *disktest.Disk) error {
 	}
 	defer s.h.Close()
 	at := s.g.appliedAt.Load()
+	if stage, err := getCopy(s.h.log, groupStart(keyDrop, testGroup)); err != nil || len(stage) > 0 && stage[0] == dropTables {
+		return errors.Join(errors.New("a drop was left half done"), err)
+	}
+	if gone && at != 0 {
+		return fmt.Errorf("what was dropped is there again, up to %d", at)
+	}
 	if err := s.is(p, at); err != nil {
 		return err
 	}

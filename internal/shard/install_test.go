@@ -167,9 +167,10 @@ func TestLeaderTakesAState(t *testing.T) {
 	s.term = 50
 	var follows int
 	noErr(t, s.mustInstall(p.states[0]))
-	onShard(t, s.g, func() { follows = s.m.follows })
-	if _, ok := s.g.Leading(); ok || follows != 1 {
-		t.Errorf("leading %v, told to follow %d times", ok, follows)
+	led := true
+	onShard(t, s.g, func() { follows, led = s.m.follows, s.m.loadLed })
+	if _, ok := s.g.Leading(); ok || led || follows != 1 {
+		t.Errorf("leading %v, when the state was loaded %v, told to follow %d times", ok, led, follows)
 	}
 	s.mustBe(t, p, 50)
 }

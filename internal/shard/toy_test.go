@@ -22,6 +22,7 @@ type toy struct {
 	count   uint64
 	stamp   int64
 	loadedF uint64
+	loadLed bool // it led when it was loaded
 	replays int // entries applied
 	term    uint64
 	ticks   int
@@ -47,7 +48,7 @@ var chainKey = []byte("\x00chain")
 
 func (m *toy) Load(t Tables, applied uint64) error {
 	m.o = NewOverlay(t, 1<<16)
-	m.loadedF = applied
+	m.loadedF, m.loadLed = applied, m.term != 0
 	m.chain, m.count, m.stamp = 0, 0, 0
 	v, ok, err := m.o.Get(chainKey)
 	if ok {
