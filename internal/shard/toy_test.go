@@ -23,7 +23,7 @@ type toy struct {
 	stamp   int64
 	loadedF uint64
 	loadLed bool // it led when it was loaded
-	replays int // entries applied
+	replays int  // entries applied
 	term    uint64
 	ticks   int
 	onTurn  func()
