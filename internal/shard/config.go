@@ -51,8 +51,12 @@ type HostConfig struct {
 
 	Heartbeat time.Duration // raft's heartbeat, election and lease timeouts; 0: 300 ms, good for 16 groups a process
 
-	// Transport returns the transport and address of a group, which is the node id; nil: in memory, for one voter. It has to implement
-	// raft.WithPreVote. The host closes what it returns.
+	// Network connects the groups with their replicas in other processes; nil: each group is alone, with one voter. The caller closes it
+	// after the host.
+	Network *Network
+
+	// Transport is for tests without a Network: it returns the transport and address of a group, which is the node id. It has to
+	// implement raft.WithPreVote. The host closes what it returns.
 	Transport func(g stanza.Group) (raft.Transport, raft.ServerAddress)
 
 	// Join says that the node is one of a cluster: a group of which nothing is here waits for the group's leader to add this node, where it
@@ -128,6 +132,7 @@ func (c *HostConfig) validate() error {
 	check(c.PendingBytes >= 1024, "PendingBytes is below 1 KiB")
 	check(c.Cache > 0 && c.LogMemTable >= 64<<10 && c.StateMemTable >= 64<<10, "cache or memtable is too small")
 	check(c.Tick >= time.Millisecond && c.LazyWait > 0 && c.Heartbeat >= 5*time.Millisecond, "Tick, LazyWait or Heartbeat is too short")
+	check(c.Network == nil || c.Transport == nil, "both Network and Transport")
 	check(c.FlushBytes > 0 && c.SnapshotBytes > 0 && c.TrailingBytes >= 0, "FlushBytes, SnapshotBytes or TrailingBytes is negative")
 	return errors.Join(errs...)
 }

@@ -28,6 +28,7 @@ type core struct {
 	stable  *stableStore
 	snaps   *snapStore
 	raft    *raft.Raft
+	peers   *groupTransport // nil: there is no Network
 	metrics groupMetrics
 	nonce   uint64 // marks this opening's packs in the log
 	scrubs  scrubs
@@ -215,6 +216,9 @@ func (c *core) startRaft(fresh bool) error {
 		return fail(err)
 	}
 	c.raft = r
+	if c.peers != nil {
+		c.peers.open()
+	}
 	c.post(func(m *mail) { m.started = true })
 	c.wg.Go(c.submitter)
 	c.wg.Go(c.waiter)
@@ -239,12 +243,26 @@ func (c *core) newRaft(rc *raft.Config, trans raft.Transport) (*raft.Raft, error
 	return r, nil
 }
 
+// shutdown ends the engine without waiting for it. The transport goes at once, too: raft itself closes it only when its goroutines have
+// ended, and those wait for answers of replicas that may be gone.
+func (c *core) shutdown() raft.Future {
+	f := c.raft.Shutdown()
+	if c.peers != nil {
+		_ = c.peers.Close() // never fails
+	}
+	return f
+}
+
 // alone reports whether the group has no peers: one voter by construction.
-func (c *core) alone() bool { return c.host.cfg.Transport == nil }
+func (c *core) alone() bool { return c.host.cfg.Transport == nil && c.host.cfg.Network == nil }
 
 func (c *core) transport() (raft.Transport, raft.ServerAddress) {
-	if c.host.cfg.Transport != nil {
+	switch {
+	case c.host.cfg.Transport != nil:
 		return c.host.cfg.Transport(c.id)
+	case c.host.cfg.Network != nil:
+		c.peers = c.host.cfg.Network.transport(c.id, c.log)
+		return c.peers, raft.ServerAddress(c.host.cfg.NodeID)
 	}
 	addr, t := raft.NewInmemTransport(raft.ServerAddress(c.host.cfg.NodeID))
 	return t, addr

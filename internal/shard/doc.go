@@ -24,6 +24,10 @@
 // Per host there is the scrubber, which removes from the files what groups have deleted, one group after the other, by the clock
 // alone. It waits for snapshots, flushes and compactions; nobody waits for it but a group or host that closes.
 //
+// Per process with replicas elsewhere there is the Network: one goroutine that accepts, one for each connection until it is identified, and
+// then those of raft's transport, one for each accepted connection. Nothing of it is held while another goroutine waits but Network.mu,
+// under which nothing waits.
+//
 // # Applied index and restart
 //
 // F is the index up to which the tables are complete; it is written, with the last stamp, in the last batch of each flush. Batches
@@ -93,5 +97,12 @@
 //	wash.go      WALs turned over, deleted keys compacted away
 //	checkpoint.go  copies of the databases while they are in use; reseat.go: a copy becomes a new node's
 //	inspect.go, inspectlog.go  files, logs and states checked while nobody runs; scratch.go: without writing to them
+//	transport.go              Network: what connects replicas in different processes
+//	transport_header.go       how a connection begins: hello, welcome, refusals
+//	transport_accept.go       the listener's side of it; transport_dial.go: the dialler's
+//	transport_conn.go         open connections, their timeouts, two processes with one node id
+//	transport_group.go        raft's transport of one group on top
+//	transport_status.go       questions about replicas
+//	transport_log.go          what operators see of all this
 //	metrics.go, hclog.go
 package shard

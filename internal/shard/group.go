@@ -227,7 +227,7 @@ func (g *Group[C, R]) Close() error {
 // abandon ends a group of a host that failed. The raft goroutines, and even the shard goroutine, may be stuck in a database for
 // ever: they are left behind, the process is about to exit.
 func (g *Group[C, R]) abandon() error {
-	g.raft.Shutdown()
+	g.shutdown()
 	close(g.quit)
 	limit := time.NewTimer(closeQuiet)
 	defer limit.Stop()
@@ -255,7 +255,7 @@ func (g *Group[C, R]) close() error {
 	}
 	g.snaps.end()
 	down := make(chan error, 1)
-	go func() { down <- g.raft.Shutdown().Error() }()
+	go func() { down <- g.shutdown().Error() }()
 	limit.Reset(closeRaft)
 	var err error
 	select {

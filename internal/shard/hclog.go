@@ -40,8 +40,19 @@ func (l *raftLogger) enabled(level hclog.Level) bool {
 	return l.log.Enabled(context.Background(), l.level(level))
 }
 
+// perAttempt are what raft says at each attempt to reach a replica or to be elected, several times a second for each group as long as a
+// machine is down. The transport says once that it is, and a group once that it has no leader.
+var perAttempt = map[string]bool{
+	"failed to appendEntries to": true, "failed to heartbeat to": true, "failed to make requestVote RPC": true,
+	"failed to pipeline appendEntries": true, "failed to start pipeline replication to": true, "failed to decode incoming command": true,
+	"failed to flush response": true, "Election timeout reached, restarting election": true, "appendEntries rejected, sending older logs": true,
+}
+
 // Log implements hclog.Logger.
 func (l *raftLogger) Log(level hclog.Level, msg string, args ...any) {
+	if level >= hclog.Warn && perAttempt[msg] {
+		level = hclog.Info
+	}
 	if l.enabled(level) {
 		l.log.Log(context.Background(), l.level(level), "raft: "+msg, args...)
 	}

@@ -97,6 +97,11 @@ func OpenHost(cfg HostConfig) (*Host, error) {
 		}
 		return nil, err
 	}
+	if cfg.Network != nil {
+		if err := cfg.Network.attach(h); err != nil {
+			return nil, errors.Join(err, h.log.Close(), h.state.Close())
+		}
+	}
 	go h.scrubLoop()
 	return h, nil
 }

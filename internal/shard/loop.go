@@ -77,7 +77,7 @@ func (g *Group[C, R]) afterTurn() {
 	g.publish()
 	if g.halt.down.Load() && g.started && !g.ended {
 		g.ended = true // an engine without a machine would only hold elections
-		g.wg.Go(func() { _ = g.raft.Shutdown().Error() })
+		g.wg.Go(func() { _ = g.shutdown().Error() })
 	}
 	if g.closing && !g.settled && g.props.inFlight == 0 && g.verifying.waiting == nil && !g.rec.busy && !g.handing.waits() {
 		g.settled = true
