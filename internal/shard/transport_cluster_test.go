@@ -109,10 +109,13 @@ func TestNetworkLeavesNothing(t *testing.T) {
 	ss := openStations(t, 4)
 	commitAll(t, 4, 5, ss...)
 	for _, s := range ss {
-		s.close(t)
+		if err := s.h.Close(); err != nil {
+			t.Error(err)
+		}
 		if n := s.n.Connections(); n != 0 {
 			t.Errorf("%s: %d connections", s.id, n)
 		}
+		s.hangUp(t)
 	}
 	limit := time.Now().Add(10 * time.Second)
 	for runtime.NumGoroutine() > before {
