@@ -63,8 +63,8 @@ type HostConfig struct {
 	// would else become its own only voter (Bootstrap) or be refused (ErrLost).
 	Join bool
 
-	// AskPeer asks another node how far its replica of a group is, before that is promoted or handed the leadership; nil: its answers
-	// to heartbeats say enough. Called on any goroutine.
+	// AskPeer asks another node how far its replica of a group is, before that is promoted or handed the leadership; nil: over the Network,
+	// and without one its answers to heartbeats say enough. Called on any goroutine.
 	AskPeer func(ctx context.Context, node string, g stanza.Group) (PeerStatus, error)
 }
 
@@ -96,6 +96,9 @@ func (c HostConfig) withDefaults() (HostConfig, error) {
 	defaulted(&c.TrailingLogs, 1024)
 	defaulted(&c.TrailingBytes, c.SnapshotBytes/4)
 	defaulted(&c.Heartbeat, 300*time.Millisecond)
+	if c.Network != nil && c.AskPeer == nil {
+		c.AskPeer = c.Network.askPeer
+	}
 	if c.NoTrailing {
 		c.TrailingLogs = 0
 	}

@@ -266,8 +266,8 @@ func commit(t testing.TB, g stanza.Group, n int, ss ...*station) {
 	}
 }
 
-// agree waits until all have applied what the leader has, and compares their states.
-func agree(t testing.TB, g stanza.Group, ss ...*station) {
+// concur waits until all have applied what the leader has, and compares their states.
+func concur(t testing.TB, g stanza.Group, ss ...*station) {
 	t.Helper()
 	commit(t, g, 1, ss...)
 	lead := leads(t, g, ss...)

@@ -197,6 +197,18 @@ func (n *Network) Status(ctx context.Context, node string, groups ...stanza.Grou
 	}
 }
 
+// askPeer is HostConfig.AskPeer of a host with a Network.
+func (n *Network) askPeer(ctx context.Context, node string, g stanza.Group) (PeerStatus, error) {
+	list, err := n.Status(ctx, node, g)
+	switch {
+	case err != nil:
+		return PeerStatus{}, err
+	case !list[0].Open:
+		return PeerStatus{}, fmt.Errorf("%w: %s", errNotServed, g)
+	}
+	return PeerStatus{Applied: list[0].Applied, Stopped: list[0].Stopped}, nil
+}
+
 func (n *Network) asker(node string) *statusClient {
 	n.mu.Lock()
 	defer n.mu.Unlock()
