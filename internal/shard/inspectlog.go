@@ -27,7 +27,7 @@ func (i *Inspection) checkGroup(g *GroupFiles) error {
 	if err != nil {
 		return err
 	}
-	last, err := i.checkEntries(g, before) // which the log store relies on
+	last, err := i.checkEntries(g, before, c.snaps.reached) // which the log store relies on
 	if err != nil {
 		return err
 	}
@@ -69,8 +69,9 @@ func (i *Inspection) checkTerms(g *GroupFiles, c *core, last uint64) (err error)
 	return nil
 }
 
-// checkEntries reads every entry of the log and returns the term of the last one, or of the snapshot.
-func (i *Inspection) checkEntries(g *GroupFiles, snap *raft.SnapshotMeta) (term uint64, err error) {
+// checkEntries reads every entry of the log and returns the term of the last one, or of the snapshot. Behind a snapshot that was received
+// may stand entries of a leader that lost its place, of a lower term; reached is how far such a one was complete.
+func (i *Inspection) checkEntries(g *GroupFiles, snap *raft.SnapshotMeta, reached uint64) (term uint64, err error) {
 	if snap != nil {
 		term, g.Snapshot, g.Voters = snap.Term, snap.Index, voters(snap.Configuration)
 	}
@@ -79,7 +80,7 @@ func (i *Inspection) checkEntries(g *GroupFiles, snap *raft.SnapshotMeta) (term 
 		if prev != 0 && l.Index != prev+1 && l.Index > g.Snapshot+1 {
 			return fmt.Errorf("%w: entry %d follows %d", errLogRecord, l.Index, prev)
 		}
-		if l.Term < before || l.Term == 0 || l.Index > g.Snapshot && l.Term < term {
+		if l.Term < before || l.Term == 0 || l.Index > g.Snapshot && l.Term < term && reached < g.Snapshot {
 			return fmt.Errorf("%w: entry %d of term %d follows one of term %d", errLogRecord, l.Index, l.Term, max(before, term))
 		}
 		prev, before = l.Index, l.Term

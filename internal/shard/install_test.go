@@ -126,7 +126,8 @@ func TestStateBelowTheTables(t *testing.T) {
 func TestConflictingTail(t *testing.T) {
 	p := rehearse(t)
 	t.Run("behind a received state", func(t *testing.T) {
-		s := seatFor(t, vfs.NewMem(), func(*HostConfig) {})
+		fs := vfs.NewMem()
+		s := seatFor(t, fs, func(*HostConfig) {})
 		noErr(t, s.mustAppend(1, 60))
 		if ok, err := s.append(61, 83, 60, 1); !ok || err != nil {
 			t.Fatal(ok, err)
@@ -135,7 +136,14 @@ func TestConflictingTail(t *testing.T) {
 		if ok, _ := s.append(81, 83, 83, 0); ok {
 			t.Fatal("entries were taken behind others of another term")
 		}
-		noErr(t, s.mustInstall(p.states[1]))
+		noErr(t, s.mustInstall(p.states[1]), s.h.Close())
+		i, err := Inspect(fs, "d")
+		noErr(t, err)
+		if len(i.Faults) > 0 {
+			t.Errorf("files that are whole: %v", i.Faults)
+		}
+		noErr(t, i.Close())
+		s = seatFor(t, fs, func(c *HostConfig) { c.Bootstrap = false })
 		noErr(t, s.mustAppend(81, 100))
 		s.mustBe(t, p, 100)
 	})
