@@ -33,6 +33,7 @@ type Deps struct {
 	Cert        []byte                // certificate of Static, retained
 	Lines       reasons.Budget        // of lines about clients in the log
 	LinkCredit  int                   // bytes on their way here from one peer for one group; 0: link.DefaultCredits
+	Board       *link.Board           // where the process keeps the roster; nil: addresses are configured
 
 	// Listen is set for a worker under a supervisor, which holds the port: the addresses of gnet to share with other workers. Otherwise
 	// Run resolves Config.Listen, checks that the port is free and shares it with nobody.
@@ -139,7 +140,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	g.exportBacklog(g.deps.Registerer)
 	g.exportSteps(g.deps.Registerer)
 	info := link.Info{Role: link.RoleGateway, Node: deps.Node, Incarnation: deps.Incarnation, Shards: deps.Shards, Cluster: deps.Cluster}
-	g.endpoint = link.NewEndpoint(info, g, link.Options{Turns: true, Credits: deps.LinkCredit, Logger: g.log, Registerer: g.deps.Registerer})
+	g.endpoint = link.NewEndpoint(info, g, link.Options{Turns: true, Credits: deps.LinkCredit, Board: deps.Board, Logger: g.log, Registerer: g.deps.Registerer})
 	return g, nil
 }
 

@@ -25,6 +25,7 @@ type commands struct {
 	Router  RouterCmd  `cmd:"" help:"Run a router."`
 	Offline OfflineCmd `cmd:"" help:"Run an offline queue daemon."`
 	Check   CheckCmd   `cmd:"" help:"Check a configuration file and say everything that is wrong with it."`
+	Cluster ClusterCmd `cmd:"" help:"Run several machines as one system: members, replicas, who leads."`
 	Keys    KeysCmd    `cmd:"" help:"Make the keys of a cluster and of its daemons."`
 	Admin   AdminCmd   `cmd:"" help:"Ask a running process to do something."`
 	Backup  BackupCmd  `cmd:"" help:"Copy the data of a running process, and check the copy."`

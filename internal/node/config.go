@@ -14,6 +14,7 @@ import (
 	"linecard.example/gateway"
 	"linecard.example/internal/config"
 	"linecard.example/internal/metrics"
+	"linecard.example/internal/roster"
 	"linecard.example/offline"
 	"linecard.example/router"
 )
@@ -46,6 +47,8 @@ type Config struct {
 	Worker uint16 `toml:"-"`
 	// Upgrade has a gateway take the sessions of the one that runs on the same data directory, which then ends. Set by the flag --upgrade.
 	Upgrade bool `toml:"-"`
+	// Member has Validate want what a member of a cluster needs. Set by the cluster commands.
+	Member bool `toml:"-"`
 	// Clock is the wall clock of the whole process; nil: time.Now. For tests.
 	Clock func() time.Time `toml:"-"`
 
@@ -53,6 +56,7 @@ type Config struct {
 	Disk    DiskConfig     `toml:"disk"`
 	Admin   AdminConfig    `toml:"admin"`
 	Links   LinksConfig    `toml:"links"`
+	Raft    RaftConfig     `toml:"raft"`
 	Gateway gateway.Config `toml:"gateway"`
 	Router  router.Config  `toml:"router"`
 	Offline offline.Config `toml:"offline"`
@@ -95,15 +99,53 @@ type LinksConfig struct {
 	Name string `toml:"name"`
 	// Listen is where a router or offline process accepts links, HOST:PORT. No default.
 	Listen string `toml:"listen"`
-	// Routers are the addresses of all router processes; a gateway dials them.
+	// Advertise is the address of Listen as others dial it, for a member of a cluster. Default: Listen, which then needs a host.
+	Advertise string `toml:"advertise"`
+	// Routers are the addresses of router processes. A gateway dials them. Members of a cluster, and gateways with Roster, ask them for
+	// the roster, until one answers: some are enough.
 	Routers []string `toml:"routers"`
-	// Offlines are the addresses of all offline processes; gateways and routers dial them, and each offline dials the others.
+	// Offlines are the addresses of all offline processes; gateways and routers dial them, and each offline dials the others. Not read where
+	// the roster says it.
 	Offlines []string `toml:"offlines"`
-	// Shards are the numbers that this router or offline process holds, such as "0-7,12". Default: all.
+	// Roster has a gateway dial the members of a cluster as the routers tell them. Members do so anyway. Default false.
+	Roster bool `toml:"roster"`
+	// Shards are the numbers that this router or offline process holds, such as "0-7,12". Default: all. Members hold what the placement
+	// gives them.
 	Shards string `toml:"shards"`
 	// Credit bounds the bytes on their way to this process from one peer for one group, 256KiB-1GiB, default 4MiB. Raising it takes
 	// longer bursts and more memory when a loop or a shard does not keep up.
 	Credit config.Size `toml:"credit"`
+}
+
+// RaftConfig makes a router or offline process a member of a cluster, in which each group has several replicas.
+type RaftConfig struct {
+	// Listen is where the replicas of other members connect, HOST:PORT. No default: without it the process is alone, and the only
+	// replica of its groups.
+	Listen string `toml:"listen"`
+	// Advertise is that address as others dial it. Default: Listen, which then needs a host.
+	Advertise string `toml:"advertise"`
+	// Heartbeat is how long a leader may be silent before another is elected, 100ms-10s, default 0: 300ms, and 1s above 32 shards. Raising
+	// it forgives machines that are short of CPU, and makes every end of a leader cost more.
+	Heartbeat config.Duration `toml:"heartbeat"`
+}
+
+// heartbeat returns raft's timeout for a member.
+func (c *Config) heartbeat() time.Duration {
+	switch {
+	case c.Raft.Heartbeat != 0:
+		return c.Raft.Heartbeat.D()
+	case c.Shards > 32:
+		return time.Second
+	}
+	return 300 * time.Millisecond
+}
+
+// linked reports whether a process that runs role is one of a cluster and goes by its roster.
+func (c *Config) linked(role Role) bool {
+	if role == Gateway {
+		return c.Links.Roster
+	}
+	return c.Raft.Listen != "" || c.Member
 }
 
 // DefaultConfig returns the defaults that `up` runs with.
@@ -167,6 +209,7 @@ func (c Config) Validate(roles ...Role) error {
 		f.Check(err == nil, "links.shards", "%v", err)
 	}
 	together := len(roles) == 3
+	f.Check(!together || c.Raft.Listen == "" && !c.Links.Roster, "raft.listen, links.roster", "`up` is all daemons in one process, and alone")
 	for _, role := range roles {
 		c.validateRole(f, role, together)
 	}
@@ -182,19 +225,43 @@ func (c Config) validateRole(f config.Faults, role Role, together bool) {
 		f.Check(!together || c.Offline.WindowEntries <= c.Router.WindowIDs && c.Offline.WindowBytes <= c.Router.WindowBytes,
 			"offline.window_entries, offline.window_bytes", "want at most what router.window_ids and router.window_bytes tell the clients")
 		f.Check(together || len(c.Links.Routers) > 0, "links.routers", "a gateway needs the addresses of the routers")
-		f.Check(together || len(c.Links.Offlines) > 0, "links.offlines", "a gateway needs the addresses of the offline processes")
+		f.Check(together || c.Links.Roster || len(c.Links.Offlines) > 0, "links.offlines", "a gateway needs the addresses of the offline processes, or links.roster")
 	case Router:
 		f.Add(c.Router.Validate()...)
-		f.Check(together || len(c.Links.Offlines) > 0, "links.offlines", "a router needs the addresses of the offline processes")
+		f.Check(together || c.linked(role) || len(c.Links.Offlines) > 0, "links.offlines", "a router needs the addresses of the offline processes")
 	case Offline:
 		f.Add(c.Offline.Validate()...)
 	}
 	if !together && role != Gateway {
 		f.Check(isAddress(c.Links.Listen), "links.listen", "%q: a %s needs HOST:PORT to accept links on", c.Links.Listen, role)
 	}
+	if !together && role != Gateway && c.linked(role) {
+		c.validateMember(f, role)
+	}
 	for _, a := range append(append([]string{}, c.Links.Routers...), c.Links.Offlines...) {
 		f.Check(isAddress(a), "links", "%q: want HOST:PORT", a)
 	}
+}
+
+// validateMember checks what others get to know of a member.
+func (c Config) validateMember(f config.Faults, role Role) {
+	m := c.member(1, role)
+	f.Check(isAddress(c.Raft.Listen), "raft.listen", "%q: a member of a cluster needs HOST:PORT for other replicas", c.Raft.Listen)
+	f.Check(dialable(m.Link), "links.advertise", "%q: other members need an address to dial", m.Link)
+	f.Check(dialable(m.Raft), "raft.advertise", "%q: other members need an address to dial", m.Raft)
+	f.Check(roster.ValidName(m.Name), "links.name", "%q: want 1 to 63 of a-z 0-9 . -", m.Name)
+	f.Check(len(c.Links.Routers) > 0, "links.routers", "a member needs the address of a router, such as the first one")
+	f.Check(c.Links.Shards == "", "links.shards", "a member holds what the placement gives it")
+	if c.Raft.Heartbeat != 0 {
+		f.Span("raft.heartbeat", c.Raft.Heartbeat, 100*time.Millisecond, 10*time.Second)
+	}
+}
+
+// dialable reports whether s is an address that means the same elsewhere.
+func dialable(s string) bool {
+	host, _, err := net.SplitHostPort(s)
+	ip := net.ParseIP(host)
+	return err == nil && roster.ValidAddress(s) && (ip == nil || !ip.IsUnspecified())
 }
 
 func (c Config) keyDir() string {

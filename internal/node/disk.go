@@ -86,6 +86,9 @@ func deviceOf(info fs.FileInfo) uint64 {
 // elsewhere: those that come fetch what waits for them, which is how space comes back.
 func (n *Node) warnings(time.Time) []admin.Fault {
 	var all []admin.Fault
+	if n.cluster != nil {
+		all = append(n.cluster.warnings(), n.missingLinks(n.rosterLinks())...)
+	}
 	for _, d := range n.disks {
 		if s := d.Status(); s.Low {
 			all = append(all, admin.Fault{Name: "disk " + s.Name, Why: fmt.Sprintf(

@@ -63,7 +63,10 @@ func (n *Node) unready(time.Time) []admin.Fault {
 		ok, why := n.offline.Ready()
 		check("offline", ok, why)
 	}
-	return append(faults, n.missingLinks()...)
+	if n.cluster != nil {
+		return faults // members may be away: who leads what is theirs, and looked at above
+	}
+	return append(faults, n.missingLinks(n.wantedLinks())...)
 }
 
 // linkWant is the streams that a daemon of this process has to one role when all its links are up.
@@ -94,11 +97,19 @@ func (n *Node) wantedLinks() []linkWant {
 	return all
 }
 
+// rosterLinks is wantedLinks by the roster.
+func (n *Node) rosterLinks() (all []linkWant) {
+	for _, t := range n.rosterTargets() {
+		all = append(all, linkWant{t.from, t.role, 0, []string{t.addr}})
+	}
+	return all
+}
+
 // missingLinks compares the streams that are up with those that should be. Streams that others make do not count: they come as well
 // when nothing can be reached from here.
-func (n *Node) missingLinks() []admin.Fault {
+func (n *Node) missingLinks(wanted []linkWant) []admin.Fault {
 	var faults []admin.Fault
-	for _, w := range n.wantedLinks() {
+	for _, w := range wanted {
 		var missing []string
 		if have := w.self.Usage(w.peer).Local; have < w.local {
 			missing = append(missing, "within the process")

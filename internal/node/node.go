@@ -41,10 +41,14 @@ type Node struct {
 	hosts   []*shard.Host
 	disks   []*shard.Disk // that the hosts live on
 
+	cluster *cluster       // nil: the process is alone
+	network *shard.Network // of a member
+
 	tls     *tls.Config
 	seat    *gateway.Seat // of a worker process, else nil
 	adminLn net.Listener  // nil while the process to be replaced has the address
 	linkLn  net.Listener
+	raftLn  net.Listener
 
 	takeover *gateway.Takeover // the running gateway to replace, else nil
 	lock     dirLock           // of a gateway alone, without a supervisor
@@ -90,6 +94,11 @@ func (n *Node) open() error {
 	if err := n.findOld(); err != nil {
 		return err
 	}
+	if !n.together() && n.cfg.linked(n.roles[0]) {
+		if err := n.openCluster(); err != nil {
+			return err
+		}
+	}
 	if err := n.openAdmin(); err != nil {
 		return err
 	}
@@ -133,7 +142,25 @@ func (n *Node) openLinks() error {
 	if n.linkLn, err = net.Listen("tcp", n.cfg.Links.Listen); err != nil {
 		return fmt.Errorf("link listener: %w", err)
 	}
-	return nil
+	if n.cluster == nil {
+		return nil
+	}
+	if n.raftLn, err = net.Listen("tcp", n.cfg.Raft.Listen); err != nil {
+		return fmt.Errorf("raft listener: %w", err)
+	}
+	n.network, err = shard.NewNetwork(shard.NetworkConfig{
+		Cluster: n.cfg.Cluster, Shards: n.cfg.Shards, Node: n.id.name(), Incarnation: n.incarnation, TLS: n.tls, Peers: n.cluster,
+		Logger: n.log, Registerer: prometheus.WrapRegistererWithPrefix("linecard_"+string(n.roles[0])+"_", n.reg),
+	})
+	return err
+}
+
+// board is where the daemons of this process find the roster; nil: it is alone.
+func (n *Node) board() *link.Board {
+	if n.cluster == nil {
+		return nil
+	}
+	return n.cluster.board
 }
 
 func (n *Node) openRole(role Role) error {
@@ -151,7 +178,7 @@ func (n *Node) openRole(role Role) error {
 		n.gateway, err = gateway.New(n.cfg.Gateway, gateway.Deps{
 			Node: n.id.id, Incarnation: n.incarnation, Shards: n.cfg.Shards, Cluster: n.cfg.Cluster,
 			Logger: log, Registerer: n.reg, Clock: n.clock, Static: static, Cert: cert,
-			LinkCredit: n.cfg.Links.Credit.Int(), Lines: n.cfg.Log.budget(),
+			LinkCredit: n.cfg.Links.Credit.Int(), Lines: n.cfg.Log.budget(), Board: n.board(),
 			Listen: listen, HandoverSocket: n.handoverSocket(), Takeover: n.takeover,
 		})
 		return err
@@ -163,7 +190,7 @@ func (n *Node) openRole(role Role) error {
 		n.router, err = router.New(n.cfg.Router, router.Deps{
 			Node: n.id.id, Incarnation: n.incarnation, Shards: n.cfg.Shards, Cluster: n.cfg.Cluster,
 			Logger: log, Registerer: n.reg, Clock: n.clock, Host: host, Groups: n.shards,
-			LinkCredit: n.cfg.Links.Credit.Int(), Lines: n.cfg.Log.budget(),
+			LinkCredit: n.cfg.Links.Credit.Int(), Lines: n.cfg.Log.budget(), Board: n.board(),
 		})
 		return err
 	case Offline:
@@ -174,7 +201,7 @@ func (n *Node) openRole(role Role) error {
 		n.offline, err = offline.New(n.cfg.Offline, offline.Deps{
 			Node: n.id.id, Incarnation: n.incarnation, Shards: n.cfg.Shards, Cluster: n.cfg.Cluster,
 			Logger: log, Registerer: n.reg, Host: host, Groups: n.shards,
-			LinkCredit: n.cfg.Links.Credit.Int(), Lines: n.cfg.Log.budget(),
+			LinkCredit: n.cfg.Links.Credit.Int(), Lines: n.cfg.Log.budget(), Board: n.board(),
 		})
 		return err
 	}
@@ -186,30 +213,42 @@ const loneHeartbeat = 100 * time.Millisecond
 
 // openHost opens the two databases of a daemon with shards.
 func (n *Node) openHost(role Role, log *slog.Logger) (*shard.Host, error) {
-	if n.id.new && !n.together() && !n.cfg.Bootstrap {
+	if n.id.new && n.cluster == nil && !n.together() && !n.cfg.Bootstrap {
 		return nil, fmt.Errorf("data directory %s is fresh: --bootstrap makes it the start of a new cluster; "+
 			"if there should be data, look whether the disk is mounted", n.cfg.Data)
 	}
+	begin := n.id.new && (n.cluster == nil || n.cluster.founds())
 	dir := filepath.Join(n.cfg.Data, string(role))
 	disk, err := n.openDisk(dir, role)
 	if err != nil {
 		return nil, err
 	}
-	host, err := shard.OpenHost(shard.HostConfig{
-		Dir: dir, Disk: disk, NodeID: n.id.name(), Bootstrap: n.id.new && (n.together() || n.cfg.Bootstrap),
+	cfg := shard.HostConfig{
+		Dir: dir, Disk: disk, NodeID: n.id.name(), Bootstrap: n.id.new,
 		Light:      role == Router, // a directory's entries are few, and each is written to tables sooner or later
 		NoTrailing: true,           // a group alone has nobody to send old entries to
 		Heartbeat:  loneHeartbeat, Clock: n.clock, Logger: log, Registerer: prometheus.WrapRegistererWithPrefix("linecard_"+string(role)+"_", n.reg),
-	})
-	if err == nil {
-		n.hosts = append(n.hosts, host)
 	}
+	if n.cluster != nil {
+		cfg.NoTrailing, cfg.Heartbeat, cfg.Network = false, n.cfg.heartbeat(), n.network
+		cfg.Join = !begin
+	}
+	host, err := shard.OpenHost(cfg)
+	if err != nil {
+		return nil, err
+	}
+	n.hosts = append(n.hosts, host)
+	if n.cluster == nil {
+		return host, nil
+	}
+	held, err := host.Held()
+	n.cluster.host, n.shards = host, n.cluster.first(held, begin)
 	return host, err
 }
 
 // close closes what New opened, for a node that does not run.
 func (n *Node) close() {
-	for _, ln := range []net.Listener{n.adminLn, n.linkLn} {
+	for _, ln := range []net.Listener{n.adminLn, n.linkLn, n.raftLn} {
 		if ln != nil {
 			ln.Close()
 		}
@@ -220,6 +259,9 @@ func (n *Node) close() {
 	n.lock.close()
 	if err := n.closeHosts(closeLimit); err != nil {
 		n.log.Error("closing the databases", "err", err)
+	}
+	if n.network != nil {
+		n.network.Close()
 	}
 }
 
@@ -258,13 +300,10 @@ func (n *Node) together() bool { return len(n.roles) > 1 }
 
 // name is this process's name among the keys.
 func (n *Node) name() string {
-	switch {
-	case n.cfg.Links.Name != "":
-		return n.cfg.Links.Name
-	case n.together():
+	if n.together() && n.cfg.Links.Name == "" {
 		return upName
 	}
-	return string(n.roles[0])
+	return n.cfg.linkName(n.roles[0])
 }
 
 // GatewayAddr is where clients connect, known once Run has called its ready function; nil without a gateway.

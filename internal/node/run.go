@@ -25,6 +25,7 @@ func (n *Node) Run(ctx context.Context, ready func()) error {
 	defer n.lock.close()
 	services, stopServices := context.WithCancel(context.Background())
 	defer stopServices()
+	raftClosed := n.serveRaft()
 	daemons := n.startDaemons()
 	closed := n.startServices(services)
 	for _, d := range n.disks {
@@ -40,6 +41,7 @@ func (n *Node) Run(ctx context.Context, ready func()) error {
 	}
 	n.stopping.Store(true)
 	n.log.Info("stopping", "cause", cause(ctx, errors.Join(failed, lost)))
+	n.handOver(failed == nil && lost == nil)
 	err := errors.Join(lost, daemons.stop())
 	stopServices()
 	<-closed
@@ -47,7 +49,44 @@ func (n *Node) Run(ctx context.Context, ready func()) error {
 	if lost != nil {
 		limit = closeLimitFailed
 	}
-	return errors.Join(err, n.closeHosts(limit))
+	err = errors.Join(err, n.closeHosts(limit))
+	if n.network != nil {
+		n.network.Close()
+		<-raftClosed
+	}
+	return err
+}
+
+// handOverLimit bounds what a planned end waits for others to lead.
+const handOverLimit = 2 * time.Second
+
+// handOver gives the leaderships of a member to others before its end, when that is in order: nobody waits for an election then.
+func (n *Node) handOver(inOrder bool) {
+	if n.network == nil || !inOrder {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), handOverLimit)
+	defer cancel()
+	for _, h := range n.hosts {
+		if err := h.HandOver(ctx); err != nil {
+			n.log.Warn("not every leadership was handed over", "err", err)
+		}
+	}
+}
+
+// serveRaft accepts connections of other replicas until the network is closed, which is after the databases. The channel is closed then.
+func (n *Node) serveRaft() <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if n.network == nil {
+			return
+		}
+		if err := n.network.Serve(context.Background(), n.raftLn); err != nil {
+			n.log.Error("no replica can connect here any more", "err", err)
+		}
+	}()
+	return done
 }
 
 func cause(ctx context.Context, err error) string {
@@ -176,6 +215,13 @@ func (n *Node) addLinks(sup *suture.Supervisor) {
 	if n.linkLn != nil {
 		sup.Add(&listenService{ln: n.linkLn, serve: link.NewServer(n.tls, n.Endpoints()...).Serve})
 	}
+	if n.offline != nil {
+		sup.Add(connectService{n})
+	}
+	if n.cluster != nil {
+		n.addCluster(sup)
+		return
+	}
 	dial := func(addrs []string, role link.Role) {
 		for _, addr := range addrs {
 			for _, e := range n.Endpoints() {
@@ -187,8 +233,24 @@ func (n *Node) addLinks(sup *suture.Supervisor) {
 		dial(n.cfg.Links.Routers, link.RoleRouter)
 	}
 	dial(n.cfg.Links.Offlines, link.RoleOffline)
-	if n.offline != nil {
-		sup.Add(connectService{n})
+}
+
+// addCluster adds what a process does that goes by the roster.
+func (n *Node) addCluster(sup *suture.Supervisor) {
+	c := n.cluster
+	for _, addr := range n.cfg.Links.Routers {
+		sup.Add(dialService{n, c.enquirer.ep, addr, link.RoleRouter})
+	}
+	sup.Add(rosterDials{n})
+	switch {
+	case n.router != nil:
+		c.groups = n.router
+	case n.offline != nil:
+		c.groups = n.offline
+	}
+	sup.Add(c)
+	if c.host != nil {
+		sup.Add(announcer{c, n.cfg.member(n.id.id, c.role)})
 	}
 }
 

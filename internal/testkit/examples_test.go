@@ -69,6 +69,9 @@ func load(t *testing.T, text string) node.Config {
 	if len(c.Links.Offlines) == 0 {
 		c.Links.Offlines = nil
 	}
+	if len(c.Links.Routers) == 0 {
+		c.Links.Routers = nil
+	}
 	if len(c.Gateway.ProxySources) == 0 {
 		c.Gateway.ProxySources = nil
 	}
@@ -79,9 +82,10 @@ func load(t *testing.T, text string) node.Config {
 // lines above the block it stands in.
 func TestExamplesAreComplete(t *testing.T) {
 	elsewhere := map[string][]string{ // keys that a daemon does not read
-		"gateway": {"links.listen", "links.shards", "disk.floor_percent", "disk.floor", "disk.ballast", "disk.check"},
-		"router":  {"links.routers"},
-		"offline": {"links.routers"},
+		"gateway": {"links.listen", "links.advertise", "links.shards", "raft.listen", "raft.advertise", "raft.heartbeat",
+			"disk.floor_percent", "disk.floor", "disk.ballast", "disk.check"},
+		"router":  {"links.roster"},
+		"offline": {"links.roster"},
 	}
 	for _, role := range exampleRoles {
 		text, err := os.ReadFile(examplePath(role))

@@ -71,6 +71,8 @@ func Start(t testing.TB, shape Shape, set Settings) *System {
 	switch shape {
 	case Apart:
 		s.prepareApart(set)
+	case Cluster:
+		s.prepareCluster(set)
 	default:
 		s.admin["up"] = FreeAddr(t)
 		s.Root = filepath.Join(dir, "data", "root.pub")

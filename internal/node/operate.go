@@ -1,0 +1,277 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"text/tabwriter"
+	"time"
+
+	"linecard.example/internal/link"
+	"linecard.example/internal/roster"
+	"linecard.example/internal/stanza"
+)
+
+// The commands of operators who run several machines. They read the configuration of a daemon on the machine where they run: what the
+// cluster is called, where its routers are, and keys.
+
+// InitCluster makes the data directory of cfg, a router's, the first of a new cluster with so many replicas of each group. The process must
+// not run. A directory that a router used alone becomes the first of a cluster with its data.
+func InitCluster(cfg Config, voters int) (*roster.Roster, error) {
+	if err := fresh(cfg.Data); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	id, err := readIdentity(cfg.Data)
+	if err != nil {
+		return nil, err
+	}
+	r, why := roster.Found(randomID(), voters, cfg.member(id.id, Router))
+	if why != roster.Done {
+		return nil, errors.New(why.String())
+	}
+	return r, writeRoster(cfg.Data, r)
+}
+
+// fresh refuses a directory that belongs to a cluster.
+func fresh(dir string) error {
+	r, err := readRoster(dir)
+	if err == nil && r != nil {
+		err = fmt.Errorf("data directory %s is in a cluster already, that was founded as %s", dir, nodeName(r.Cluster))
+	}
+	return err
+}
+
+// JoinCluster makes the data directory of cfg that of a member: it tells a router the name and the addresses, and keeps the roster for the
+// start of the daemon. Done again it does no harm. It returns when the member is in the roster, or ctx ends.
+func JoinCluster(ctx context.Context, cfg Config, role Role, log *slog.Logger) (*roster.Roster, error) {
+	known, err := readRoster(cfg.Data)
+	if err != nil {
+		return nil, err
+	}
+	if err := joinable(cfg.Data, known); err != nil {
+		return nil, err
+	}
+	conf, err := linkTLS(cfg.keyDir(), cfg.linkName(role))
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	id, err := readIdentity(cfg.Data)
+	if err != nil {
+		return nil, err
+	}
+	board := link.NewBoard()
+	if known != nil {
+		if err := board.Offer(known); err != nil {
+			return nil, err
+		}
+	}
+	a := newEnquirer(&cfg, id.id, randomID(), board, log, nil)
+	defer dialAll(a.ep, cfg.Links.Routers, conf)()
+	if err := a.announce(ctx, cfg.member(id.id, role)); err != nil {
+		return nil, err
+	}
+	changed := board.Changed()
+	for {
+		if r := board.Current(); r != nil && r.Member(id.id) != nil {
+			return r, writeRoster(cfg.Data, r)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("the roster did not come: %w", ctx.Err())
+		case <-changed:
+		}
+	}
+}
+
+// joinable refuses a directory with groups of a process that was alone: they are others than the cluster's.
+func joinable(dir string, known *roster.Roster) error {
+	if known != nil {
+		return nil
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "node"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil && !strings.Contains(string(text), freshMark) {
+		err = fmt.Errorf("data directory %s was in use by a process alone, and its data are not the cluster's: join with an empty one", dir)
+	}
+	return err
+}
+
+// dialAll dials routers until the function that it returns is called.
+func dialAll(e *link.Endpoint, routers []string, conf *tls.Config) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var dials sync.WaitGroup
+	for _, addr := range routers {
+		dials.Go(func() { e.Dial(ctx, addr, link.RoleRouter, conf) })
+	}
+	return func() {
+		cancel()
+		dials.Wait()
+	}
+}
+
+// LeaveCluster has the member of that name leave: its replicas go to others, and then it can be stopped. A dead one is replaced so.
+func LeaveCluster(ctx context.Context, cfg Config, name string, log *slog.Logger) error {
+	conf, err := cfg.operatorTLS()
+	if err != nil {
+		return err
+	}
+	a := newEnquirer(&cfg, randomID(), randomID(), link.NewBoard(), log, nil)
+	defer dialAll(a.ep, cfg.Links.Routers, conf)()
+	why, err := a.ask(ctx, link.KindLeave, []byte(name))
+	if err == nil && why != roster.Done {
+		err = errors.New(why.String())
+	}
+	if err != nil {
+		return fmt.Errorf("leave %s: %w", name, err)
+	}
+	return nil
+}
+
+// operatorTLS returns keys to speak to routers with: those of whatever daemon has its own here.
+func (c Config) operatorTLS() (*tls.Config, error) {
+	if c.Links.Name != "" {
+		return linkTLS(c.keyDir(), c.Links.Name)
+	}
+	var errs []error
+	for _, role := range []Role{Router, Offline, Gateway} {
+		conf, err := linkTLS(c.keyDir(), string(role))
+		if err == nil {
+			return conf, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}
+
+// linkName is a daemon's name among the keys.
+func (c Config) linkName(role Role) string {
+	if c.Links.Name != "" {
+		return c.Links.Name
+	}
+	return string(role)
+}
+
+// member is what a process of this configuration is in the roster.
+func (c Config) member(node uint64, role Role) roster.Member {
+	m := roster.Member{Node: node, Name: c.linkName(role), Role: rosterRole(role), State: roster.Active, Link: c.Links.Listen, Raft: c.Raft.Listen}
+	if c.Links.Advertise != "" {
+		m.Link = c.Links.Advertise
+	}
+	if c.Raft.Advertise != "" {
+		m.Raft = c.Raft.Advertise
+	}
+	return m
+}
+
+// ClusterStatus is what can be seen of a cluster from one place.
+type ClusterStatus struct {
+	Roster  *roster.Roster
+	Up      map[uint64]bool         // members that answer on their link address
+	Leaders map[stanza.Group]uint64 // who says that he leads a group
+	Shards  int
+}
+
+// statusWait is how long a member may take to answer before it counts as down.
+const statusWait = 2 * time.Second
+
+// StatusOfCluster asks a router for the roster and each member whether it is there and what it leads. It returns when all have answered, or
+// two seconds after the roster came.
+func StatusOfCluster(ctx context.Context, cfg Config, log *slog.Logger) (*ClusterStatus, error) {
+	conf, err := cfg.operatorTLS()
+	if err != nil {
+		return nil, err
+	}
+	board := link.NewBoard()
+	a := newEnquirer(&cfg, randomID(), randomID(), board, log, nil)
+	defer dialAll(a.ep, cfg.Links.Routers, conf)()
+	select {
+	case <-board.Changed():
+	case <-ctx.Done():
+		return nil, fmt.Errorf("no router told its roster: %w", ctx.Err())
+	}
+	s := &ClusterStatus{Roster: board.Current(), Up: map[uint64]bool{}, Shards: cfg.Shards}
+	dials, stop := context.WithTimeout(ctx, statusWait)
+	defer stop()
+	var all sync.WaitGroup
+	defer all.Wait()
+	for _, m := range s.Roster.Members {
+		all.Go(func() { a.ep.Dial(dials, m.Link, link.Role(m.Role), conf) })
+	}
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		s.look(a)
+		if len(s.Up) == len(s.Roster.Members) && len(s.Leaders) == 2*cfg.Shards || dials.Err() != nil {
+			stop()
+			return s, nil
+		}
+		select {
+		case <-tick.C:
+		case <-dials.Done():
+		}
+	}
+}
+
+func (s *ClusterStatus) look(a *enquirer) {
+	a.mu.Lock()
+	for _, x := range a.streams {
+		if s.Roster.Member(x.Peer().Node) != nil {
+			s.Up[x.Peer().Node] = true
+		}
+	}
+	a.mu.Unlock()
+	s.Leaders = a.leads()
+}
+
+// Write prints the status as a table, and what is wrong below it.
+func (s *ClusterStatus) Write(w io.Writer) error {
+	holds, leads := map[uint64]int{}, map[uint64]int{}
+	var leaderless []string
+	for shard := range s.Shards {
+		for _, g := range []stanza.Group{stanza.DirGroup(shard), stanza.QueueGroup(shard)} {
+			for _, node := range s.Roster.Replicas(nil, g) {
+				holds[node]++
+			}
+			if node, ok := s.Leaders[g]; ok {
+				leads[node]++
+			} else {
+				leaderless = append(leaderless, g.String())
+			}
+		}
+	}
+	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	fmt.Fprintf(t, "MEMBER\tROLE\tSTATE\tUP\tHOLDS\tLEADS\tLINKS\tRAFT\tNODE\n")
+	byName := slices.Clone(s.Roster.Members)
+	slices.SortStableFunc(byName, func(a, b roster.Member) int { return strings.Compare(a.Name, b.Name) })
+	for _, m := range byName {
+		up := "no"
+		if s.Up[m.Node] {
+			up = "yes"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\n", m.Name, m.Role, m.State, up, holds[m.Node], leads[m.Node], m.Link, m.Raft, nodeName(m.Node))
+	}
+	err := t.Flush()
+	_, errEnd := fmt.Fprintf(w, "cluster %s, roster version %d, %d replicas of each of %d groups\n", nodeName(s.Roster.Cluster), s.Roster.Version, s.Roster.Voters, 2*s.Shards)
+	if len(leaderless) > 0 {
+		_, errLeader := fmt.Fprintf(w, "no leader: %s\n", strings.Join(leaderless, " "))
+		err = errors.Join(err, errLeader)
+	}
+	return errors.Join(err, errEnd)
+}
