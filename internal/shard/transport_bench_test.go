@@ -22,16 +22,7 @@ func BenchmarkIdleGroups(b *testing.B) {
 				heartbeat = time.Second
 			}
 			none := runtime.NumGoroutine()
-			ss := openStations(b, groups)
-			for _, s := range ss {
-				for g := range s.gs {
-					conf := s.gs[g].raft.ReloadableConfig()
-					conf.HeartbeatTimeout, conf.ElectionTimeout = heartbeat, heartbeat
-					if err := s.gs[g].raft.ReloadConfig(conf); err != nil {
-						b.Fatal(err)
-					}
-				}
-			}
+			ss := openStationsWith(b, groups, heartbeat)
 			for g := range groups {
 				handTo(b, stanza.Group(g), ss[g%3], ss...)
 			}

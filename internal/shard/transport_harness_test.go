@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -119,7 +120,8 @@ type station struct {
 	addr string
 	log  lines
 
-	timeout time.Duration // of the network; 0: default
+	timeout   time.Duration // of the network; 0: default
+	heartbeat time.Duration // of the groups; 0: 1 s, since three processes share one, on a machine that may be busy
 
 	n     *Network
 	ended chan error
@@ -178,8 +180,8 @@ func (s *station) hangUp(t testing.TB) {
 func (s *station) open(t testing.TB, groups int, join bool) {
 	t.Helper()
 	cfg := testConfig(s.fs)
-	cfg.NodeID, cfg.Heartbeat, cfg.Join, cfg.Network = s.id, time.Second, join, s.n // three processes in one, on a machine that may be busy
-	cfg.TrailingLogs, cfg.SnapshotCount = 1<<20, 1<<20                              // whoever was away gets entries
+	cfg.NodeID, cfg.Heartbeat, cfg.Join, cfg.Network = s.id, cmp.Or(s.heartbeat, time.Second), join, s.n
+	cfg.TrailingLogs, cfg.SnapshotCount = 1<<20, 1<<20 // whoever was away gets entries
 	cfg.Logger = s.log.logger()
 	s.h = openHost(t, cfg)
 	s.ms, s.gs = map[stanza.Group]*toy{}, map[stanza.Group]*toyGroup{}
@@ -204,12 +206,15 @@ func (s *station) close(t testing.TB) {
 }
 
 // openStations opens three stations with replicas of all groups, the first of which leads.
-func openStations(t testing.TB, groups int) []*station {
+func openStations(t testing.TB, groups int) []*station { return openStationsWith(t, groups, 0) }
+
+func openStationsWith(t testing.TB, groups int, heartbeat time.Duration) []*station {
 	t.Helper()
 	ca, all := newAuthority(t), new(members)
 	var ss []*station
 	for i := range 3 {
 		s := newStation(t, ca, all, fmt.Sprint("n", i))
+		s.heartbeat = heartbeat
 		s.open(t, groups, i > 0)
 		ss = append(ss, s)
 		t.Cleanup(func() {
