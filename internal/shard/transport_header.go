@@ -178,8 +178,9 @@ func readHello(r io.Reader) (h hello, err error) {
 	}
 	h.purpose, h.group = purpose(b[0]), stanza.Group(binary.BigEndian.Uint16(b[1:]))
 	h.shards, h.incarnation = int(binary.BigEndian.Uint16(b[3:])), binary.BigEndian.Uint64(b[5:])
-	rest, ok := b[fixed:], true
+	rest := b[fixed:]
 	for _, name := range []*string{&h.cluster, &h.from, &h.to} {
+		var ok bool
 		if *name, rest, ok = takeName(rest); !ok {
 			return hello{}, errHello
 		}

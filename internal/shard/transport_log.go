@@ -75,9 +75,9 @@ func (n *Network) dialled(node, addr string, err error) {
 	}
 	n.told.mu.Lock()
 	was := n.told.down[node]
-	switch {
-	case why == was:
-	case why == "":
+	switch why {
+	case was:
+	case "":
 		delete(n.told.down, node)
 	default:
 		if n.told.down == nil {
