@@ -152,6 +152,14 @@ func (c *cluster) Peer(node string) (shard.Peer, bool) {
 	return shard.Peer{Addr: m.Raft, Name: m.Name}, true
 }
 
+// members returns the node ids of all members.
+func (c *cluster) members() (nodes []string) {
+	for _, m := range c.board.Current().Members {
+		nodes = append(nodes, nodeName(m.Node))
+	}
+	return nodes
+}
+
 // first returns the shard numbers to open at the start: those placed here, and those of which something is here. Who begins the groups opens
 // all: where others have joined meanwhile, they get theirs from it.
 func (c *cluster) first(held []stanza.Group, begin bool) []int {

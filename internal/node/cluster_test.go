@@ -341,6 +341,56 @@ func TestMemberWithoutDisk(t *testing.T) {
 	}
 }
 
+// TestTwins: a copy of a member's directory does not start while the member is there, and nobody is told its address.
+func TestTwins(t *testing.T) {
+	s := newSite(t)
+	s.add("offline-3")
+	if _, err := InitCluster(s.cfgs["router-1"], 3); err != nil {
+		t.Fatal(err)
+	}
+	defer s.run("router-1")()
+	var first *Node
+	for _, name := range []string{"offline-1", "offline-2", "offline-3"} {
+		if err := s.join(name); err != nil {
+			t.Fatal(err)
+		}
+		n, err := s.open(name)
+		if err != nil {
+			t.Fatal(name, ": ", err)
+		}
+		defer start(t, n)()
+		if first == nil {
+			first = n
+		}
+	}
+	for end := time.Now().Add(time.Minute); first.network.Connections() == 0; time.Sleep(10 * time.Millisecond) { // other processes' business
+		if time.Now().After(end) {
+			t.Fatal("no replica is connected")
+		}
+	}
+	twin := s.cfgs["offline-1"]
+	twin.Data, twin.Links.Listen, twin.Raft.Listen = filepath.Join(s.dir, "copy"), s.address(), s.address()
+	if err := os.Mkdir(twin.Data, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"node", fileRoster} {
+		content, err := os.ReadFile(filepath.Join(s.cfgs["offline-1"].Data, name))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(twin.Data, name), content, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.cfgs["offline-1"] = twin
+	if n, err := s.open("offline-1"); !errors.Is(err, shard.ErrDuplicate) || !strings.Contains(err.Error(), "copy of the other's data directory") {
+		if err == nil {
+			n.close()
+		}
+		t.Errorf("the copy starts: %v", err)
+	}
+}
+
 // TestMemberMoves: a member that comes back at another address tells the others.
 func TestMemberMoves(t *testing.T) {
 	s := newSite(t)

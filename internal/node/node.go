@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -152,7 +153,11 @@ func (n *Node) openLinks() error {
 		Cluster: n.cfg.Cluster, Shards: n.cfg.Shards, Node: n.id.name(), Incarnation: n.incarnation, TLS: n.tls, Peers: n.cluster,
 		Logger: n.log, Registerer: prometheus.WrapRegistererWithPrefix("linecard_"+string(n.roles[0])+"_", n.reg),
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	// Before anything of the data is opened, and before the others are told an address: it may be a copy of theirs.
+	return n.network.CheckUnique(context.Background(), n.cluster.members())
 }
 
 // board is where the daemons of this process find the roster; nil: it is alone.
