@@ -30,7 +30,7 @@ type Process struct {
 }
 
 // tailBytes bounds the output kept of a process, over all its lives.
-const tailBytes = 64 << 10
+const tailBytes = 256 << 10
 
 // tail keeps the last bytes written to it. Safe for concurrent use.
 type tail struct {
