@@ -350,6 +350,7 @@ func TestClipWAL(t *testing.T) {
 		t.Fatal(err)
 	}
 	copy(b[60_000:60_500], make([]byte, 500))
+	want := bytes.Clone(b) // what is written, the memory FS may change
 	if err := writeWhole(fs, file, b); err != nil {
 		t.Fatal(err)
 	}
@@ -357,7 +358,7 @@ func TestClipWAL(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := readAll(fs, file)
-	if err != nil || len(got) > 60_000 || len(got) < 59_500 || !bytes.Equal(got, b[:len(got)]) {
+	if err != nil || len(got) > 60_000 || len(got) < 59_500 || !bytes.Equal(got, want[:len(got)]) {
 		t.Errorf("%d bytes are left: %v", len(got), err)
 	}
 }
