@@ -241,7 +241,7 @@ func (h *harness) connect(p *peer) {
 // not happen. The pause only yields the processor.
 func (h *harness) until(what string, ok func() bool) {
 	h.t.Helper()
-	for end := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) { // loops and sockets tell no test: they are asked again
 		if time.Now().After(end) {
 			h.t.Fatalf("waited for %s", what)
 		}

@@ -131,7 +131,7 @@ func newCrewTest(t *testing.T, workers int, mode string, look time.Duration) *cr
 // until waits for something that other processes do.
 func (c *crewTest) until(what string, ok func() bool) {
 	c.t.Helper()
-	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) { // other processes: they can only be asked again
 		if time.Now().After(end) {
 			c.t.Fatal("waited in vain: ", what)
 		}

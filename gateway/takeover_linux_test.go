@@ -151,7 +151,7 @@ func TestHasEnded(t *testing.T) {
 	cmd := exec.Command("true")
 	must(t, cmd.Start())
 	// The kernel tells only the parent's wait, which would take the answer away.
-	for end := time.Now().Add(patience); !hasEnded(cmd.Process.Pid); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); !hasEnded(cmd.Process.Pid); time.Sleep(time.Millisecond) { // what is tested is the looking
 		if time.Now().After(end) {
 			t.Fatal("a process that nobody waits for is not seen to end")
 		}

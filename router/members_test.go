@@ -236,7 +236,7 @@ func TestRosterOverLinks(t *testing.T) {
 func awaitVersion(t *testing.T, d *daemon, version uint64) {
 	t.Helper()
 	h := d.r.hosted[0]
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) { // raft elects and commits, and tells nobody outside
 		var have uint64
 		leading := false
 		err := h.group.Call(context.Background(), func() {

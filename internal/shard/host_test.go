@@ -221,13 +221,19 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 	if err := h.Close(); err != nil {
 		t.Fatal(err)
 	}
-	limit := time.Now().Add(5 * time.Second)
+	goroutinesEnd(t, before)
+}
+
+// goroutinesEnd waits until there are no more goroutines than before: those of raft and Pebble end by themselves, and tell nobody.
+func goroutinesEnd(t *testing.T, before int) {
+	t.Helper()
+	limit := time.Now().Add(10 * time.Second)
 	for runtime.NumGoroutine() > before {
 		if time.Now().After(limit) {
 			buf := make([]byte, 1<<20)
 			t.Fatalf("%d goroutines before, %d after:\n%s", before, runtime.NumGoroutine(), buf[:runtime.Stack(buf, true)])
 		}
-		time.Sleep(time.Millisecond) // goroutines of raft and Pebble end by themselves
+		time.Sleep(time.Millisecond)
 	}
 }
 

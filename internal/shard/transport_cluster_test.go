@@ -122,14 +122,7 @@ func TestNetworkLeavesNothing(t *testing.T) {
 		}
 		s.hangUp(t)
 	}
-	limit := time.Now().Add(10 * time.Second)
-	for runtime.NumGoroutine() > before {
-		if time.Now().After(limit) {
-			buf := make([]byte, 1<<20)
-			t.Fatalf("%d goroutines before, %d after:\n%s", before, runtime.NumGoroutine(), buf[:runtime.Stack(buf, true)])
-		}
-		time.Sleep(time.Millisecond) // goroutines of raft and Pebble end by themselves
-	}
+	goroutinesEnd(t, before)
 }
 
 // A group closes at once though a replica that it waits for has nothing to say.

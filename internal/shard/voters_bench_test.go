@@ -119,7 +119,7 @@ func BenchmarkStarved(b *testing.B) {
 	}
 	before := term()
 	for b.Loop() {
-		time.Sleep(10 * time.Second)
+		time.Sleep(10 * time.Second) // starved meanwhile: what is counted is elections
 	}
 	b.ReportMetric(float64(term()-before)/float64(b.N), "elections/10s")
 }
