@@ -13,10 +13,20 @@ import (
 // router-1 to offline-3.
 const Cluster Shape = "cluster"
 
-// members lists the members' names, the founders first.
-func members() (names []string) {
+// founders lists the members that a cluster begins with, the first router first.
+func founders() (names []string) {
 	for i := range 3 {
 		names = append(names, fmt.Sprintf("router-%d", i+1), fmt.Sprintf("offline-%d", i+1))
+	}
+	return names
+}
+
+// members lists the names of the processes that are members.
+func (s *System) members() (names []string) {
+	for _, p := range s.procs {
+		if p.name != "gateway" {
+			names = append(names, p.name)
+		}
 	}
 	return names
 }
@@ -35,7 +45,7 @@ func (s *System) prepareCluster(set Settings) {
 		s.t.Fatal(err)
 	}
 	s.Root = filepath.Join(keys, "root.pub")
-	links, names := map[string]string{}, members()
+	links, names := map[string]string{}, founders()
 	var routers []string
 	for _, name := range names {
 		links[name] = FreeAddr(s.t)
@@ -46,22 +56,28 @@ func (s *System) prepareCluster(set Settings) {
 	seeds := fmt.Sprintf("keys = %q\nrouters = [%s]\n%s\n", keys, strings.Join(routers, ", "), set.Links)
 	set.Links = ""
 	for _, name := range append([]string{"gateway"}, names...) {
-		if err := node.IssueKeys(keys, name, time.Now()); err != nil {
-			s.t.Fatal(err)
-		}
-		s.admin[name] = FreeAddr(s.t)
-		own := seeds + "roster = true\n"
-		if name != "gateway" {
-			own = seeds + fmt.Sprintf("name = %q\nlisten = %q\n[raft]\nlisten = %q\n", name, links[name], FreeAddr(s.t))
-		}
-		s.writeConfig(name, own, set)
-		s.procs = append(s.procs, NewProcess(s.t, name, roleOf(name), "--config", s.config(name)))
+		s.prepareOne(name, links[name], seeds, set)
 	}
 	s.mustRun("cluster", "init", "--config", s.config(names[0]))
 	s.Process(names[0]).Start()
 	for _, name := range names[1:] {
 		s.mustRun("cluster", "join", "--config", s.config(name), "--role", roleOf(name))
 	}
+}
+
+// prepareOne makes keys and configuration of one process of a cluster, by lines of [links] that all have in common.
+func (s *System) prepareOne(name, link, seeds string, set Settings) {
+	s.t.Helper()
+	if err := node.IssueKeys(filepath.Join(s.Dir, "keys"), name, time.Now()); err != nil {
+		s.t.Fatal(err)
+	}
+	s.admin[name] = FreeAddr(s.t)
+	own := seeds + "roster = true\n"
+	if name != "gateway" {
+		own = seeds + fmt.Sprintf("name = %q\nlisten = %q\n[raft]\nlisten = %q\n", name, link, FreeAddr(s.t))
+	}
+	s.writeConfig(name, own, set)
+	s.procs = append(s.procs, NewProcess(s.t, name, roleOf(name), "--config", s.config(name)))
 }
 
 func (s *System) mustRun(args ...string) string {
@@ -79,7 +95,7 @@ func (s *System) WaitVoters(n int) {
 	deadline := time.Now().Add(waitLimit)
 	for {
 		led, short := 0, ""
-		for _, name := range members() {
+		for _, name := range s.members() {
 			_, page := s.Get(name, "/metrics")
 			m, prefix := parseMetrics(page), "linecard_"+roleOf(name)+"_shard_"
 			for series, leads := range m {

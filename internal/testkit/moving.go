@@ -1,0 +1,48 @@
+package testkit
+
+import (
+	"fmt"
+	"os"
+	"slices"
+
+	"linecard.example/internal/node"
+)
+
+// AddMember makes keys and configuration of one more member, such as "router-4", has it join, and starts it. A member that was removed may
+// come back so, with an empty directory.
+func (s *System) AddMember(name string) *Process {
+	s.t.Helper()
+	seen, err := node.LoadConfig(s.config("gateway"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.prepareOne(name, FreeAddr(s.t), fmt.Sprintf("keys = %q\nrouters = [%q, %q, %q]\n", seen.Links.Keys,
+		seen.Links.Routers[0], seen.Links.Routers[1], seen.Links.Routers[2]), Settings{})
+	s.mustRun("cluster", "join", "--config", s.config(name), "--role", roleOf(name))
+	p := s.Process(name)
+	p.Start()
+	return p
+}
+
+// RemoveMember forgets a process that has ended: nothing waits for it any more, and its name is free.
+func (s *System) RemoveMember(name string) {
+	s.t.Helper()
+	if s.Process(name).Running() {
+		s.t.Fatalf("%s still runs", name)
+	}
+	s.procs = slices.DeleteFunc(s.procs, func(p *Process) bool { return p.name == name })
+	delete(s.admin, name)
+}
+
+// DataDir is where a process has its data.
+func (s *System) DataDir(name string) string {
+	s.t.Helper()
+	cfg, err := node.LoadConfig(s.config(name))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if _, err := os.Stat(cfg.Data); err != nil {
+		s.t.Fatal(err)
+	}
+	return cfg.Data
+}
