@@ -85,6 +85,7 @@ func (m *dirShard) fromOperator(p *peer, e *link.Envelope) {
 	default:
 		return
 	}
+	m.tickRoster() // ahead of the change: what a founder knows is not in the log before the first tick of its first leadership
 	m.propose(&c, &pending{want: wantMember, operator: p.to, id: e.ID})
 }
 

@@ -47,12 +47,19 @@ func randomChange(rng *rand.Rand) command {
 // founded is dir/0 of a cluster that router 1 has founded, and an operator's stream to it.
 func founded(t *testing.T) (*harness, *fakeStream) {
 	t.Helper()
+	h, s := foundedNow(t)
+	h.tick(50 * time.Millisecond)
+	return h, s
+}
+
+// foundedNow is the same before anything else has happened.
+func foundedNow(t *testing.T) (*harness, *fakeStream) {
+	t.Helper()
 	h := newHarnessOf(t, 0, nil)
 	h.m.board = link.NewBoard()
 	if err := h.m.board.Offer(testRoster(7, 1)); err != nil {
 		t.Fatal(err)
 	}
-	h.tick(50 * time.Millisecond)
 	s := h.up(link.RoleOperator, 9, 9)
 	s.take(t, link.KindHello)
 	s.nothing(t)
@@ -85,6 +92,14 @@ func TestRosterFounded(t *testing.T) {
 	h.restart()
 	if !reflect.DeepEqual(h.m.directory.roster, want) {
 		t.Errorf("after a restart %+v", h.m.directory.roster)
+	}
+}
+
+// TestRosterAtOnce: who joins in the moment in which the founder begins to lead is not told that there is no cluster.
+func TestRosterAtOnce(t *testing.T) {
+	h, s := foundedNow(t)
+	if got := ask(h, s, link.KindAnnounce, testMember(2).Append(nil)); got != roster.Done || h.m.directory.roster.Version != 2 {
+		t.Errorf("%v, %+v", got, h.m.directory.roster)
 	}
 }
 
