@@ -1,25 +1,17 @@
 package testkit
 
 import (
+	"cmp"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"time"
 
-	"linecard.example/internal/node"
+	"linecard.example/bench/cluster"
 )
 
 // Cluster is a gateway, three routers and three offlines, a process each, in which every group has three replicas. The members are called
 // router-1 to offline-3.
 const Cluster Shape = "cluster"
-
-// founders lists the members that a cluster begins with, the first router first.
-func founders() (names []string) {
-	for i := range 3 {
-		names = append(names, fmt.Sprintf("router-%d", i+1), fmt.Sprintf("offline-%d", i+1))
-	}
-	return names
-}
 
 // members lists the names of the processes that are members.
 func (s *System) members() (names []string) {
@@ -40,44 +32,36 @@ func roleOf(name string) string {
 // prepareCluster makes keys and configurations, founds the cluster and has all members join. The first router runs then.
 func (s *System) prepareCluster(set Settings) {
 	s.t.Helper()
-	keys := filepath.Join(s.Dir, "keys")
-	if err := node.InitKeys(keys, "local", time.Now()); err != nil {
+	free := func() (string, error) { return FreeAddr(s.t), nil }
+	run := func(args ...string) error { s.mustRun(args...); return nil }
+	l, err := cluster.Plan(s.Dir, s.Server, 3, free, run)
+	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.Root = filepath.Join(keys, "root.pub")
-	links, names := map[string]string{}, founders()
-	var routers []string
-	for _, name := range names {
-		links[name] = FreeAddr(s.t)
-		if roleOf(name) == "router" {
-			routers = append(routers, fmt.Sprintf("%q", links[name]))
-		}
+	s.Root, s.layout = l.Root, l
+	for _, p := range append([]cluster.Process{l.Gateway}, l.Members...) {
+		s.addProcess(p)
 	}
-	seeds := fmt.Sprintf("keys = %q\nrouters = [%s]\n%s\n", keys, strings.Join(routers, ", "), set.Links)
-	set.Links = ""
-	for _, name := range append([]string{"gateway"}, names...) {
-		s.prepareOne(name, links[name], seeds, set)
+	if err = l.Prepare(set.lines()); err == nil {
+		err = l.Found(func(p cluster.Process) error { s.Process(p.Name).Start(); return nil })
 	}
-	s.mustRun("cluster", "init", "--config", s.config(names[0]))
-	s.Process(names[0]).Start()
-	for _, name := range names[1:] {
-		s.mustRun("cluster", "join", "--config", s.config(name), "--role", roleOf(name))
+	if err != nil {
+		s.t.Fatal(err)
 	}
 }
 
-// prepareOne makes keys and configuration of one process of a cluster, by lines of [links] that all have in common.
-func (s *System) prepareOne(name, link, seeds string, set Settings) {
-	s.t.Helper()
-	if err := node.IssueKeys(filepath.Join(s.Dir, "keys"), name, time.Now()); err != nil {
-		s.t.Fatal(err)
+func (s *System) addProcess(p cluster.Process) *Process {
+	s.admin[p.Name] = p.Admin
+	s.procs = append(s.procs, NewProcess(s.t, p.Name, p.Args()...))
+	return s.procs[len(s.procs)-1]
+}
+
+// lines are the settings by section.
+func (set Settings) lines() map[string]string {
+	return map[string]string{
+		"": set.Top, "log": cmp.Or(set.Log, "level = \"info\""), "links": set.Links, "raft": set.Raft, "gateway": set.Gateway, "router": set.Router,
+		"offline": set.Offline, "disk": set.Disk,
 	}
-	s.admin[name] = FreeAddr(s.t)
-	own := seeds + "roster = true\n"
-	if name != "gateway" {
-		own = seeds + fmt.Sprintf("name = %q\nlisten = %q\n[raft]\nlisten = %q\n", name, link, FreeAddr(s.t))
-	}
-	s.writeConfig(name, own, set)
-	s.procs = append(s.procs, NewProcess(s.t, name, roleOf(name), "--config", s.config(name)))
 }
 
 func (s *System) mustRun(args ...string) string {

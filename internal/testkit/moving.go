@@ -1,7 +1,6 @@
 package testkit
 
 import (
-	"fmt"
 	"os"
 	"slices"
 
@@ -12,16 +11,19 @@ import (
 // come back so, with an empty directory.
 func (s *System) AddMember(name string) *Process {
 	s.t.Helper()
-	seen, err := node.LoadConfig(s.config("gateway"))
+	p, err := s.layout.Add(name, roleOf(name))
+	if err == nil {
+		err = s.layout.PrepareOne(p, Settings{}.lines())
+	}
+	if err == nil {
+		err = s.layout.Join(p)
+	}
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.prepareOne(name, FreeAddr(s.t), fmt.Sprintf("keys = %q\nrouters = [%q, %q, %q]\n", seen.Links.Keys,
-		seen.Links.Routers[0], seen.Links.Routers[1], seen.Links.Routers[2]), Settings{})
-	s.mustRun("cluster", "join", "--config", s.config(name), "--role", roleOf(name))
-	p := s.Process(name)
-	p.Start()
-	return p
+	added := s.addProcess(p)
+	added.Start()
+	return added
 }
 
 // RemoveMember forgets a process that has ended: nothing waits for it any more, and its name is free.

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"linecard.example/bench/cluster"
 	"linecard.example/internal/node"
 )
 
@@ -32,6 +33,7 @@ const (
 type Settings struct {
 	Gateway, Router, Offline string // lines of the sections
 	Links                    string // further lines of [links]
+	Raft, Top                string // of a cluster: lines of [raft], and of what stands before all sections
 
 	Clock func() time.Time // of a system inside the test's process; nil: time.Now
 	Disk  string           // lines of [disk]
@@ -48,10 +50,11 @@ type System struct {
 	Root   string // path of root.pub
 	Dir    string // everything of the system is below
 
-	clock func() time.Time
-	admin map[string]string // role -> address
-	procs []*Process        // in the order of the message path
-	inner *inner
+	clock  func() time.Time
+	admin  map[string]string // role -> address
+	procs  []*Process        // in the order of the message path
+	layout *cluster.Layout   // of shape Cluster
+	inner  *inner
 }
 
 // inner is a node within the test's process.
