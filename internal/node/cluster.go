@@ -29,33 +29,18 @@ type cluster struct {
 	log      *slog.Logger
 	board    *link.Board
 	enquirer *enquirer
-	path     string // DIR/roster; "": not kept
 
 	// Set before Serve, of a member only.
 	host   replicaHost // nil: a gateway
 	groups groupOpener
 
 	mu     sync.Mutex
-	open   map[int]bool  // groups of this process, by shard number
 	faults []admin.Fault // what an operator has to see to
 
 	// Goroutine of Serve.
-	written uint64      // version in the file
-	wanted  uint64      // version that the host knows
-	gone    map[int]int // looks in a row that a group was wanted here neither by the roster nor by its own configuration
-}
-
-// replicaHost is what placing needs of shard.Host.
-type replicaHost interface {
-	Status() []shard.GroupStatus
-	Want(func(stanza.Group) []string)
-	Drop(stanza.Group) error
-}
-
-// groupOpener is a daemon whose groups come and go.
-type groupOpener interface {
-	OpenGroup(shard int) error
-	CloseGroup(shard int) error
+	written uint64 // version in the file
+	wanted  uint64 // version that the host knows
+	held    map[int]*holding
 }
 
 const fileRoster = "roster"
@@ -66,10 +51,7 @@ var errNoMember = errors.New("is in no cluster: make a new one with linecard clu
 
 // openCluster reads what the data directory knows of the cluster. A member that is not in it does not start.
 func (n *Node) openCluster() error {
-	c := &cluster{cfg: &n.cfg, node: n.id.id, role: n.roles[0], log: n.log, board: link.NewBoard(), open: map[int]bool{}, gone: map[int]int{}}
-	if n.seat == nil { // workers of a gateway share the directory
-		c.path = filepath.Join(n.cfg.Data, fileRoster)
-	}
+	c := &cluster{cfg: &n.cfg, node: n.id.id, role: n.roles[0], log: n.log, board: link.NewBoard(), held: map[int]*holding{}}
 	r, err := readRoster(n.cfg.Data)
 	if err != nil {
 		return err
@@ -91,6 +73,9 @@ func (n *Node) openCluster() error {
 		if m.Role != rosterRole(c.role) {
 			return fmt.Errorf("data directory %s is that of a %s", n.cfg.Data, m.Role)
 		}
+	}
+	if err := n.reg.Register(newRosterGauges(c.board)); err != nil {
+		return fmt.Errorf("cluster: registering metrics: %w", err)
 	}
 	c.enquirer = newEnquirer(&n.cfg, n.id.id, n.incarnation, c.board, n.log, n.reg)
 	n.cluster = c
@@ -160,39 +145,8 @@ func (c *cluster) members() (nodes []string) {
 	return nodes
 }
 
-// first returns the shard numbers to open at the start: those placed here, and those of which something is here. Who begins the groups opens
-// all: where others have joined meanwhile, they get theirs from it.
-func (c *cluster) first(held []stanza.Group, begin bool) []int {
-	r := c.board.Current()
-	for shard := range c.cfg.Shards {
-		g := groupOf(c.role, shard)
-		c.open[shard] = begin || slices.Contains(held, g) || c.places(r, g)
-	}
-	return c.opened()
-}
-
-// places reports whether a replica of g belongs here.
-func (c *cluster) places(r *roster.Roster, g stanza.Group) bool {
-	var room [roster.MaxVoters]uint64
-	return slices.Contains(r.Replicas(room[:0], g), c.node)
-}
-
-func (c *cluster) opened() (shards []int) {
-	for shard := range c.cfg.Shards {
-		if c.open[shard] {
-			shards = append(shards, shard)
-		}
-	}
-	return shards
-}
-
-const (
-	// lookAgain is how often a member looks whether groups can go, and tries again what failed.
-	lookAgain = time.Second
-	// goneLooks is for how many looks a group has to be unwanted before its data are deleted: the configuration that says so may not be
-	// committed yet, and be taken back by the next leader.
-	goneLooks = 10
-)
+// lookAgain is how often a member looks whether groups can go, and tries again what failed.
+const lookAgain = time.Second
 
 // Serve follows the roster until ctx ends.
 func (c *cluster) Serve(ctx context.Context) error {
@@ -217,8 +171,9 @@ func (c *cluster) Serve(ctx context.Context) error {
 func (c *cluster) follow(r *roster.Roster) {
 	var faults []admin.Fault
 	fault := func(name string, err error) { faults = append(faults, admin.Fault{Name: name, Why: err.Error()}) }
-	if c.path != "" && r.Version > c.written {
-		if err := writeRoster(filepath.Dir(c.path), r); err != nil {
+	if r.Version > c.written {
+		// Workers of a gateway share the directory: whichever of them comes last, what it writes is newer than what it began with.
+		if err := writeRoster(c.cfg.Data, r); err != nil {
 			fault("roster", err)
 		} else {
 			c.written = r.Version
@@ -248,51 +203,6 @@ func nodeNames(ids []uint64) []string {
 		names[i] = nodeName(id)
 	}
 	return names
-}
-
-// place opens the groups that belong here, and removes those of which this node is no replica any more. Who is to hold a group that this
-// node still votes in is the leader's to arrange: until then it stays.
-func (c *cluster) place(r *roster.Roster, fault func(string, error)) {
-	in := map[stanza.Group]bool{} // open, and this node is in its configuration
-	for _, s := range c.host.Status() {
-		in[s.Group] = slices.ContainsFunc(s.Servers, func(x shard.ServerStatus) bool { return x.Node == nodeName(c.node) })
-	}
-	for number := range c.cfg.Shards {
-		g := groupOf(c.role, number)
-		open, wanted := c.isOpen(number), c.places(r, g)
-		var err error
-		switch {
-		case wanted && !open:
-			if err = c.groups.OpenGroup(number); err == nil {
-				c.setOpen(number, true)
-				c.log.Info("replica opened", "group", g.String())
-			}
-		case !wanted && open && !in[g] && c.gone[number] < goneLooks:
-			c.gone[number]++
-			continue
-		case !wanted && open && !in[g]:
-			c.setOpen(number, false)
-			if err = errors.Join(c.groups.CloseGroup(number), c.host.Drop(g)); err == nil {
-				c.log.Info("replica removed", "group", g.String())
-			}
-		}
-		c.gone[number] = 0
-		if err != nil {
-			fault(g.String(), err)
-		}
-	}
-}
-
-func (c *cluster) isOpen(number int) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.open[number]
-}
-
-func (c *cluster) setOpen(number int, open bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.open[number] = open
 }
 
 // warnings lists what went wrong with following the roster.

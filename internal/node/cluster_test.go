@@ -22,11 +22,11 @@ import (
 
 // fakeReplicas is host and daemon of a member: it keeps what was asked.
 type fakeReplicas struct {
-	open   []int
-	in     map[int]bool // this node is in the group's configuration
-	did    []string
-	failed error
-	want   func(stanza.Group) []string
+	open                []int
+	in                  map[int]bool // this node is in the group's configuration
+	did                 []string
+	failed, stuck, full error // of opening, closing, deleting
+	want                func(stanza.Group) []string
 }
 
 func (f *fakeReplicas) Status() (all []shard.GroupStatus) {
@@ -42,7 +42,7 @@ func (f *fakeReplicas) Status() (all []shard.GroupStatus) {
 func (f *fakeReplicas) Want(w func(stanza.Group) []string) { f.want = w }
 func (f *fakeReplicas) Drop(g stanza.Group) error {
 	f.did = append(f.did, fmt.Sprint("drop ", g.Shard()))
-	return nil
+	return f.full
 }
 func (f *fakeReplicas) OpenGroup(n int) error {
 	if f.failed != nil {
@@ -55,7 +55,7 @@ func (f *fakeReplicas) OpenGroup(n int) error {
 func (f *fakeReplicas) CloseGroup(n int) error {
 	f.did = append(f.did, fmt.Sprint("close ", n))
 	f.open = slices.DeleteFunc(f.open, func(x int) bool { return x == n })
-	return nil
+	return f.stuck
 }
 
 // testRoster is a cluster with a router and so many offlines, of ids 1, 2, and so on.
@@ -80,18 +80,18 @@ func testRoster(t *testing.T, voters, offlines int) *roster.Roster {
 // TestPlacing: a member opens the groups that come to it, keeps those that go as long as it votes in them, and then deletes them.
 func TestPlacing(t *testing.T) {
 	cfg := DefaultConfig()
-	cfg.Shards = 8
+	cfg.Shards, cfg.Data = 8, t.TempDir()
 	f := &fakeReplicas{in: map[int]bool{}}
 	c := &cluster{cfg: &cfg, node: 1, role: Offline, log: slog.New(slog.DiscardHandler), board: link.NewBoard(), host: f, groups: f,
-		open: map[int]bool{}, gone: map[int]int{}, path: filepath.Join(t.TempDir(), fileRoster)}
+		held: map[int]*holding{}}
 	alone := testRoster(t, 1, 1)
 	if err := c.board.Offer(alone); err != nil {
 		t.Fatal(err)
 	}
-	if got := c.first(nil, false); len(got) != 8 {
+	f.open = c.first(nil, false)
+	if got := slices.Clone(f.open); len(got) != 8 {
 		t.Errorf("alone it holds %v", got)
 	}
-	f.open = c.opened()
 	for n := range 8 {
 		f.in[n] = true
 	}
@@ -137,7 +137,7 @@ func TestPlacing(t *testing.T) {
 	if want := []string{fmt.Sprint("open ", lose[0])}; !slices.Equal(f.did, want) || len(c.warnings()) > 0 {
 		t.Errorf("%q, want %q; %v", f.did, want, c.warnings())
 	}
-	kept, err := readRoster(filepath.Dir(c.path))
+	kept, err := readRoster(cfg.Data)
 	if err != nil || kept.Version != more.Version {
 		t.Errorf("kept version %d of %d: %v", kept.Version, more.Version, err)
 	}
@@ -306,7 +306,11 @@ func TestMemberWithoutDisk(t *testing.T) {
 	if _, err := InitCluster(s.cfgs["router-1"], 1); err != nil {
 		t.Fatal(err)
 	}
-	defer s.run("router-1")()
+	router, err := s.open("router-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer start(t, router)()
 	for _, name := range []string{"offline-1", "offline-2"} {
 		if err := s.join(name); err != nil {
 			t.Fatal(err)
@@ -323,8 +327,17 @@ func TestMemberWithoutDisk(t *testing.T) {
 	if err := s.join("offline-2"); !errors.As(err, &refused) || refused.why != roster.NameTaken || !strings.Contains(err.Error(), "linecard cluster leave") {
 		t.Errorf("it joins: %v", err)
 	}
+	missing := func() bool {
+		return has(texts(router.warnings(time.Now())), "link router to offline", s.cfgs["offline-2"].Links.Listen)
+	}
+	if !missing() {
+		t.Errorf("nobody misses offline-2: %q", texts(router.warnings(time.Now())))
+	}
 	if err := s.leave("offline-2"); err != nil {
 		t.Fatal(err)
+	}
+	if missing() { // it is in the router's own roster when the answer comes
+		t.Errorf("who left is missed: %q", texts(router.warnings(time.Now())))
 	}
 	if err := s.join("offline-2"); err != nil {
 		t.Fatal(err)

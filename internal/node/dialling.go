@@ -13,6 +13,8 @@ type target struct {
 	from *link.Endpoint
 	addr string
 	role link.Role
+	// leaving: the member may lead something for some time still, or be dead; nobody has to see to it that it can be reached.
+	leaving bool
 }
 
 // rosterDials keeps a stream up from each daemon to each member that it talks to, as the roster has them.
@@ -28,6 +30,7 @@ func (d rosterDials) Serve(ctx context.Context) error {
 	for {
 		wanted := map[target]bool{}
 		for _, t := range d.n.rosterTargets() {
+			t.leaving = false // the stream goes on
 			wanted[t] = true
 			if running[t] == nil {
 				end, cancel := context.WithCancel(ctx)
@@ -65,7 +68,7 @@ func (n *Node) rosterTargets() []target {
 		role := link.Role(m.Role)
 		for _, e := range n.Endpoints() {
 			if m.Node != n.id.id && (role == link.RoleOffline || m.Role == roster.Router && e.Info().Role == link.RoleGateway) {
-				all = append(all, target{e, m.Link, role})
+				all = append(all, target{e, m.Link, role, m.State == roster.Leaving})
 			}
 		}
 	}

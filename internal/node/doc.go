@@ -4,7 +4,7 @@
 //	config.go   the configuration of a process and what may be wrong with it
 //	keys.go     root, certificate authority and the keys of a daemon: made, written, read
 //	identity.go the node id: written once, read at each start
-//	cluster.go  the roster kept, groups opened and closed by it; dialling.go: links by it
+//	cluster.go  the roster kept, this member announced; placing.go: groups opened and closed by it; dialling.go: links by it; gauges.go
 //	enquirer.go what is asked of routers; operate.go: the commands of operators
 //	disk.go     free space of the disks that the databases live on
 //	node.go     New and Run: one process with any of the daemons

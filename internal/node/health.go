@@ -100,7 +100,9 @@ func (n *Node) wantedLinks() []linkWant {
 // rosterLinks is wantedLinks by the roster.
 func (n *Node) rosterLinks() (all []linkWant) {
 	for _, t := range n.rosterTargets() {
-		all = append(all, linkWant{t.from, t.role, 0, []string{t.addr}})
+		if !t.leaving {
+			all = append(all, linkWant{t.from, t.role, 0, []string{t.addr}})
+		}
 	}
 	return all
 }

@@ -88,6 +88,9 @@ func JoinCluster(ctx context.Context, cfg Config, role Role, log *slog.Logger) (
 	changed := board.Changed()
 	for {
 		if r := board.Current(); r != nil && r.Member(id.id) != nil {
+			if r.Member(id.id).State == roster.Leaving {
+				return nil, fmt.Errorf("data directory %s: node %s has left the cluster for good; an empty directory can join", cfg.Data, nodeName(id.id))
+			}
 			return r, writeRoster(cfg.Data, r)
 		}
 		select {

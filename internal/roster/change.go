@@ -117,7 +117,7 @@ func (r *Roster) Leave(name string, stamp int64) (*Roster, Refusal) {
 		}
 		return r, NoSuchMember
 	}
-	if r.Active(r.Members[active].Role) == 1 {
+	if r.Count(r.Members[active].Role, Active) == 1 {
 		return r, LastMember
 	}
 	next := r.clone()

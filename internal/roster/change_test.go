@@ -10,7 +10,7 @@ import (
 
 func TestFound(t *testing.T) {
 	r := founded(t, 3)
-	if !r.Valid() || r.Version != 1 || r.Founder(Router) != 10 || r.Founder(Offline) != 0 || r.Active(Router) != 1 {
+	if !r.Valid() || r.Version != 1 || r.Founder(Router) != 10 || r.Founder(Offline) != 0 || r.Count(Router, Active) != 1 {
 		t.Errorf("%+v", r)
 	}
 	for want, try := range map[Refusal]func() (*Roster, Refusal){

@@ -114,10 +114,10 @@ func (r *Roster) find(node uint64) (int, bool) {
 	return slices.BinarySearchFunc(r.Members, node, func(m Member, id uint64) int { return cmp.Compare(m.Node, id) })
 }
 
-// Active returns how many members of a role are active.
-func (r *Roster) Active(role Role) (n int) {
+// Count returns how many members of a role are in a state.
+func (r *Roster) Count(role Role, state State) (n int) {
 	for i := range r.Members {
-		if m := &r.Members[i]; m.Role == role && m.State == Active {
+		if m := &r.Members[i]; m.Role == role && m.State == state {
 			n++
 		}
 	}
