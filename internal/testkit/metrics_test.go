@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"linecard.example/gateway/client"
+	"linecard.example/internal/node"
 	"linecard.example/internal/stanza"
 )
 
@@ -124,9 +125,12 @@ type promise struct {
 
 // TestMetrics scrapes the daemons after traffic: what the operator was promised is there and has moved, and nothing tells who.
 func TestMetrics(t *testing.T) {
-	for _, shape := range []Shape{Together, Apart} {
+	for _, shape := range []Shape{Together, Apart, Cluster} {
 		t.Run(string(shape), func(t *testing.T) {
 			s := Start(t, shape, Settings{Gateway: "max_message = \"1KiB\"\n"})
+			if shape == Cluster {
+				s.WaitVoters(3)
+			}
 			metricsTraffic(t, s)
 			promised := []promise{
 				{"linecard_gateway_sessions", 2, nil},
@@ -173,6 +177,9 @@ func TestMetrics(t *testing.T) {
 				{"go_goroutines", 1, nil},
 				{"process_open_fds", 1, nil},
 			}
+			if shape == Cluster {
+				promised = append(promised, clusterPromises...)
+			}
 			var m map[string]*family
 			missing := func() (list []string) {
 				m = pages(t, s)
@@ -196,16 +203,48 @@ func TestMetrics(t *testing.T) {
 				}
 			}
 			checkLabels(t, m)
-			if shape == Apart {
-				s.Process("offline").Kill() // so that links fail, which counts
-				Eventually(t, "links fail", func() bool {
-					_, page := s.Get("gateway", "/metrics")
-					return scrape(page)["linecard_link_refusals_total"].sum() > 0
-				})
-				s.StartAll()
+			if shape == Cluster {
+				s.failLinks("offline-1", "router-1")
 				compareTable(t, pages(t, s))
 			}
 		})
+	}
+}
+
+// clusterPromises are what members show beside what every daemon does.
+var clusterPromises = []promise{
+	{"linecard_cluster_roster_version", 7 * 6, nil}, // founded, and joined five times
+	{"linecard_cluster_members", 7 * 3, []string{"role", "router", "state", "active"}},
+	{"linecard_cluster_members", 7 * 3, []string{"role", "offline", "state", "active"}},
+	{"linecard_router_shard_voters", 3 * 3 * 16, nil},
+	{"linecard_offline_shard_reachable_voters", 3 * 16, nil},
+	{"linecard_router_shard_connections", 16, []string{"direction", "in"}},
+	{"linecard_offline_shard_connections", 16, []string{"direction", "out"}},
+	{"linecard_offline_shard_dials_total", 16, []string{"result", "ok"}},
+	{"linecard_router_shard_config_changes_total", 4 * 16, []string{"result", "ok"}},
+}
+
+// failLinks has links fail for the death of a process, and the raft listeners of both refuse somebody: what counts such things is seen then.
+func (s *System) failLinks(dies, stays string) {
+	s.t.Helper()
+	s.Process(dies).Kill()
+	Eventually(s.t, "links fail", func() bool {
+		_, page := s.Get("gateway", "/metrics")
+		return scrape(page)["linecard_link_refusals_total"].sum() > 0
+	})
+	s.StartAll()
+	for _, name := range []string{dies, stays} {
+		cfg, err := node.LoadConfig(s.config(name))
+		must(s.t, err)
+		c, err := net.Dial("tcp", cfg.Raft.Listen)
+		must(s.t, err)
+		_, err = c.Write([]byte("GET / HTTP/1.1\r\n\r\n"))
+		must(s.t, err)
+		Eventually(s.t, name+" refuses who is no replica", func() bool {
+			_, page := s.Get(name, "/metrics")
+			return scrape(page)["linecard_"+roleOf(name)+"_shard_refused_connections_total"].sum() > 0
+		})
+		must(s.t, c.Close())
 	}
 }
 
@@ -252,7 +291,7 @@ func metricsTraffic(t *testing.T, s *System) {
 }
 
 // fixedLabels are the labels that our metrics may have.
-var fixedLabels = []string{"reason", "cause", "step", "kind", "direction", "result", "group", "loop", "role", "peer", "disk", "version", "revision"}
+var fixedLabels = []string{"reason", "cause", "step", "kind", "direction", "result", "group", "loop", "role", "peer", "disk", "version", "revision", "state"}
 
 // checkLabels: no label tells who or where. Values are words, group names or numbers of loops.
 func checkLabels(t *testing.T, m map[string]*family) {
