@@ -34,6 +34,7 @@ type core struct {
 	scrubs  scrubs
 	halt    halt
 	known   *contacts // nil: the group is alone
+	patient bool      // raft was started so that it stands for no election; shard goroutine only, once it is started
 
 	// FSM goroutine -> shard goroutine.
 	applies   chan []*raft.Log
@@ -186,6 +187,9 @@ func (c *core) startRaft(fresh bool) error {
 	rc := raft.DefaultConfig()
 	rc.LocalID = raft.ServerID(cfg.NodeID)
 	rc.HeartbeatTimeout, rc.ElectionTimeout, rc.LeaderLeaseTimeout = cfg.Heartbeat, cfg.Heartbeat, cfg.Heartbeat
+	if c.patient = c.store.forgetful(); c.patient {
+		rc.HeartbeatTimeout, rc.ElectionTimeout = patience, patience
+	}
 	rc.TrailingLogs = cfg.TrailingLogs
 	rc.SnapshotInterval, rc.SnapshotThreshold = 365*24*time.Hour, 1<<62 // the shard goroutine decides
 	rc.NoSnapshotRestoreOnStart = true

@@ -2,7 +2,9 @@ package shard
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -12,7 +14,10 @@ import (
 // crash may leave them with a term and nothing else.
 //
 // One that was dropped has acknowledged entries that it has no more. A node that missed everything since may still take it for a voter, and
-// with the vote of somebody who forgot win an election that it must not win. So it does not vote until it has again as many entries as it had.
+// with the vote of somebody who forgot win an election that it must not win. So it does not vote until it has again as many entries as it had:
+// not for others (voteGate), and not for itself. Its log comes to it from the beginning, when it may have been the only voter: if the leader
+// were silent for a moment then, it would elect itself, alone, and acknowledge what is lost when the true leader is back. So its raft waits
+// for a leader for longer than any process lives.
 
 // loadJoin reads whether the group waits for its first entries.
 func (c *core) loadJoin() error {
@@ -73,6 +78,22 @@ func (s *logStore) cutTo(index uint64, joined bool) error {
 	return s.skipGap()
 }
 
+// patience is the heartbeat timeout of a raft that shall not stand for elections.
+const patience = 10 * 365 * 24 * time.Hour
+
+// endPatience lets raft stand for elections when the group has what it had. Each turn.
+func (g *Group[C, R]) endPatience() {
+	if !g.started || !g.patient || g.store.forgetful() {
+		return
+	}
+	g.patient = false
+	rc := g.raft.ReloadableConfig()
+	rc.HeartbeatTimeout, rc.ElectionTimeout = g.host.cfg.Heartbeat, g.host.cfg.Heartbeat
+	if err := g.raft.ReloadConfig(rc); err != nil {
+		g.stopGroup(fmt.Errorf("shard: %s cannot take part in elections: %w", g.id, err)) // a mistake in this package
+	}
+}
+
 // voteGate is a transport that refuses votes in the name of a group that must not vote. It passes on everything else, at the cost of a
 // goroutine until the group is closed.
 type voteGate struct {
@@ -111,7 +132,7 @@ func (c *core) gateVotes(t raft.Transport, self raft.ServerAddress) raft.Transpo
 		for {
 			select {
 			case rpc := <-in:
-				if c.store.forgetful() && refuseVote(rpc, head) {
+				if c.store.forgetful() && refuseElection(rpc, head) {
 					continue
 				}
 				select {
@@ -130,13 +151,18 @@ func (c *core) gateVotes(t raft.Transport, self raft.ServerAddress) raft.Transpo
 	return v
 }
 
-// refuseVote answers no if the call asks for a vote.
-func refuseVote(rpc raft.RPC, head raft.RPCHeader) bool {
+// errForgetful refuses a leadership that is handed to a replica which must not vote for itself.
+var errForgetful = errors.New("shard: the replica was dropped and does not have again what it had")
+
+// refuseElection answers no if the call asks for a vote, or to stand for an election.
+func refuseElection(rpc raft.RPC, head raft.RPCHeader) bool {
 	switch req := rpc.Command.(type) {
 	case *raft.RequestVoteRequest:
 		rpc.Respond(&raft.RequestVoteResponse{RPCHeader: head, Term: req.Term}, nil)
 	case *raft.RequestPreVoteRequest:
 		rpc.Respond(&raft.RequestPreVoteResponse{RPCHeader: head, Term: req.Term}, nil)
+	case *raft.TimeoutNowRequest:
+		rpc.Respond(nil, errForgetful)
 	default:
 		return false
 	}

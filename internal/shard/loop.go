@@ -74,6 +74,7 @@ func (g *Group[C, R]) afterTurn() {
 	g.continueHandOver()
 	g.startVerify()
 	g.checkFlush()
+	g.endPatience()
 	g.publish()
 	if g.halt.down.Load() && g.started && !g.ended {
 		g.ended = true // an engine without a machine would only hold elections
