@@ -161,8 +161,9 @@ func (c *core) checkState(flushed uint64) (fresh bool, err error) {
 
 // Raft's keys of the stable store, as raft names them.
 var (
-	keyTerm = []byte("CurrentTerm")
-	keyVote = []byte("LastVoteTerm")
+	keyTerm      = []byte("CurrentTerm")
+	keyVote      = []byte("LastVoteTerm")
+	keyCandidate = []byte("LastVoteCand")
 )
 
 // undoHalfBootstrap takes back the first of the two writes by which raft bootstraps a group, term 1 and then the first entry, if a

@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -9,7 +10,8 @@ import (
 	"linecard.example/internal/stanza"
 )
 
-// stableStore is raft's StableStore of one group (term and vote) in the log database; every write is synced. Safe for concurrent use.
+// stableStore is raft's StableStore of one group (term and vote) in the log database; what it has written is synced, the term of a vote with
+// its candidate. Safe for concurrent use.
 type stableStore struct {
 	db   *pebble.DB
 	g    stanza.Group
@@ -40,7 +42,28 @@ func (s *stableStore) Get(k []byte) ([]byte, error) {
 
 // SetUint64 implements raft.StableStore.
 func (s *stableStore) SetUint64(k []byte, v uint64) error {
-	return s.Set(k, binary.BigEndian.AppendUint64(nil, v))
+	b := binary.BigEndian.AppendUint64(nil, v)
+	if bytes.Equal(k, keyVote) {
+		return s.beginVote(b)
+	}
+	return s.Set(k, b)
+}
+
+// beginVote writes the first half of a vote, its term; raft writes the candidate next, and answers when that is done. A crash between the
+// two must not leave the new term with the candidate of the vote before: asked again by that one, raft would say that it has its
+// vote already, without a look at how old its log is. So the half is a term without a candidate, in which raft has not voted. It is
+// not synced: the candidate is, behind it in the same log.
+func (s *stableStore) beginVote(term []byte) error {
+	b := s.db.NewBatch()
+	defer b.Close()
+	err := errors.Join(b.Set(s.key(keyVote), term, nil), b.Delete(s.key(keyCandidate), nil))
+	if err == nil {
+		err = b.Commit(pebble.NoSync)
+	}
+	if err != nil {
+		return fmt.Errorf("shard: writing the vote of %s: %w", s.g, err)
+	}
+	return nil
 }
 
 // GetUint64 implements raft.StableStore: 0 if k was never set.
