@@ -101,6 +101,9 @@ func (l *loop) forward(s *session, id uint64, to stanza.Account, raw []byte) err
 	}
 	if reason := l.g.sendHard(&l.env); reason != 0 {
 		l.refuse(s, id, reason, jitter(l.g.cfg.RetryAfter.D()))
+		if reason == stanza.ReasonUnavailable {
+			l.owe(s)
+		}
 		return nil
 	}
 	l.charge(s, size)

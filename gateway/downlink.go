@@ -29,6 +29,9 @@ func (l *loop) receive(from *link.Stream, e *link.Envelope) {
 		if s.state == stateBound {
 			l.settle(s, e.Charge)
 			l.relay(s, e.Payload, stanza.TagRefused)
+			if e.Reason == stanza.ReasonUnavailable || e.Reason == stanza.ReasonRetry {
+				l.owe(s)
+			}
 		}
 	case link.KindResult:
 		if s.state == stateBound {
@@ -200,6 +203,7 @@ func (l *loop) notLeader(s *session, e *link.Envelope) {
 	case e.Charge > 0:
 		l.settle(s, e.Charge)
 		l.refuse(s, e.ID, stanza.ReasonUnavailable, retryAfter)
+		l.owe(s)
 	case e.ID > 0 && !e.Group.IsQueue():
 		l.queryError(s, e.ID, stanza.ReasonUnavailable, retryAfter)
 	}

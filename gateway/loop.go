@@ -77,6 +77,10 @@ type loop struct {
 	expected  expectation
 	turns     uint64
 
+	led   uint64 // tick of the last coming of a leader
+	looks int    // how many secondLooks were made since
+	owes  bool   // a session got flagOwed since the last sweep for it began
+
 	unanswered, told int // messages of all sessions; as the gauge has it
 
 	// Any goroutine.
@@ -100,7 +104,7 @@ func newLoop(g *Gateway, idx int) (*loop, error) {
 		g: g, idx: uint32(idx), slots: slots, sealer: wire.NewSealer(),
 		scratch: make([]byte, 0, 256),
 		idle:    slab.NewWheel(time.Second, 2*checkEvery), busy: slab.NewWheel(time.Second, 64),
-		claims: map[uint32]*claim{}, far: -1,
+		claims: map[uint32]*claim{}, far: -1, looks: len(secondLooks),
 	}
 	l.inbox = link.NewInbox(l.wake)
 	l.onStanza, l.onIdle, l.onBusy = l.dispatch, l.checkIdle, l.checkBusy
@@ -154,7 +158,7 @@ func (l *loop) turn() {
 // owed to a router. An empty process among a hundred on few cores costs what its ticks cost.
 func (l *loop) isCalm() bool {
 	return l.early.empty() && l.partials.empty() && len(l.backlog.slow) == 0 && len(l.sweeps) == 0 && len(l.unsent) == 0 && len(l.moved) == 0 &&
-		l.unanswered == l.told
+		l.unanswered == l.told && (!l.owes || l.looks == len(secondLooks))
 }
 
 // look moves the coarse clock for an event that comes between the rare ticks of a calm loop.
@@ -178,6 +182,7 @@ func (l *loop) advance(now time.Time) {
 	for _, s := range l.sweeps {
 		s.blocked = false
 	}
+	l.lookAgain()
 	l.rebindOwed()
 	l.retryRebindDone()
 	l.tellUnanswered()

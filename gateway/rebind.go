@@ -22,6 +22,8 @@ type rebindRun struct {
 // sweep is one look at all sessions of a loop, a page in each turn, so that messages pass in between. Loop only.
 type sweep struct {
 	reset  bool   // give up what is unanswered
+	owed   bool   // tell those who were refused for want of a leader
+	came   bool   // because of a leader: see secondLooks
 	lost   uint32 // low bits of the id of a lost stream: close the sessions that it was to bind; 0: none
 	drain  bool   // close everything
 	stream *link.Stream
@@ -42,11 +44,17 @@ func (l *loop) addSweep(n *sweep) {
 	if len(n.runs) > 0 {
 		l.contacts.forget()
 	}
+	if n.came {
+		l.led, l.looks = l.tick, 0
+	}
+	if n.owed && !n.reset && !l.owes {
+		return
+	}
 	for _, s := range l.sweeps {
 		if s.started {
 			continue
 		}
-		if n.reset && s.reset && (s.lost == n.lost || n.lost == 0) {
+		if n.reset && s.reset && (s.lost == n.lost || n.lost == 0) || n.owed && (s.owed || s.reset) {
 			return
 		}
 		if len(n.runs) > 0 && s.stream == n.stream {
@@ -64,6 +72,9 @@ func (l *loop) sweepPage() {
 		return
 	}
 	s := l.sweeps[at]
+	if !s.started && (s.reset || s.owed) {
+		l.owes = false // who is refused from here on waits for the next sweep
+	}
 	s.started = true
 	from, stopped := s.cursor, false
 	next := l.slots.Scan(from, l.g.cfg.RebindPage, func(slot, gen uint32, t *session) {
@@ -86,6 +97,25 @@ func (l *loop) sweepPage() {
 	}
 }
 
+// secondLooks are the ticks behind the coming of a leader at which those are told who were refused for want of one since. A router may
+// hear of a queue's new leader later than this gateway, and refuse what clients have sent again at the first word; they would wait for as
+// long as a refusal without any leader asks them to.
+var secondLooks = [...]uint64{1, 3, 10}
+
+// lookAgain makes the second looks that are due.
+func (l *loop) lookAgain() {
+	if l.looks < len(secondLooks) && l.tick >= l.led+secondLooks[l.looks] {
+		l.looks++
+		l.addSweep(&sweep{owed: true})
+	}
+}
+
+// owe notes that a message of s was refused because nobody led where it went.
+func (l *loop) owe(s *session) {
+	s.flags |= flagOwed
+	l.owes = true
+}
+
 // sweepPause lies between two pages. gnet runs what a task posts before it looks at sockets again, so that a loop that woke itself
 // would do all pages in one go.
 const sweepPause = time.Millisecond
@@ -106,7 +136,7 @@ func (l *loop) sweepOne(s *sweep, gen uint32, t *session) bool {
 		}
 		return true
 	}
-	if s.reset {
+	if s.reset || s.owed && t.flags&flagOwed != 0 {
 		l.giveUp(t)
 	}
 	if len(s.runs) == 0 {

@@ -244,6 +244,37 @@ func TestBothFamilies(t *testing.T) {
 	h.bind(5)
 }
 
+// TestLeaderComes: who was refused because nobody led is told as soon as somebody does, and once more if that was too early for a router.
+func TestLeaderComes(t *testing.T) {
+	h := start(t, nil)
+	c := h.bind(5)
+	refused := func() {
+		t.Helper()
+		if r, err := stanza.ParseRefused(c.wantTag(stanza.TagRefused)); err != nil || r.Reason != stanza.ReasonUnavailable {
+			t.Fatalf("%+v, %v", r, err)
+		}
+	}
+	c.send(message(1, 6, "to a router that leads no more"))
+	m := h.router.skipTo(link.KindMessage)
+	m.Kind, m.Payload = link.KindNotLeader, nil
+	h.router.send(m)
+	refused()
+	h.router.hello(2)
+	c.wantTag(stanza.TagRetry)
+
+	c.send(message(1, 6, "to one that knows no leader of the queue"))
+	m = h.router.skipTo(link.KindMessage)
+	refusal := stanza.Refused{ID: 1, Reason: stanza.ReasonUnavailable, RetryAfter: 1000}
+	m.Kind, m.Reason, m.Payload = link.KindRefused, refusal.Reason, refusal.Append(nil)
+	h.router.send(m)
+	refused()
+	h.advance(tickLength)
+	c.wantTag(stanza.TagRetry)
+	h.advance(10 * tickLength)
+	c.send(stanza.Ping{}.Append(nil))
+	c.wantTag(stanza.TagPong) // and once only
+}
+
 // TestSweepsGoOn: a router that gives no credit for a group keeps nothing waiting but its own bindings.
 func TestSweepsGoOn(t *testing.T) {
 	h := start(t, func(c *Config) { c.Loops = 1 })

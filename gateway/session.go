@@ -58,6 +58,7 @@ const (
 	flagSlow                      // the loop tracks bytes that the socket did not take
 	flagResumed                   // it came by a ticket
 	flagHeld                      // deliveries were left to the queue: they are asked for when the socket has taken what was written
+	flagOwed                      // a message was refused because nobody led where it went: the client is told when somebody does
 )
 
 const (

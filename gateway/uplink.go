@@ -125,7 +125,9 @@ func (g *Gateway) hello(s *link.Stream, e *link.Envelope) {
 		if old != nil && old != s {
 			lost = uint32(old.ID())
 		}
-		g.postSweeps(func() *sweep { return &sweep{reset: true, lost: lost} })
+		g.postSweeps(func() *sweep { return &sweep{reset: true, lost: lost, came: true} })
+	} else {
+		g.postSweeps(func() *sweep { return &sweep{owed: true, came: true} })
 	}
 	if !e.Group.IsQueue() {
 		run := &rebindRun{group: e.Group, term: e.Term, stream: s}

@@ -52,12 +52,14 @@ func (l *loop) settle(s *session, bytes uint32) {
 	}
 }
 
-// giveUp forgets what is unanswered and tells the client to send it again: the link or the leader that had it may be gone.
+// giveUp forgets what is unanswered and tells the client to send it again, and with it what was refused for want of a leader: the link or
+// the leader that had it may be gone, and another one there.
 func (l *loop) giveUp(s *session) {
-	if s.inflight == 0 {
+	if s.inflight == 0 && s.flags&flagOwed == 0 {
 		return
 	}
 	l.forgive(s)
+	s.flags &^= flagOwed
 	l.scratch = appendRetryAll(l.scratch[:0])
 	l.push(s, l.scratch)
 }

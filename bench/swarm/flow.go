@@ -40,6 +40,7 @@ type flow struct {
 	flying   int
 	down     int   // refused, to go again when all that is under way is answered
 	hold     int64 // nothing goes before; 0: no wait
+	unled    bool  // because nobody led where a message went: a retry ends it
 	gaps     int   // refusals with gap in a row
 	refusals int   // others in a row
 	silences int   // resends without an answer
@@ -88,6 +89,16 @@ func (f *flow) restart() {
 func (l *loop) flowUp(n uint32, s *session) {
 	l.traffic.flows[s.flow-1].renew(n)
 	l.markDirty(n, s)
+}
+
+// flowRetry is flowUp after a retry, which ends no wait but that for a leader.
+func (l *loop) flowRetry(n uint32, s *session) {
+	f := l.traffic.flows[s.flow-1]
+	hold := f.hold
+	l.flowUp(n, s)
+	if f.from == n && !f.unled {
+		f.hold = hold
+	}
 }
 
 // renew makes what one side of the flow has unanswered go again.
@@ -275,7 +286,11 @@ func (f *flow) turnDown(r *stanza.Refused, now int64, jitter float64) {
 	if r.Reason == stanza.ReasonStaleDevices && r.Version != 0 {
 		f.version = r.Version
 	}
-	f.hold = max(f.hold, now+int64(f.wait(r, jitter)))
+	until := now + int64(f.wait(r, jitter))
+	if until >= f.hold {
+		f.unled = r.Reason == stanza.ReasonUnavailable || r.Reason == stanza.ReasonRetry
+	}
+	f.hold = max(f.hold, until)
 }
 
 // wait is how long the stream is to be quiet; docs/protocol.md, section 12.

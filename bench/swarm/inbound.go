@@ -105,7 +105,7 @@ func (l *loop) stanza(v stanza.View) error {
 		return l.onRefused(n, s, v)
 	case v.Tag == stanza.TagRetry:
 		if s.flow != 0 {
-			l.flowUp(n, s)
+			l.flowRetry(n, s)
 		}
 	}
 	return nil

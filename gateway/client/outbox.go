@@ -183,6 +183,9 @@ func (o *outbox) refused(r *refusal, now time.Time) (m *outMessage, final bool, 
 	if r.reason == stanza.ReasonWindow { // says something about the session, not the stream
 		o.hold = later(o.hold, until)
 	} else {
+		if !until.Before(s.hold) {
+			s.unled = r.reason == stanza.ReasonUnavailable || r.reason == stanza.ReasonRetry
+		}
 		s.hold = later(s.hold, until)
 	}
 	o.activate(s)
@@ -242,6 +245,9 @@ func (o *outbox) restart() {
 			m.charged, m.queued, m.tries = false, true, 0
 		}
 		s.needList = false
+		if s.unled {
+			s.hold, s.unled = time.Time{}, false // somebody leads again
+		}
 		o.activate(s)
 	}
 	o.forgetEmpty()

@@ -320,6 +320,27 @@ func TestRetryResendsEverythingInOrder(t *testing.T) {
 	})
 }
 
+// TestRetryEndsWaitForLeader: a message that was refused because nobody led goes at once when somebody does; other waits go on.
+func TestRetryEndsWaitForLeader(t *testing.T) {
+	for reason, ends := range map[stanza.Reason]bool{
+		stanza.ReasonUnavailable: true, stanza.ReasonRetry: true, stanza.ReasonBusy: false, stanza.ReasonQueueFull: false,
+	} {
+		bubble(t, func(t *testing.T, f *fake) {
+			c, conn := f.established()
+			defer c.Close()
+			send(t, c, "bob", "x")
+			conn.message(2049, 0)
+			conn.say(&stanza.Refused{ID: 2049, Reason: reason, RetryAfter: 1000})
+			begin := time.Now()
+			conn.say(stanza.RetryAll{})
+			conn.message(2049, 0)
+			if d := time.Since(begin); ends != (d < 100*time.Millisecond) {
+				t.Errorf("%v: again after %v", reason, d)
+			}
+		})
+	}
+}
+
 func TestReconnectResendsBeforeNew(t *testing.T) {
 	bubble(t, func(t *testing.T, f *fake) {
 		c, conn := f.established()

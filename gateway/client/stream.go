@@ -36,6 +36,7 @@ type stream struct {
 	probe    bool
 	proved   time.Time // last ack
 	hold     time.Time // nothing goes before
+	unled    bool      // because nobody led where a message went: a retry stanza ends it
 	needList bool      // waits for the device list of to
 	active   bool      // in outbox.active
 }
