@@ -3,6 +3,7 @@ package testkit
 import (
 	"cmp"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 
@@ -39,8 +40,14 @@ func (s *System) prepareCluster(set Settings) {
 		s.t.Fatal(err)
 	}
 	s.Root, s.layout = l.Root, l
+	if set.Machine != nil {
+		s.spread(l, set.Machine)
+	}
 	for _, p := range append([]cluster.Process{l.Gateway}, l.Members...) {
-		s.addProcess(p)
+		q := s.addProcess(p)
+		if set.Machine != nil {
+			q.wrap = set.Machine(p.Name).Wrap
+		}
 	}
 	if err = l.Prepare(set.lines()); err == nil {
 		err = l.Found(func(p cluster.Process) error { s.Process(p.Name).Start(); return nil })
@@ -48,6 +55,43 @@ func (s *System) prepareCluster(set Settings) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+}
+
+// spread puts the processes of a layout on machines.
+func (s *System) spread(l *cluster.Layout, machine func(process string) Machine) {
+	place := func(p *cluster.Process) {
+		m := machine(p.Name)
+		for _, a := range []*string{&p.Admin, &p.Link, &p.Raft} {
+			*a = onHost(*a, m.Host)
+		}
+		p.Data = cmp.Or(m.Data, p.Data)
+	}
+	place(&l.Gateway)
+	for i := range l.Members {
+		place(&l.Members[i])
+	}
+	s.Server = onHost(s.Server, machine("gateway").Host)
+	l.Server = s.Server
+}
+
+// dataDir is the data directory of a process of a cluster.
+func (s *System) dataDir(name string) string {
+	for _, p := range s.layout.All() {
+		if p.Name == name {
+			return p.Data
+		}
+	}
+	s.t.Fatalf("no process %s", name)
+	return ""
+}
+
+// onHost replaces the host of an address, unless there is none to replace it with.
+func onHost(addr, host string) string {
+	_, port, err := net.SplitHostPort(addr)
+	if host == "" || err != nil {
+		return addr
+	}
+	return net.JoinHostPort(host, port)
 }
 
 func (s *System) addProcess(p cluster.Process) *Process {

@@ -3,7 +3,6 @@ package testkit
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -45,7 +44,7 @@ func TestClusterLosesMachines(t *testing.T) {
 func (s *System) loseDisk(name string) {
 	s.t.Helper()
 	s.Process(name).Kill()
-	must(s.t, os.RemoveAll(filepath.Join(s.Dir, name+"-data")))
+	must(s.t, os.RemoveAll(s.dataDir(name)))
 	join := []string{"cluster", "join", "--config", s.config(name), "--role", roleOf(name)}
 	if out, code := s.Run(roleOf(name), "--config", s.config(name)); code == 0 {
 		s.t.Errorf("%s starts with an empty disk: %s", name, out)

@@ -22,10 +22,11 @@ type Device struct {
 	Home *client.Home
 	*client.Client
 
-	t    testing.TB
-	hist *History
-	stop context.CancelFunc
-	done chan struct{} // closed when the receiver has ended; nil: it never ran
+	t        testing.TB
+	hist     *History
+	receipts bool
+	stop     context.CancelFunc
+	done     chan struct{} // closed when the receiver has ended; nil: it never ran
 
 	connects atomic.Int64 // sessions bound so far
 
@@ -40,6 +41,8 @@ type DeviceOptions struct {
 	Home   *client.Home // nil: a fresh one in memory
 	Invite string
 	Quiet  bool // receive nothing until Listen is called
+	// Receipts has the history judge the receipts, too: then all that gets the device's messages is a Device with Receipts.
+	Receipts bool
 }
 
 // NewDevice opens a client named name, registered at first use, and starts to receive. It ends with the test.
@@ -63,7 +66,7 @@ func (s *System) OpenDevice(name string, hist *History, o DeviceOptions) (*Devic
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
 	defer cancel()
-	d := &Device{Name: name, Home: o.Home, t: s.t, hist: hist, delivered: map[uint64]bool{}, read: map[uint64]bool{}}
+	d := &Device{Name: name, Home: o.Home, t: s.t, hist: hist, receipts: o.Receipts, delivered: map[uint64]bool{}, read: map[uint64]bool{}}
 	d.Client, err = client.Open(ctx, client.Options{
 		Home: o.Home, Address: s.Server, Handle: name, Invite: o.Invite, Roots: roots, Notify: func(n client.Notice) {
 			if n.Kind == client.NoticeConnected {
@@ -116,9 +119,11 @@ func (d *Device) receive(ctx context.Context) bool {
 	switch e := e.(type) {
 	case *client.Message:
 		d.texts = append(d.texts, e.Text)
-		to := d.Name
-		if d.hist != nil {
-			d.hist.Received(Stream{From: fmt.Sprintf("%s/%d", e.Claimed, e.FromDevice), To: to}, d.Label(), e.ID)
+		if from := (Stream{From: fmt.Sprintf("%s/%d", e.Claimed, e.FromDevice), To: d.Name}); d.hist != nil {
+			d.hist.Received(from, d.Label(), e.ID)
+			if d.receipts {
+				d.hist.Confirmed(from, d.Label(), e.ID) // before Done, since the receipt may overtake what comes after it
+			}
 		}
 		return e.Done() == nil
 	case *client.Receipt:
@@ -130,6 +135,9 @@ func (d *Device) receive(ctx context.Context) bool {
 				d.read[id] = true
 			} else {
 				d.delivered[id] = true
+				if d.receipts {
+					d.hist.Delivered(Stream{From: d.Label(), To: e.Name}, id)
+				}
 			}
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -23,6 +24,7 @@ type Process struct {
 	name string
 	exe  string // "": Binary
 	args []string
+	wrap []string // a command that executes the binary in its place, as `ip netns exec NAME` does
 	env  []string // beside this process's own
 	out  tail
 	cmd  *exec.Cmd
@@ -92,7 +94,8 @@ func (p *Process) Start() {
 	if exe == "" {
 		exe = Binary(p.t)
 	}
-	p.cmd = exec.Command(exe, p.args...)
+	argv := slices.Concat(p.wrap, []string{exe}, p.args)
+	p.cmd = exec.Command(argv[0], argv[1:]...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
 	if p.Line != nil {
 		p.cmd.Stdout = &lines{each: p.Line}
@@ -134,6 +137,13 @@ func (p *Process) PID() int {
 
 // Output returns the last bytes that the process wrote.
 func (p *Process) Output() string { return p.out.String() }
+
+// Signal sends a signal; nothing happens when the process does not run.
+func (p *Process) Signal(sig syscall.Signal) {
+	if p.Running() {
+		_ = p.cmd.Process.Signal(sig) // it may just have ended
+	}
+}
 
 // Kill ends the process with SIGKILL and waits until it is gone. Nothing happens when it does not run.
 func (p *Process) Kill() {

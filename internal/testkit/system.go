@@ -40,6 +40,15 @@ type Settings struct {
 	Log   string           // lines of [log]; "": level info
 
 	LogLine func(line []byte) // gets each line that a process logs
+
+	Machine func(process string) Machine // where each process of a cluster runs; nil: all by the loopback interface
+}
+
+// Machine is where a process runs, for tests with networks and disks of their own.
+type Machine struct {
+	Host string   // its address; "": the loopback interface's
+	Wrap []string // a command that executes another one there
+	Data string   // the data directory; "": below the system's directory
 }
 
 // System is a running linecard.
