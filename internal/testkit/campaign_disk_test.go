@@ -1,0 +1,150 @@
+package testkit
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// leadOnSmallDisk brings leaderships to the members that have a disk of their own.
+func (c *campaign) leadOnSmallDisk(role string) string {
+	c.healthy()
+	victim := role + "-" + diskMachine
+	Eventually(c.t, victim+" leads something", func() bool {
+		for _, leader := range c.leaders() {
+			if leader == victim {
+				return true
+			}
+		}
+		return false
+	})
+	return victim
+}
+
+// slowDisk makes each write to the disk of a leader take a tenth of a second.
+func (c *campaign) slowDisk() {
+	victim := c.leadOnSmallDisk("offline")
+	c.measure("an offline whose disk takes 0.1 s for each write", []string{victim}, func() {
+		c.g.slow(c.t, victim, c.s.Process(victim), 10)
+		time.Sleep(3 * time.Second)
+		c.g.slow(c.t, victim, c.s.Process(victim), 0)
+	})
+}
+
+// fullDisk fills the disk of a leader, and after a while makes room. The process may end, with a line that says why, rather than
+// acknowledge what it cannot keep.
+func (c *campaign) fullDisk() {
+	victim := c.leadOnSmallDisk("offline")
+	c.measure("an offline whose disk is full", []string{victim}, func() {
+		c.g.fill(c.t, victim)
+		time.Sleep(3 * time.Second)
+		c.g.empty(c.t, victim)
+		if p := c.s.Process(victim); !p.Running() && !strings.Contains(p.Output(), "no space left") {
+			c.t.Errorf("%s ended, exit code %d, and does not say that the disk is full", victim, p.ExitCode())
+		}
+		c.s.StartAll()
+	})
+}
+
+// clockSteps moves the clock of a leading offline and a leading router by an hour, forwards, and back behind the true time, with a kill
+// of another member after each step, so that connections are made and leaders elected by wrong clocks. Nothing may expire by it.
+func (c *campaign) clockSteps() {
+	c.healthy()
+	victims := []string{c.leading("offline"), c.leading("router")}
+	var clocks []*clock
+	for _, victim := range victims {
+		clock, err := newClock(c.s.Process(victim).PID())
+		must(c.t, err)
+		clocks = append(clocks, clock)
+	}
+	for _, by := range []time.Duration{time.Hour, -time.Hour} {
+		c.measure("two leaders' clocks step to "+by.String(), victims, func() {
+			for _, clock := range clocks {
+				must(c.t, clock.step(by))
+			}
+			time.Sleep(500 * time.Millisecond)
+		})
+		for _, victim := range victims {
+			c.s.Process(fmt.Sprintf("%s-%d", roleOf(victim), int(machineOf(victim)[0]-'0')%3+1)).Kill()
+		}
+		c.s.StartAll()
+		c.load.served()
+	}
+	for _, victim := range victims { // its leaderships go to true clocks
+		c.s.Process(victim).Kill()
+	}
+	c.s.StartAll()
+	c.load.served()
+	for _, name := range c.s.members() {
+		_, page := c.s.Get(name, "/metrics")
+		if n := parseMetrics(page).Sum("linecard_offline_expired_entries_total"); n != 0 {
+			c.t.Errorf("%s let %v messages expire", name, n)
+		}
+	}
+}
+
+// damage spoils a file of a member that was killed. It must recover, or refuse to start with one line; then it is re-seeded as
+// docs/operations.md says.
+func (c *campaign) damage() {
+	c.healthy()
+	victim := c.target()
+	if victim == "gateway" {
+		victim = c.target()
+	}
+	p := c.s.Process(victim)
+	p.Kill()
+	file, what := c.spoil(victim)
+	p.Start()
+	started := false
+	Eventually(c.t, victim+" starts or ends", func() bool {
+		status, _ := c.s.Get(victim, "/readyz")
+		started = status == 200
+		return started || !p.Running()
+	})
+	c.t.Logf("%s: %s: started %v", what, strings.TrimPrefix(file, c.s.Dir), started)
+	if started {
+		return
+	}
+	if reports := lastReports(p.Output()); p.ExitCode() != 1 || len(reports) != 1 {
+		c.t.Errorf("%s: %s: exit code %d, reports %q, want one", what, file, p.ExitCode(), reports)
+	}
+	must(c.t, os.RemoveAll(c.s.dataDir(victim)))
+	c.s.mustRun("cluster", "leave", victim, "--config", c.s.config("gateway"))
+	c.s.mustRun("cluster", "join", "--config", c.s.config(victim), "--role", roleOf(victim))
+}
+
+// lastReports returns the lines that a process which does not start says to its operator.
+func lastReports(output string) []string {
+	reports := reportLine.FindAllString(output, -1)
+	return reports[max(0, len(reports)-1):]
+}
+
+// spoil cuts, or flips a bit of, a log or a table of a member that does not run.
+func (c *campaign) spoil(victim string) (file, what string) {
+	c.t.Helper()
+	role := roleOf(victim)
+	patterns := []string{role + "/log/*.log", role + "/log/*.sst", role + "/state/*.sst", role + "/state/MANIFEST-*"}
+	var files []string
+	for len(files) == 0 {
+		var err error
+		files, err = filepath.Glob(filepath.Join(c.s.dataDir(victim), patterns[c.rnd.IntN(len(patterns))]))
+		must(c.t, err)
+	}
+	file = files[c.rnd.IntN(len(files))]
+	b, err := os.ReadFile(file)
+	must(c.t, err)
+	if len(b) == 0 {
+		return file, "empty"
+	}
+	at := c.rnd.IntN(len(b))
+	if c.rnd.IntN(2) == 0 {
+		b, what = b[:at], fmt.Sprintf("torn at %d of %d", at, len(b))
+	} else {
+		b[at] ^= 1 << c.rnd.IntN(8)
+		what = fmt.Sprintf("bit flipped in %d of %d", at, len(b))
+	}
+	must(c.t, os.WriteFile(file, b, 0o600))
+	return file, what
+}
