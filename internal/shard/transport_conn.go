@@ -25,6 +25,9 @@ type conn struct {
 	used   atomic.Int64 // Network.now of the last bytes read
 	readBy atomic.Int64 // Network.now at which a read ends with a timeout; 0: never
 
+	// Accepted: the goroutine that reads requests and writes answers, or raft's while it takes in a state.
+	within bool // a request has begun and is not answered: reads have the timeout
+
 	once sync.Once
 }
 
@@ -44,11 +47,22 @@ func lost(err error) error {
 	return &lostError{err}
 }
 
-// Read implements net.Conn.
+// Read implements net.Conn. An accepted connection waits for requests without a limit, but each piece of one that has begun has the
+// timeout: raft takes in a state on its main goroutine, which neither votes nor follows anybody meanwhile, and a peer that is stopped in the
+// middle of sending one would stop this replica, too. The connection ends then, for the rest of a request must not be read as the next.
 func (c *conn) Read(p []byte) (int, error) {
+	if c.within {
+		if err := c.SetReadDeadline(time.Now().Add(c.n.cfg.Timeout)); err != nil {
+			return 0, lost(err)
+		}
+	}
 	n, err := c.Conn.Read(p)
 	if n > 0 {
 		c.used.Store(int64(c.n.now()))
+		c.within = c.accepted && c.layer != nil
+	}
+	if err != nil && c.within {
+		c.Close()
 	}
 	return n, lost(err)
 }
@@ -62,6 +76,10 @@ func (c *conn) Write(p []byte) (int, error) {
 		return 0, lost(err)
 	}
 	n, err := c.Conn.Write(p)
+	c.within = false
+	if err == nil && c.accepted && c.layer != nil && c.readBy.Load() != 0 {
+		err = c.SetReadDeadline(time.Time{})
+	}
 	if err != nil || c.accepted {
 		return n, lost(err)
 	}
