@@ -78,8 +78,14 @@ func reseatGroup(db *pebble.DB, b *pebble.Batch, t Tables, nodeID string, now ti
 		return err
 	}
 	last := max(store.last, snaps.index.Load())
-	if last == 0 {
+	joins, err := getCopy(db, groupStart(keyJoin, t.g))
+	switch {
+	case err != nil:
+		return err
+	case last == 0 && joins == nil:
 		return fmt.Errorf("%w: it has neither log nor snapshot", ErrLost)
+	case last == 0: // it was dropped, or had just come: what is left are votes, of a node that is no more
+		return errors.Join(b.Delete(groupStart(keyJoin, t.g), nil), b.DeleteRange(groupStart(keyStable, t.g), groupEnd(keyStable, t.g), nil))
 	}
 	stable := &stableStore{db: db, g: t.g}
 	term, err := stable.GetUint64(keyTerm)
@@ -100,7 +106,8 @@ func reseatGroup(db *pebble.DB, b *pebble.Batch, t Tables, nodeID string, now ti
 	l := &raft.Log{Index: last + 1, Term: term, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(one), AppendedAt: now}
 	v := make([]byte, logValueHeader+len(l.Data))
 	putLogValue(v, l)
-	return errors.Join(b.Set(logKey(t.g, l.Index), v, nil), b.Set(stable.key(keyTerm), binary.BigEndian.AppendUint64(nil, term), nil))
+	return errors.Join(b.Set(logKey(t.g, l.Index), v, nil), b.Set(stable.key(keyTerm), binary.BigEndian.AppendUint64(nil, term), nil),
+		b.Delete(groupStart(keyJoin, t.g), nil)) // there is nobody to whom more was promised
 }
 
 // snapshotAt makes the tables, which are complete up to index, the group's snapshot, and deletes the log.
