@@ -125,9 +125,21 @@ func (s *system) look(memory bool) (all parts, err error) {
 				return nil, err
 			}
 		}
-		all = append(all, p)
+		all = all.plus(p)
 	}
 	return all, nil
+}
+
+// plus adds a process, or processes, to the part that it is of.
+func (p parts) plus(o part) parts {
+	for i := range p {
+		if p[i].Name == o.Name {
+			p[i].Processes += o.Processes
+			p[i].Usage, p[i].Memory = p[i].Usage.Plus(o.Usage), p[i].Memory.Plus(o.Memory)
+			return p
+		}
+	}
+	return append(p, o)
 }
 
 // partNames are the parts that servers elsewhere can be.
@@ -195,33 +207,43 @@ func (c counters) since(before counters, name string) float64 { return c[name] -
 const maxScrape = 8 << 20
 
 func scrape(addr string) (counters, error) {
+	text, err := metricsPage(addr)
+	return parseMetrics(text), err
+}
+
+func metricsPage(addr string) (string, error) {
 	client := http.Client{Timeout: 10 * time.Second}
 	resp, err := client.Get("http://" + addr + "/metrics")
 	if err != nil {
-		return nil, fmt.Errorf("bench: metrics: %w", err)
+		return "", fmt.Errorf("bench: metrics: %w", err)
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxScrape))
 	if err != nil || resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("bench: metrics of %s: %s, %w", addr, resp.Status, err)
+		return "", fmt.Errorf("bench: metrics of %s: %s, %w", addr, resp.Status, err)
 	}
-	return parseMetrics(string(text)), nil
+	return string(text), nil
 }
 
 func parseMetrics(text string) counters {
 	m := counters{}
+	eachSeries(text, func(name, _ string, v float64) { m[name] += v })
+	return m
+}
+
+// eachSeries calls f for every series of a page of metrics; labels are as they stand between the braces.
+func eachSeries(text string, f func(name, labels string, v float64)) {
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
 		at := strings.LastIndexByte(line, ' ')
 		if at < 0 || line[0] == '#' {
 			continue
 		}
-		name, _, _ := strings.Cut(line[:at], "{")
+		name, labels, _ := strings.Cut(line[:at], "{")
 		if v, err := strconv.ParseFloat(line[at+1:], 64); err == nil {
-			m[name] += v
+			f(name, strings.TrimSuffix(labels, "}"), v)
 		}
 	}
-	return m
 }
 
 // collect forces a garbage collection in a server; its profile of the heap is thrown away.

@@ -25,10 +25,12 @@ var errDaemon = errors.New("server")
 
 // daemon is a server process on this machine.
 type daemon struct {
+	name  string // of the process, for messages
 	part  string // gateway, router, offline or up
 	exe   string
 	args  []string
 	log   string // path
+	data  string // directory, where a scenario looks at it
 	admin string
 
 	cmd   *exec.Cmd
@@ -38,14 +40,14 @@ type daemon struct {
 func (d *daemon) start() error {
 	log, err := os.OpenFile(d.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
-		return fmt.Errorf("%w %s: %w", errDaemon, d.part, err)
+		return fmt.Errorf("%w %s: %w", errDaemon, d.name, err)
 	}
 	defer log.Close() // the process has its own
 	d.cmd = exec.Command(d.exe, d.args...)
 	d.cmd.Stdout, d.cmd.Stderr = log, log
 	d.cmd.SysProcAttr = endsWithUs()
 	if err := d.cmd.Start(); err != nil {
-		return fmt.Errorf("%w %s: %w", errDaemon, d.part, err)
+		return fmt.Errorf("%w %s: %w", errDaemon, d.name, err)
 	}
 	d.ended = make(chan struct{})
 	go func(cmd *exec.Cmd, ended chan struct{}) {
@@ -76,7 +78,7 @@ func (d *daemon) ready(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 		if !d.running() {
-			return fmt.Errorf("%w %s ended at its start:\n%s", errDaemon, d.part, d.tail())
+			return fmt.Errorf("%w %s ended at its start:\n%s", errDaemon, d.name, d.tail())
 		}
 		resp, err := client.Get("http://" + d.admin + "/readyz")
 		if err != nil {
@@ -89,7 +91,7 @@ func (d *daemon) ready(ctx context.Context) error {
 		}
 		last = string(bytes.TrimSpace(body))
 	}
-	return fmt.Errorf("%w %s is not ready: %s", errDaemon, d.part, last)
+	return fmt.Errorf("%w %s is not ready: %s", errDaemon, d.name, last)
 }
 
 // stop ends the process in order, and kills it when it takes too long.
@@ -98,16 +100,23 @@ func (d *daemon) stop() error {
 		return nil
 	}
 	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil && d.running() {
-		return fmt.Errorf("%w %s: %w", errDaemon, d.part, err)
+		return fmt.Errorf("%w %s: %w", errDaemon, d.name, err)
 	}
 	select {
 	case <-d.ended:
 		return nil
 	case <-time.After(stopLimit):
 	}
-	_ = d.cmd.Process.Kill() // it may just have ended
-	<-d.ended
-	return fmt.Errorf("%w %s had to be killed", errDaemon, d.part)
+	d.kill()
+	return fmt.Errorf("%w %s had to be killed", errDaemon, d.name)
+}
+
+// kill ends the process at once.
+func (d *daemon) kill() {
+	if d.running() {
+		_ = d.cmd.Process.Kill() // it may just have ended
+		<-d.ended
+	}
 }
 
 // tail returns the end of the log.

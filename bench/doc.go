@@ -16,5 +16,7 @@
 //	precheck.go what the machine must have       progress.go  how far a phase is
 //	traffic.go  a load of messages, measured     profile.go, shares.go   what costs what
 //	peers.go    other servers, byte budgets
+//	replicas.go a cluster's processes, by bench/cluster
 //	density.go density_after.go storm.go strangers.go route.go offline.go slow.go soak.go   the scenarios
+//	replicated.go failover.go replay.go   the scenario cluster
 package bench

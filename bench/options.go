@@ -30,11 +30,11 @@ type Options struct {
 	Exe string
 	// Dir is where servers keep their data while the run lasts, a directory of its own below it; "": the system's for temporary files.
 	Dir string
-	// Shape is Together or Apart.
+	// Shape is Together, Apart or Replicas.
 	Shape Shape
 	// Workers is the number of gateway processes under a supervisor; 0: as many as the sessions need.
 	Workers int
-	// Settings are further lines of the servers' configuration, by section: gateway, router, offline, links, log.
+	// Settings are further lines of the servers' configuration, by section: gateway, router, offline, links, log, raft.
 	Settings map[string]string
 
 	// Gateways are addresses of gateways that run already, instead of starting a system here; Root is the root line of their cluster and
@@ -58,6 +58,10 @@ type Options struct {
 	Messages int
 	// KillWorker kills one gateway process at the end of density.
 	KillWorker bool
+	// Shards is the number of shards; 0: the default of the servers.
+	Shards int
+	// Events is how many processes cluster ends in order, and how many it kills.
+	Events int
 	// Profile takes CPU profiles of the servers and says what costs what; figures then include the profiler.
 	Profile bool
 }
@@ -69,12 +73,13 @@ type Shape string
 const (
 	Together Shape = "together" // one process, `linecard up`
 	Apart    Shape = "apart"    // gateway, router and offline, a process each, and workers below the gateway
+	Replicas Shape = "replicas" // a gateway, three routers and three offlines, a process each, with three replicas of every group
 )
 
 var errOptions = errors.New("bench")
 
 // sections of the servers' configuration that can be set.
-var sections = []string{"gateway", "router", "offline", "links", "log"}
+var sections = []string{"gateway", "router", "offline", "links", "log", "raft"}
 
 // check fills in what is left out and returns everything that is wrong.
 func (o Options) check() (Options, error) {
@@ -98,11 +103,14 @@ func (o Options) check() (Options, error) {
 	fault := func(format string, args ...any) {
 		faults = append(faults, fmt.Errorf("%w: "+format, append([]any{errOptions}, args...)...))
 	}
-	if o.Sessions < 0 || o.Workers < 0 || o.Rate < 0 || o.Hold < 0 || o.Messages < 0 {
+	if o.Sessions < 0 || o.Workers < 0 || o.Rate < 0 || o.Hold < 0 || o.Messages < 0 || o.Shards < 0 || o.Events < 0 {
 		fault("counts, rates and durations are not negative")
 	}
 	if o.Shape == Together && o.Workers > 1 {
 		fault("%d workers need --shape apart", o.Workers)
+	}
+	if o.Shards > 0 && o.Shape != "" && o.Shape != Replicas {
+		fault("a number of shards needs --shape replicas")
 	}
 	if len(o.Gateways) > 0 && o.Root == "" {
 		fault("sessions with gateways elsewhere need the root line of their cluster (--root)")

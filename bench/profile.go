@@ -22,20 +22,20 @@ func (r *run) profiles(name string, d time.Duration) (finish func(perUnit float6
 		return func(float64) {}
 	}
 	type result struct {
-		part, file string
+		name, file string
 		err        error
 	}
 	done := make(chan result, len(r.sys.daemons))
 	for _, daemon := range r.sys.daemons {
-		file := filepath.Join(r.o.Out, notName.ReplaceAllString(name, "-")+"-"+daemon.part+".pprof")
+		file := filepath.Join(r.o.Out, notName.ReplaceAllString(name, "-")+"-"+daemon.name+".pprof")
 		url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", daemon.admin, max(1, int(d.Seconds())))
-		go func() { done <- result{daemon.part, file, fetch(url, file, d+30*time.Second)} }()
+		go func() { done <- result{daemon.name, file, fetch(url, file, d+30*time.Second)} }()
 	}
 	return func(perUnit float64) {
 		var files []string
 		for range r.sys.daemons {
 			if got := <-done; got.err != nil {
-				r.rep.Note(fmt.Sprintf("no profile of %s: %v", got.part, got.err))
+				r.rep.Note(fmt.Sprintf("no profile of %s: %v", got.name, got.err))
 			} else {
 				files = append(files, got.file)
 			}

@@ -54,7 +54,7 @@ func (r *run) route() error {
 	r.rep.Title = fmt.Sprintf("Messages between %d pairs, %d-byte bodies, durable before the ack", pairs, loadSize)
 	r.add(report.Figure{Key: "pairs", Name: "pairs", Value: float64(pairs)})
 	chart := report.Chart{Name: "route-latency", Title: "From a message's intended time to its delivery", X: "ms", Y: "% of messages at most", LogX: true}
-	t := report.Table{Title: "Per message", Header: []string{"load", "reads", "writes", "socket writes to sessions", "context switches", "log packs", "commands in a pack", "receipts", "machine used by others", "server CPU by part, us"}}
+	t := report.Table{Title: "Per message", Header: routeHeader}
 	for _, v := range list {
 		l, err := r.load(v.name, swarm.Pairs{
 			Range: all, Size: loadSize, InFlight: inFlight, Rate: v.rate, AckEvery: v.ackEvery,
@@ -76,6 +76,10 @@ func (r *run) route() error {
 	}
 	return nil
 }
+
+// routeHeader stands over what loaded.row returns.
+var routeHeader = []string{"load", "reads", "writes", "socket writes to sessions", "context switches", "log packs", "commands in a pack", "receipts",
+	"machine used by others", "server CPU by part, us"}
 
 // routed reports one load.
 func (r *run) routed(v variant, l loaded) {

@@ -45,6 +45,7 @@ func scenarios() []scenario {
 		{"offline", Together, (*run).offline},
 		{"slow", Apart, (*run).slow},
 		{"soak", Apart, (*run).soak},
+		{"cluster", Replicas, (*run).cluster},
 	}
 }
 

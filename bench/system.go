@@ -40,7 +40,11 @@ func startSystem(ctx context.Context, o Options, sessions int) (*system, error) 
 		return nil, fmt.Errorf("bench: %w", err)
 	}
 	s := &system{dir: dir}
-	if err := s.prepare(o, sessions); err != nil {
+	prepare := s.prepare
+	if o.Shape == Replicas {
+		prepare = s.found
+	}
+	if err := prepare(o, sessions); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	if err := s.start(ctx); err != nil {
@@ -93,7 +97,7 @@ func (s *system) prepare(o Options, sessions int) error {
 
 func (s *system) add(o Options, part, admin string, args ...string) {
 	s.daemons = append(s.daemons, &daemon{
-		part: part, exe: o.Exe, admin: admin, log: filepath.Join(s.dir, part+".log"),
+		name: part, part: part, exe: o.Exe, admin: admin, log: filepath.Join(s.dir, part+".log"),
 		args: append([]string{part, "--config", s.config(part)}, args...),
 	})
 }
@@ -177,7 +181,7 @@ func (s *system) close() error {
 func (s *system) check() error {
 	for _, d := range s.daemons {
 		if !d.running() {
-			return fmt.Errorf("%w %s has ended:\n%s", errDaemon, d.part, d.tail())
+			return fmt.Errorf("%w %s has ended:\n%s", errDaemon, d.name, d.tail())
 		}
 	}
 	return nil

@@ -16,13 +16,14 @@ import (
 
 // BenchCmd measures linecard.
 type BenchCmd struct {
-	Density DensityCmd `cmd:"" help:"Idle sessions: what one takes of servers and kernel, and what set-up and pings cost."`
-	Storm   StormCmd   `cmd:"" help:"All sessions cut at once and back by ticket; what others wait for meanwhile."`
-	Route   RouteCmd   `cmd:"" help:"Messages between pairs, flat out and at a fixed rate: CPU and latency."`
-	Offline OfflineRun `cmd:"" help:"Messages stored for users who are away, then delivered."`
-	Slow    SlowCmd    `cmd:"" help:"Clients that never read: what they hold, and what they cost others."`
-	Soak    SoakCmd    `cmd:"" help:"Talk, cuts and returns for a bounded time: does anything leak?"`
-	All     AllCmd     `cmd:"" help:"Every scenario, one after another."`
+	Density DensityCmd      `cmd:"" help:"Idle sessions: what one takes of servers and kernel, and what set-up and pings cost."`
+	Storm   StormCmd        `cmd:"" help:"All sessions cut at once and back by ticket; what others wait for meanwhile."`
+	Route   RouteCmd        `cmd:"" help:"Messages between pairs, flat out and at a fixed rate: CPU and latency."`
+	Offline OfflineRun      `cmd:"" help:"Messages stored for users who are away, then delivered."`
+	Slow    SlowCmd         `cmd:"" help:"Clients that never read: what they hold, and what they cost others."`
+	Soak    SoakCmd         `cmd:"" help:"Talk, cuts and returns for a bounded time: does anything leak?"`
+	Cluster BenchClusterCmd `cmd:"" help:"Three replicas of each group: what a message costs, and what the end of a process."`
+	All     AllCmd          `cmd:"" help:"Every scenario, one after another."`
 	benchClients
 
 	Compare CompareCmd `cmd:"" help:"Ratios of two reports, with their spread."`
@@ -32,7 +33,7 @@ type BenchCmd struct {
 type benchFlags struct {
 	Out     string   `help:"Folder for report.json, report.html and the charts." default:"bench/out" type:"path" placeholder:"DIR"`
 	Dir     string   `help:"Where servers keep their data while the run lasts (default: for temporary files)." type:"path" placeholder:"DIR"`
-	Shape   string   `help:"The servers' processes: together (linecard up) or apart. Default: by scenario." enum:",together,apart" default:""`
+	Shape   string   `help:"The servers' processes: together (linecard up), apart, or replicas (three of each group). Default: by scenario." enum:",together,apart,replicas" default:""`
 	Workers int      `help:"Gateway processes under a supervisor; 0: as many as the limit of open files wants." placeholder:"N"`
 	Set     []string `help:"A further line of the servers' configuration, SECTION:KEY=VALUE, such as 'gateway:set_procs=false'." sep:"none" placeholder:"LINE"`
 	Assert  []string `help:"A budget that the figures must keep, KEY<=NUMBER or KEY>=NUMBER; exit code 1 otherwise." sep:"none" placeholder:"BUDGET"`
@@ -194,6 +195,23 @@ type SoakCmd struct {
 // Run returns when the report is written.
 func (c SoakCmd) Run(ctx context.Context, std Std) error {
 	return c.run(ctx, std, "soak", func(o *bench.Options) { o.Sessions, o.Hold = c.Sessions, c.Time })
+}
+
+// BenchClusterCmd runs the scenario cluster.
+type BenchClusterCmd struct {
+	benchFlags
+	Pairs  int           `help:"Pairs of sender and recipient." default:"500" placeholder:"N"`
+	Rate   float64       `help:"Messages a second of the moderate load." default:"1000" placeholder:"N"`
+	Time   time.Duration `help:"How long each load is measured." default:"12s"`
+	Shards int           `help:"Number of shards." default:"16" placeholder:"N"`
+	Events int           `help:"How many processes are ended in order, and how many killed." default:"50" placeholder:"N"`
+}
+
+// Run returns when the report is written.
+func (c BenchClusterCmd) Run(ctx context.Context, std Std) error {
+	return c.run(ctx, std, "cluster", func(o *bench.Options) {
+		o.Sessions, o.Rate, o.Hold, o.Shards, o.Events = c.Pairs, c.Rate, c.Time, c.Shards, c.Events
+	})
 }
 
 // AllCmd runs every scenario.
