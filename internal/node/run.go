@@ -14,6 +14,7 @@ import (
 	"linecard.example/gateway"
 	"linecard.example/internal/admin"
 	"linecard.example/internal/link"
+	"linecard.example/internal/shard"
 )
 
 // startLimit is how long a process may take to become ready before Run says that it is slow; it goes on all the same.
@@ -33,11 +34,12 @@ func (n *Node) Run(ctx context.Context, ready func()) error {
 	}
 	go n.waitReady(services, ready)
 
-	var failed, lost error // a daemon's, which stop reports, too; a database's
+	var failed, lost error // a daemon's, which stop reports, too; a database's, or the node id's
 	select {
 	case <-ctx.Done():
 	case failed = <-daemons.failed:
 	case lost = <-n.hostFailure(services):
+	case lost = <-n.twinFound():
 	}
 	n.stopping.Store(true)
 	n.log.Info("stopping", "cause", cause(ctx, errors.Join(failed, lost)))
@@ -46,7 +48,7 @@ func (n *Node) Run(ctx context.Context, ready func()) error {
 	stopServices()
 	<-closed
 	limit := closeLimit
-	if lost != nil {
+	if lost != nil && !errors.Is(lost, shard.ErrDuplicate) {
 		limit = closeLimitFailed
 	}
 	err = errors.Join(err, n.closeHosts(limit))
@@ -152,6 +154,14 @@ func (d *daemonSet) stop() error {
 		errs = append(errs, <-d.ends[i])
 	}
 	return errors.Join(errs...)
+}
+
+// twinFound delivers that another process is at work under this node's id; nil if the process is alone.
+func (n *Node) twinFound() <-chan error {
+	if n.network == nil {
+		return nil
+	}
+	return n.network.Failed()
 }
 
 // hostFailure returns a channel with the first failure of a database; such a process must not go on.

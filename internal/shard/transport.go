@@ -72,6 +72,7 @@ type Network struct {
 	log     *slog.Logger
 	metrics *networkMetrics
 	told    teller
+	twins   twins
 	host    atomic.Pointer[Host] // answers status requests
 
 	ctx  context.Context // ends with Close
@@ -110,7 +111,8 @@ func NewNetwork(cfg NetworkConfig) (*Network, error) {
 		return nil, err
 	}
 	n := &Network{cfg: cfg, base: time.Now(), log: cfg.Logger, helloLimit: helloTimeout,
-		layers: map[stanza.Group]*layer{}, peers: map[string]*peerConns{}, asking: map[string]*statusClient{}}
+		layers: map[stanza.Group]*layer{}, peers: map[string]*peerConns{}, asking: map[string]*statusClient{},
+		twins: twins{since: map[string]time.Duration{}, found: make(chan error, 1)}}
 	n.server, n.client = cfg.TLS.Clone(), cfg.TLS.Clone()
 	for _, c := range []*tls.Config{n.server, n.client} {
 		c.MinVersion = max(c.MinVersion, tls.VersionTLS13)

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"linecard.example/internal/stanza"
 )
 
 // errNoMember is returned for a node that nobody has heard of, or that has left.
@@ -92,45 +90,4 @@ func (n *Network) introduce(c *conn, t *tls.Conn) error {
 		return fmt.Errorf("%w: %s, and not %s", errTarget, w.node, c.peer)
 	}
 	return nil
-}
-
-// CheckUnique asks the nodes listed whether another process is at work under the node id of this one, and returns ErrDuplicate if one of
-// them has proof; for a start, before groups are opened. Nodes that do not answer do not count: that no other process can be seen is no
-// proof that there is none. It takes some seconds at most, and ends with ctx.
-func (n *Network) CheckUnique(ctx context.Context, nodes []string) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*rivalWindow)
-	defer cancel()
-	found := make(chan error, len(nodes))
-	asked := 0
-	for _, node := range nodes {
-		if node == n.cfg.Node {
-			continue
-		}
-		asked++
-		go func() { found <- n.uniqueAt(ctx, node) }()
-	}
-	for ; asked > 0; asked-- {
-		if err := <-found; err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// uniqueAt asks one node until it has decided.
-func (n *Network) uniqueAt(ctx context.Context, node string) error {
-	for {
-		_, err := n.Status(ctx, node, stanza.DirGroup(0))
-		switch {
-		case errors.Is(err, ErrDuplicate):
-			return fmt.Errorf("%w: node %s is connected to it; one of the two has a copy of the other's data directory and must leave the cluster", ErrDuplicate, node)
-		case !errors.Is(err, errEarlier):
-			return nil
-		}
-		select {
-		case <-time.After(rivalWindow / 4):
-		case <-ctx.Done():
-			return nil
-		}
-	}
 }

@@ -70,8 +70,9 @@ func (n *Network) dialled(node, addr string, err error) {
 		result = why
 	}
 	n.metrics.dials.WithLabelValues(result).Inc()
-	if errors.Is(err, errNotServed) || errors.Is(err, errStopping) || errors.Is(err, errEarlier) {
-		why = "" // it is there, and just starts or ends
+	n.twins.heard(node, err, n.now())
+	if errors.Is(err, errNotServed) || errors.Is(err, errStopping) || errors.Is(err, errEarlier) || errors.Is(err, ErrDuplicate) {
+		why = "" // it is there, and just starts or ends, or the process will hear of it by Failed
 	}
 	n.told.mu.Lock()
 	was := n.told.down[node]
@@ -90,8 +91,6 @@ func (n *Network) dialled(node, addr string, err error) {
 	case why == was:
 	case why == "":
 		n.log.Info("replica can be reached again", "node", node, "addr", addr)
-	case errors.Is(err, ErrDuplicate):
-		n.log.Error("two processes run under one node id: stop the one whose data directory is a copy", "node", node, "addr", addr, "err", err)
 	default:
 		n.log.Warn("replica cannot be reached", "node", node, "addr", addr, "err", err)
 	}

@@ -69,14 +69,52 @@ func TestDuplicateNode(t *testing.T) {
 	if text := s.log.String(); strings.Count(text, said) != 1 {
 		t.Errorf("logged more than once:\n%s", text)
 	}
+	if again := <-second.n.Failed(); !errors.Is(again, ErrDuplicate) {
+		t.Errorf("a process that runs hears %v", again)
+	}
 	stop()
 	<-lives
 	first.hangUp(t)
-	if err := second.n.CheckUnique(context.Background(), []string{"n0", "n1", "n7"}); err != nil {
+	third := &station{ca: ca, all: all, id: "n1", run: 11, addr: "127.0.0.1:0"}
+	third.listen(t)
+	if err := third.n.CheckUnique(context.Background(), []string{"n0", "n1", "n7"}); err != nil {
 		t.Errorf("the first has ended: %v", err)
 	}
-	if _, err := second.n.Status(context.Background(), "n0", 0); err != nil {
+	if _, err := third.n.Status(context.Background(), "n0", 0); err != nil {
 		t.Error(err)
+	}
+}
+
+// One peer has to say for a while that there is another process, and to take no connection meanwhile: it may have read late what a process
+// sent before it died.
+func TestTwinsProven(t *testing.T) {
+	const ms = time.Millisecond
+	w := &twins{since: map[string]time.Duration{}, found: make(chan error, 1)}
+	for i, c := range []struct {
+		node  string
+		err   error
+		now   time.Duration
+		proof bool
+	}{
+		{"a", ErrDuplicate, 1000 * ms, false},
+		{"b", ErrDuplicate, 1500 * ms, false},
+		{"a", errEarlier, 3400 * ms, false},
+		{"b", nil, 3450 * ms, false}, // taken
+		{"a", errors.New("unreachable"), 3500 * ms, false},
+		{"a", ErrDuplicate, 3600 * ms, false}, // begins anew
+		{"b", ErrDuplicate, 5000 * ms, false},
+		{"a", errEarlier, 6000 * ms, false},
+		{"a", ErrDuplicate, 6099 * ms, false},
+		{"a", ErrDuplicate, 6100 * ms, true},
+		{"b", ErrDuplicate, 9999 * ms, true}, // said once
+	} {
+		w.heard(c.node, c.err, c.now)
+		if (w.proven() != nil) != c.proof {
+			t.Errorf("%d: %v", i, w.proven())
+		}
+	}
+	if len(w.found) != 1 || !errors.Is(<-w.found, ErrDuplicate) {
+		t.Error("nobody is told")
 	}
 }
 
