@@ -15,7 +15,7 @@ import (
 
 // apart are the families that keep a label with the worker.
 var apart = []string{"linecard_gateway_sessions", "linecard_gateway_loop_lag_seconds", "process_resident_memory_bytes",
-	"linecard_cluster_roster_version", "linecard_cluster_members"}
+	"linecard_cluster_roster_version", "linecard_cluster_members", "linecard_link_certificate_seconds"}
 
 // totals are the metrics of all workers and of their supervisor. Safe for concurrent use.
 type totals struct {

@@ -167,6 +167,7 @@ type countStream struct{ n int }
 
 func (s *countStream) Send(*link.Envelope) error      { s.n++; return nil }
 func (s *countStream) SendSpare(*link.Envelope) error { s.n++; return nil }
+func (s *countStream) IssuedFor(string) bool          { return true }
 
 func TestMessageAllocatesNothing(t *testing.T) {
 	h, s, _, ann, bob := pair(t, func(c *Config) { c.StrangerBurst = 1e9 })

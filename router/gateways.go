@@ -11,6 +11,7 @@ import (
 type sender interface {
 	Send(e *link.Envelope) error
 	SendSpare(e *link.Envelope) error
+	IssuedFor(name string) bool
 }
 
 // peer is the other end of one stream.

@@ -93,8 +93,11 @@ func (g *fakeGroup) settle() {
 type fakeStream struct {
 	got   []link.Envelope
 	err   error
-	spent bool // but for the reserve
+	spent bool   // but for the reserve
+	cert  string // the name in its certificate; "": any
 }
+
+func (s *fakeStream) IssuedFor(name string) bool { return s.cert == "" || s.cert == name }
 
 func (s *fakeStream) Send(e *link.Envelope) error {
 	if s.err != nil {

@@ -72,8 +72,13 @@ func (m *dirShard) fromOperator(p *peer, e *link.Envelope) {
 		return
 	case e.Kind == link.KindAnnounce:
 		c.op = opAnnounce
-		if _, err := roster.ParseMember(e.Payload); err != nil {
+		member, err := roster.ParseMember(e.Payload)
+		if err != nil {
 			m.answerOperator(p.to, e.ID, roster.BadMember)
+			return
+		}
+		if !p.to.IssuedFor(member.Name) { // replicas would refuse each other's connections
+			m.answerOperator(p.to, e.ID, roster.OtherName)
 			return
 		}
 	case e.Kind == link.KindLeave:

@@ -159,6 +159,15 @@ func TestRosterAsked(t *testing.T) {
 	}
 	h.m.Lead(h.m.term + 1)
 	h.settle()
+	s = h.up(link.RoleOperator, 10, 9)
+	s.take(t, link.KindHello)
+	s.cert = "r3"
+	if got := ask(h, s, link.KindAnnounce, testMember(2).Append(nil)); got != roster.OtherName || h.m.directory.roster.Member(2) != nil {
+		t.Errorf("by another's certificate: %v", got)
+	}
+	if got := ask(h, s, link.KindAnnounce, testMember(3).Append(nil)); got != roster.Done {
+		t.Errorf("by its own certificate: %v", got)
+	}
 	h.send(h.gateway(3, 1), link.Envelope{Kind: link.KindAnnounce, ID: 5, Payload: testMember(2).Append(nil)})
 	if h.m.directory.roster.Member(2) != nil {
 		t.Error("a gateway has changed the roster")

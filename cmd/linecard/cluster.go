@@ -20,6 +20,9 @@ type ClusterCmd struct {
 // clusterLimit bounds how long a command waits for routers.
 const clusterLimit = 30 * time.Second
 
+// silent is the log of commands: what goes wrong is in their error.
+var silent = slog.New(slog.DiscardHandler)
+
 // ClusterInitCmd founds a cluster.
 type ClusterInitCmd struct {
 	Config string `help:"Configuration of the first router." type:"path" required:"" placeholder:"FILE"`
@@ -58,7 +61,7 @@ func (c ClusterJoinCmd) Run(ctx context.Context, std Std) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, clusterLimit)
 	defer cancel()
-	r, err := node.JoinCluster(ctx, cfg, role, quiet(std))
+	r, err := node.JoinCluster(ctx, cfg, role, silent)
 	if err != nil {
 		return err
 	}
@@ -85,7 +88,7 @@ func (c ClusterLeaveCmd) Run(ctx context.Context, std Std) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, clusterLimit)
 	defer cancel()
-	if err := node.LeaveCluster(ctx, cfg, c.Name, quiet(std)); err != nil {
+	if err := node.LeaveCluster(ctx, cfg, c.Name, silent); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(std.Out, "%s is leaving; it can be stopped when linecard cluster status shows that it leads nothing and others hold all\n", c.Name)
@@ -103,14 +106,9 @@ func (c ClusterStatusCmd) Run(ctx context.Context, std Std) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, clusterLimit)
 	defer cancel()
-	status, err := node.StatusOfCluster(ctx, cfg, quiet(std))
+	status, err := node.StatusOfCluster(ctx, cfg, silent)
 	if err != nil {
 		return err
 	}
 	return status.Write(std.Out)
-}
-
-// quiet logs what goes wrong on the way to routers, and nothing else.
-func quiet(std Std) *slog.Logger {
-	return slog.New(slog.NewTextHandler(std.Err, &slog.HandlerOptions{Level: slog.LevelWarn}))
 }

@@ -93,10 +93,21 @@ func (d *dialer) note(wasUp bool, err error) {
 		return // Down had the reason
 	}
 	d.ep.metrics.refused(err)
+	if d.ep.opts.Failed != nil {
+		d.ep.opts.Failed(d.addr, plain(err))
+	}
 	if text := strings.Map(noDigits, err.Error()); len(d.logged) < maxReasons && !slices.Contains(d.logged, text) {
 		d.logged = append(d.logged, text)
 		d.ep.log.Warn("cannot connect", "addr", d.addr, "peer", d.role.String(), "err", err)
 	}
+}
+
+// plain takes off what gRPC puts around the reason.
+func plain(err error) error {
+	if s, ok := status.FromError(err); ok {
+		return errors.New(s.Message())
+	}
+	return err
 }
 
 // once connects and runs one stream to its end. The stream is nil when it was never up; err says why then.

@@ -39,6 +39,8 @@ type Options struct {
 	Turns bool
 	// Board gets rosters from peers and gives them the newest; those of a process share one. Default: rosters are not listened to.
 	Board *Board
+	// Failed is called after each attempt to connect that did not lead to a stream, on the goroutine of Dial; it must not block.
+	Failed func(addr string, err error)
 	// Logger gets transitions only; default: nothing is logged.
 	Logger *slog.Logger
 	// Registerer gets the metrics; endpoints of one process may share it. Default: no metrics are exported.

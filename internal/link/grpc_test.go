@@ -150,6 +150,9 @@ func TestGRPCReconnects(t *testing.T) {
 		_, srv = serve(t, addr, ca.config(t), NewEndpoint(info(RoleRouter), b, Options{}))
 	}
 	a.stream(3)
+	if s := b.stream(3); !s.IssuedFor("daemon") || s.IssuedFor("other") || a.stream(3).IssuedFor("daemon") {
+		t.Error("the names in the dialler's certificate are others")
+	}
 	d.stop()
 	if len(a.ups) != len(a.downs) {
 		t.Errorf("%d ups, %d downs", len(a.ups), len(a.downs))

@@ -71,6 +71,16 @@ var refusals = [...]struct {
 	{errFull, "full"}, {errPeer, "peer"},
 }
 
+// Misfit reports whether an attempt to connect failed with err because the two ends are configured for different systems, or of versions that
+// do not fit: the next attempt will fail in the same way.
+func Misfit(err error) bool {
+	switch refusalNumber(err) {
+	case 2, 3, 4, 5: // version to cluster
+		return true
+	}
+	return false
+}
+
 // refusalNumber returns the place of err in refusals, 0 when it is none of them.
 func refusalNumber(err error) int {
 	for i := len(refusals) - 1; i > 0; i-- {

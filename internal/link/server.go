@@ -143,11 +143,24 @@ func (a *acceptor) stream(st grpc.ServerStream) error {
 		return err
 	}
 	s := newStream(ep, theirs, true)
+	s.names = issuedFor(st)
 	a.workers.Add(1)
 	s.run(a.ctx.Done(), st, nil)
 	go func() { s.workers.Wait(); a.workers.Done() }()
 	if !errors.Is(s.failErr, ErrStopped) {
 		return status.Error(codes.Aborted, s.failErr.Error())
+	}
+	return nil
+}
+
+// issuedFor returns the names in the dialler's certificate.
+func issuedFor(st grpc.ServerStream) []string {
+	p, ok := peer.FromContext(st.Context())
+	if !ok {
+		return nil
+	}
+	if auth, ok := p.AuthInfo.(credentials.TLSInfo); ok && len(auth.State.PeerCertificates) > 0 {
+		return auth.State.PeerCertificates[0].DNSNames
 	}
 	return nil
 }

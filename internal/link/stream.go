@@ -3,6 +3,7 @@ package link
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -42,9 +43,10 @@ type Stream struct {
 	ep       *Endpoint
 	peer     Info
 	incoming bool
-	local    bool    // the peer is in this process
-	dialled  dialKey // zero unless Dial made it
-	kinds    Kind    // the last that the peer knows
+	local    bool     // the peer is in this process
+	dialled  dialKey  // zero unless Dial made it
+	kinds    Kind     // the last that the peer knows
+	names    []string // what the certificate of a peer that dialled was issued for
 	metrics  *streamMetrics
 
 	out     outbox     // to the peer; its own mutex
@@ -88,6 +90,10 @@ func (s *Stream) ID() uint64 { return s.id }
 
 // Peer returns who is at the other end.
 func (s *Stream) Peer() Info { return s.peer }
+
+// IssuedFor reports whether the peer, which made the connection, showed a certificate that was issued for name, or is in this process and
+// needs none.
+func (s *Stream) IssuedFor(name string) bool { return s.local || slices.Contains(s.names, name) }
 
 // Incoming reports whether the peer made the connection.
 func (s *Stream) Incoming() bool { return s.incoming }

@@ -58,7 +58,7 @@ func Backup(ctx context.Context, w io.Writer, ask AskAdmin, out string, now time
 func copyCheckpoint(ctx context.Context, a *checkpointAnswer, out string, now time.Time) (*Manifest, error) {
 	version, revision := metrics.Build()
 	m := &Manifest{
-		Format: manifestFormat, Version: version + " " + revision, Made: now.UTC().Truncate(time.Second),
+		Format: manifestFormat, Data: dataFormat, Version: version + " " + revision, Made: now.UTC().Truncate(time.Second),
 		Node: a.Node, Cluster: a.Cluster, Shards: a.Shards, Groups: a.Groups,
 	}
 	for _, role := range []Role{Router, Offline} {
@@ -125,7 +125,8 @@ func Restore(w io.Writer, from, data string, now time.Time) (*Manifest, error) {
 			return nil, fmt.Errorf("restore: %w", named(role, err))
 		}
 	}
-	if err := errors.Join(syncTree(data), id.write()); err != nil {
+	f := &facts{format: max(m.Data, 1), cluster: m.Cluster, shards: m.Shards}
+	if err := errors.Join(f.write(data), syncTree(data), id.write()); err != nil {
 		return nil, fmt.Errorf("restore: %w", err)
 	}
 	return m, nil

@@ -73,6 +73,10 @@ func (n *Node) openCluster() error {
 		if m.Role != rosterRole(c.role) {
 			return fmt.Errorf("data directory %s is that of a %s", n.cfg.Data, m.Role)
 		}
+		if m.Name != n.name() {
+			return fmt.Errorf("data directory %s: node %s is the member %q, the configuration says links.name = %q: a member keeps its name, "+
+				"and another one needs an empty directory", n.cfg.Data, nodeName(n.id.id), m.Name, n.name())
+		}
 	}
 	if err := n.reg.Register(newRosterGauges(c.board)); err != nil {
 		return fmt.Errorf("cluster: registering metrics: %w", err)
@@ -80,6 +84,18 @@ func (n *Node) openCluster() error {
 	c.enquirer = newEnquirer(&n.cfg, n.id.id, n.incarnation, c.board, n.log, n.reg)
 	n.cluster = c
 	return nil
+}
+
+// checkAlone refuses the directory of a member to a process that is configured to be alone: it would wait for the others for ever.
+func (n *Node) checkAlone() error {
+	if !n.runs(Router) && !n.runs(Offline) {
+		return nil
+	}
+	r, err := readRoster(n.cfg.Data)
+	if err == nil && r != nil {
+		err = fmt.Errorf("data directory %s is that of a member of a cluster: the configuration lacks raft.listen", n.cfg.Data)
+	}
+	return err
 }
 
 // readRoster reads DIR/roster, nil when there is none.
@@ -224,7 +240,7 @@ func (a announcer) Serve(ctx context.Context) error {
 	defer a.c.board.Unwatch(changed)
 	for said := ""; ; {
 		pause := time.Duration(1<<63 - 1)
-		if m := a.c.board.Current().Member(a.c.node); m != nil && (m.Name != a.self.Name || m.Link != a.self.Link || m.Raft != a.self.Raft) {
+		if m := a.c.board.Current().Member(a.c.node); m != nil && (m.Link != a.self.Link || m.Raft != a.self.Raft) {
 			pause = 5 * time.Second
 			if err := a.c.enquirer.announce(ctx, a.self); err != nil && ctx.Err() == nil && err.Error() != said {
 				said = err.Error()

@@ -84,10 +84,10 @@ func deviceOf(info fs.FileInfo) uint64 {
 
 // warnings lists what an operator should see to while the process serves on. A full disk is none of the reasons to send clients
 // elsewhere: those that come fetch what waits for them, which is how space comes back.
-func (n *Node) warnings(time.Time) []admin.Fault {
-	var all []admin.Fault
+func (n *Node) warnings(now time.Time) []admin.Fault {
+	all := n.certificateWarning(now)
 	if n.cluster != nil {
-		all = append(n.cluster.warnings(), n.missingLinks(n.rosterLinks())...)
+		all = append(append(all, n.cluster.warnings()...), n.missingLinks(n.rosterLinks())...)
 	}
 	for _, d := range n.disks {
 		if s := d.Status(); s.Low {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,11 +21,13 @@ import (
 // enquirer is what a process, or an operator's command, asks routers with: an endpoint of its own, so that its streams have nothing to do
 // with those of the daemons. Over it comes the roster before anybody knows whom to dial, and over it the roster is changed.
 type enquirer struct {
-	ep   *link.Endpoint
-	next atomic.Uint64 // number of the last request
+	ep      *link.Endpoint
+	routers []string      // addresses to find one at
+	next    atomic.Uint64 // number of the last request
 
 	mu      sync.Mutex
 	streams []*link.Stream
+	unmet   map[string]error // by address: why the last attempt to connect failed
 	waiting map[uint64]chan<- reply
 	leaders map[stanza.Group]led
 }
@@ -43,10 +46,17 @@ type led struct {
 
 // newEnquirer returns an enquirer for a cluster; what it hears of the roster goes on board.
 func newEnquirer(cfg *Config, node, incarnation uint64, board *link.Board, log *slog.Logger, reg prometheus.Registerer) *enquirer {
-	a := &enquirer{waiting: map[uint64]chan<- reply{}, leaders: map[stanza.Group]led{}}
+	a := &enquirer{routers: cfg.Links.Routers, unmet: map[string]error{}, waiting: map[uint64]chan<- reply{}, leaders: map[stanza.Group]led{}}
 	info := link.Info{Role: link.RoleOperator, Node: node, Incarnation: incarnation, Shards: cfg.Shards, Cluster: cfg.Cluster}
-	a.ep = link.NewEndpoint(info, a, link.Options{Board: board, Logger: log, Registerer: reg})
+	a.ep = link.NewEndpoint(info, a, link.Options{Board: board, Failed: a.failed, Logger: log, Registerer: reg})
 	return a
+}
+
+// failed notes why an address does not lead to a router.
+func (a *enquirer) failed(addr string, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.unmet[addr] = err
 }
 
 // Up implements link.Handler.
@@ -54,6 +64,26 @@ func (a *enquirer) Up(s *link.Stream) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.streams = append(a.streams, s)
+	clear(a.unmet) // there is somebody to ask
+}
+
+// errUnmet says why no router can be asked; nil: nothing is known yet. final: it will stay so, for no address can lead to one.
+func (a *enquirer) errUnmet() (final bool, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var each []string
+	final = true
+	for _, addr := range a.routers {
+		why := a.unmet[addr]
+		final = final && link.Misfit(why)
+		if why != nil {
+			each = append(each, addr+": "+why.Error())
+		}
+	}
+	if len(a.streams) > 0 || len(each) == 0 {
+		return false, nil
+	}
+	return final, fmt.Errorf("no router can be asked: %s", strings.Join(each, "; "))
 }
 
 // Down implements link.Handler.
@@ -116,6 +146,11 @@ const (
 func (a *enquirer) ask(ctx context.Context, kind link.Kind, payload []byte) (roster.Refusal, error) {
 	last := "no router can be reached"
 	for {
+		if final, err := a.errUnmet(); err != nil {
+			if last = err.Error(); final {
+				return roster.Unknown, err
+			}
+		}
 		a.mu.Lock()
 		streams := slices.Clone(a.streams)
 		a.mu.Unlock()
@@ -182,9 +217,34 @@ func (e errRefused) Error() string {
 	switch e.why {
 	case roster.NameTaken:
 		return e.why.String() + "; if that one is gone for good, take it out first: linecard cluster leave"
+	case roster.OtherName:
+		return e.why.String() + "; issue one: linecard keys issue"
 	}
 	return e.why.String()
 }
 
 // nodeName is a node id as raft, the databases and logs have it.
 func nodeName(id uint64) string { return strconv.FormatUint(id, 16) }
+
+// awaitRoster waits until a router has told its roster.
+func (a *enquirer) awaitRoster(ctx context.Context, board *link.Board) error {
+	told := board.Changed()
+	defer board.Unwatch(told)
+	look := time.NewTicker(askAgain)
+	defer look.Stop()
+	for {
+		select {
+		case <-told:
+			return nil
+		case <-look.C:
+			if final, err := a.errUnmet(); final {
+				return err
+			}
+		case <-ctx.Done():
+			if _, err := a.errUnmet(); err != nil {
+				return err
+			}
+			return fmt.Errorf("no router told its roster: %w", ctx.Err())
+		}
+	}
+}

@@ -73,6 +73,12 @@ func (c *check) fault(format string, args ...any) {
 // run checks every database of the directory.
 func (c *check) run() error {
 	c.found = map[stanza.Group]bool{}
+	if _, err := readFacts(c.data); err != nil {
+		return err
+	}
+	if _, err := readManifest(c.data); errors.Is(err, errNewer) {
+		return err
+	}
 	roles, err := rolesIn(c.data)
 	if err != nil {
 		return err

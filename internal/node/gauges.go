@@ -1,8 +1,12 @@
 package node
 
 import (
+	"fmt"
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 
+	"linecard.example/internal/admin"
 	"linecard.example/internal/link"
 	"linecard.example/internal/roster"
 )
@@ -41,4 +45,23 @@ func (g rosterGauges) Collect(to chan<- prometheus.Metric) {
 			to <- prometheus.MustNewConstMetric(g.members, prometheus.GaugeValue, float64(n), role.String(), state.String())
 		}
 	}
+}
+
+// certificateGauge shows how long the certificate of the links is good. The gateway's own is issued together with it.
+func (n *Node) certificateGauge() prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "linecard_link_certificate_seconds", Help: "Seconds until the process's certificate for links expires; below 0 nobody takes it.",
+	}, func() float64 { return n.certificateEnd().Sub(n.clock()).Seconds() })
+}
+
+// certificateEnd is when the certificate of the links expires.
+func (n *Node) certificateEnd() time.Time { return n.tls.Certificates[0].Leaf.NotAfter }
+
+// certificateWarning says that the certificate of the links is about to expire.
+func (n *Node) certificateWarning(now time.Time) []admin.Fault {
+	if n.tls == nil || now.Add(renewBefore).Before(n.certificateEnd()) {
+		return nil
+	}
+	return []admin.Fault{{Name: "certificate", Why: fmt.Sprintf("%s.pem expires on %s: issue the keys again and restart",
+		n.name(), n.certificateEnd().UTC().Format(time.DateOnly))}}
 }

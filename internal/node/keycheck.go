@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"linecard.example/internal/wire"
@@ -104,6 +105,9 @@ func leafPair(dir, name string) (tls.Certificate, error) {
 	all, err := authority(dir)
 	if err != nil {
 		return tls.Certificate{}, err
+	}
+	if !slices.Contains(pair.Leaf.DNSNames, name) {
+		return tls.Certificate{}, fmt.Errorf("keys: %s was issued for %q: issue one for %q", filepath.Join(dir, name+".pem"), pair.Leaf.Subject.CommonName, name)
 	}
 	for _, ca := range all {
 		if pair.Leaf.CheckSignatureFrom(ca) == nil {

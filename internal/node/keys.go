@@ -171,8 +171,9 @@ func checkCluster(cert []byte, cluster string) error {
 	return err
 }
 
-// linkTLS returns the configuration of links for name: both sides show a certificate of the cluster's authority.
-func linkTLS(dir, name string) (*tls.Config, error) {
+// linkTLS returns the configuration of links for name: both sides show a certificate of the cluster's authority. With one that has expired
+// nobody would speak to the process, so it does not start.
+func linkTLS(dir, name string, now time.Time) (*tls.Config, error) {
 	pair, err := leafPair(dir, name)
 	if err != nil {
 		return nil, err
@@ -181,9 +182,18 @@ func linkTLS(dir, name string) (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	pool := x509.NewCertPool()
+	if end := pair.Leaf.NotAfter; now.After(end) {
+		return nil, fmt.Errorf("%s %w on %s; issue the keys again", filepath.Join(dir, name+".pem"), errExpired, end.UTC().Format(time.DateOnly))
+	}
+	pool, last := x509.NewCertPool(), time.Time{}
 	for _, ca := range all {
 		pool.AddCert(ca)
+		if pair.Leaf.CheckSignatureFrom(ca) == nil && ca.NotAfter.After(last) {
+			last = ca.NotAfter
+		}
+	}
+	if now.After(last) {
+		return nil, fmt.Errorf("%s %w on %s: the cluster needs a new authority", filepath.Join(dir, fileCA), errExpired, last.UTC().Format(time.DateOnly))
 	}
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair}, RootCAs: pool, ClientCAs: pool,
@@ -275,6 +285,9 @@ func EnsureKeys(cfg Config) error { return ensureKeys(cfg, time.Now()) }
 
 func ensureKeys(cfg Config, now time.Time) error {
 	dir := cfg.keyDir()
+	if _, err := cfg.checkFacts(); err != nil {
+		return err // nothing of it is ours to change
+	}
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}

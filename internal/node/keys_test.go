@@ -3,6 +3,7 @@ package node
 import (
 	"crypto/ed25519"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -46,7 +47,7 @@ func TestKeys(t *testing.T) {
 	if _, _, err := wire.VerifyCertificate(cert, static.Public, []ed25519.PublicKey{root}, "prod", day); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := linkTLS(dir, "gateway"); err != nil {
+	if _, err := linkTLS(dir, "gateway", day); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := gatewayKeys(dir, "gateway", day.Add(2*leafLifetime)); err == nil || !strings.Contains(err.Error(), "expired") {
@@ -80,6 +81,46 @@ func TestKeysBadInput(t *testing.T) {
 		if _, _, err := gatewayKeys(dir, "g", day); err == nil || !strings.Contains(err.Error(), "g.static") {
 			t.Errorf("damaged key %q: %v, want the file's name", damage, err)
 		}
+	}
+}
+
+// TestExpiredLinkKeys: a certificate of links that nobody would take any more is refused before anything starts, and so is another's.
+func TestExpiredLinkKeys(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "keys")
+	if err := InitKeys(dir, "prod", day); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"router-1", "router-2"} {
+		if err := IssueKeys(dir, name, day); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		at   time.Duration
+		want string
+	}{{leafLifetime - time.Hour, ""}, {leafLifetime + time.Hour, "router-1.pem expired on "}, {caLifetime + leafLifetime, "router-1.pem expired on "}} {
+		_, err := linkTLS(dir, "router-1", day.Add(c.at))
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("after %v: %v", c.at, err)
+		}
+	}
+	if err := IssueKeys(dir, "router-1", day.Add(caLifetime-time.Hour)); err != nil { // by an authority that is about to end
+		t.Fatal(err)
+	}
+	if _, err := linkTLS(dir, "router-1", day.Add(caLifetime+time.Hour)); err == nil || !strings.Contains(err.Error(), "ca.pem expired on ") {
+		t.Errorf("an old authority: %v", err)
+	}
+	for _, ext := range []string{".pem", ".key"} {
+		content, err := os.ReadFile(filepath.Join(dir, "router-2"+ext))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, "router-1"+ext), content, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := linkTLS(dir, "router-1", day); err == nil || !strings.Contains(err.Error(), "issued for \"router-2\"") {
+		t.Errorf("another's certificate: %v", err)
 	}
 }
 
@@ -119,5 +160,24 @@ func TestParseShards(t *testing.T) {
 		if (c.want < 0) != (err != nil) || (c.want >= 0 && len(got) != c.want) {
 			t.Errorf("%q: %v %v", c.list, got, err)
 		}
+	}
+}
+
+// TestCertificateWarning: a process says in time that its certificate is about to expire.
+func TestCertificateWarning(t *testing.T) {
+	s := newSite(t)
+	cfg := s.cfgs["gateway"]
+	now := time.Now()
+	cfg.Clock = func() time.Time { return now }
+	n, err := New(cfg, []Role{Gateway}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.close()
+	if w := texts(n.warnings(now)); len(w) > 0 {
+		t.Errorf("fresh: %q", w)
+	}
+	if w := texts(n.warnings(now.Add(leafLifetime - renewBefore + time.Hour))); !has(w, "certificate: gateway.pem expires on ") {
+		t.Errorf("in its last month: %q", w)
 	}
 }

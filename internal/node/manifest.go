@@ -27,7 +27,8 @@ const (
 // Manifest describes a backup: of what it is, and every file in it.
 type Manifest struct {
 	Format  int               `json:"format"`
-	Version string            `json:"version"` // of the linecard that made it
+	Data    int               `json:"data_format"` // of what was copied; 0: 1, there was no other then
+	Version string            `json:"version"`     // of the linecard that made it
 	Made    time.Time         `json:"made"`
 	Node    string            `json:"node"` // id of the node that it is a copy of
 	Cluster string            `json:"cluster"`
@@ -76,6 +77,9 @@ func readManifest(dir string) (*Manifest, error) {
 	}
 	if m.Format != manifestFormat {
 		return nil, fmt.Errorf("%s has format %d, this linecard reads %d", path, m.Format, manifestFormat)
+	}
+	if err := checkFormat("backup "+dir, m.Data); err != nil {
+		return nil, err
 	}
 	for _, file := range m.Files {
 		if !filepath.IsLocal(filepath.FromSlash(file.Path)) {

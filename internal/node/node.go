@@ -88,7 +88,10 @@ func (n *Node) open() error {
 	if err := n.lockDir(); err != nil {
 		return err
 	}
-	var err error
+	known, err := n.cfg.checkFacts()
+	if err != nil {
+		return err
+	}
 	if n.id, err = readIdentity(n.cfg.Data); err != nil {
 		return err
 	}
@@ -96,9 +99,12 @@ func (n *Node) open() error {
 		return err
 	}
 	if !n.together() && n.cfg.linked(n.roles[0]) {
-		if err := n.openCluster(); err != nil {
-			return err
-		}
+		err = n.openCluster()
+	} else {
+		err = n.checkAlone()
+	}
+	if err != nil {
+		return err
 	}
 	if err := n.openAdmin(); err != nil {
 		return err
@@ -111,6 +117,11 @@ func (n *Node) open() error {
 	for _, role := range n.roles {
 		if err := n.openRole(role); err != nil {
 			return named(role, err)
+		}
+	}
+	if !known && len(n.hosts) > 0 {
+		if err := n.cfg.settleFacts(); err != nil {
+			return err
 		}
 	}
 	return n.id.settle()
@@ -134,8 +145,11 @@ func (n *Node) lockDir() error {
 
 func (n *Node) openLinks() error {
 	var err error
-	if n.tls, err = linkTLS(n.cfg.keyDir(), n.name()); err != nil {
+	if n.tls, err = linkTLS(n.cfg.keyDir(), n.name(), n.clock()); err != nil {
 		return err
+	}
+	if err := n.reg.Register(n.certificateGauge()); err != nil {
+		return fmt.Errorf("links: registering metrics: %w", err)
 	}
 	if n.runs(Gateway) {
 		return nil // a gateway only dials

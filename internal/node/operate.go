@@ -30,6 +30,9 @@ func InitCluster(cfg Config, voters int) (*roster.Roster, error) {
 	if err := fresh(cfg.Data); err != nil {
 		return nil, err
 	}
+	if _, err := cfg.checkFacts(); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
@@ -56,6 +59,9 @@ func fresh(dir string) error {
 // JoinCluster makes the data directory of cfg that of a member: it tells a router the name and the addresses, and keeps the roster for the
 // start of the daemon. Done again it does no harm. It returns when the member is in the roster, or ctx ends.
 func JoinCluster(ctx context.Context, cfg Config, role Role, log *slog.Logger) (*roster.Roster, error) {
+	if _, err := cfg.checkFacts(); err != nil {
+		return nil, err
+	}
 	known, err := readRoster(cfg.Data)
 	if err != nil {
 		return nil, err
@@ -63,7 +69,7 @@ func JoinCluster(ctx context.Context, cfg Config, role Role, log *slog.Logger) (
 	if err := joinable(cfg.Data, known); err != nil {
 		return nil, err
 	}
-	conf, err := linkTLS(cfg.keyDir(), cfg.linkName(role))
+	conf, err := linkTLS(cfg.keyDir(), cfg.linkName(role), time.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -150,11 +156,11 @@ func LeaveCluster(ctx context.Context, cfg Config, name string, log *slog.Logger
 // operatorTLS returns keys to speak to routers with: those of whatever daemon has its own here.
 func (c Config) operatorTLS() (*tls.Config, error) {
 	if c.Links.Name != "" {
-		return linkTLS(c.keyDir(), c.Links.Name)
+		return linkTLS(c.keyDir(), c.Links.Name, time.Now())
 	}
 	var errs []error
 	for _, role := range []Role{Router, Offline, Gateway} {
-		conf, err := linkTLS(c.keyDir(), string(role))
+		conf, err := linkTLS(c.keyDir(), string(role), time.Now())
 		if err == nil {
 			return conf, nil
 		}
@@ -204,10 +210,8 @@ func StatusOfCluster(ctx context.Context, cfg Config, log *slog.Logger) (*Cluste
 	board := link.NewBoard()
 	a := newEnquirer(&cfg, randomID(), randomID(), board, log, nil)
 	defer dialAll(a.ep, cfg.Links.Routers, conf)()
-	select {
-	case <-board.Changed():
-	case <-ctx.Done():
-		return nil, fmt.Errorf("no router told its roster: %w", ctx.Err())
+	if err := a.awaitRoster(ctx, board); err != nil {
+		return nil, err
 	}
 	s := &ClusterStatus{Roster: board.Current(), Up: map[uint64]bool{}, Shards: cfg.Shards}
 	dials, stop := context.WithTimeout(ctx, statusWait)

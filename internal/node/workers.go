@@ -100,7 +100,7 @@ func (s *Supervised) settle() error {
 	if _, _, err := s.cfg.gatewayKeys(s.cfg.gatewayName(), time.Now()); err != nil {
 		return named(Gateway, err)
 	}
-	if _, err := linkTLS(s.cfg.keyDir(), s.cfg.gatewayName()); err != nil {
+	if _, err := linkTLS(s.cfg.keyDir(), s.cfg.gatewayName(), time.Now()); err != nil {
 		return err
 	}
 	return id.settle()

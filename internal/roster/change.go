@@ -20,7 +20,9 @@ const (
 	BadVoters    Refusal = 10 // not 1, 3 or 5
 	Busy         Refusal = 11 // too much is pending: ask again
 	Unknown      Refusal = 12 // it may have been made, or may be made later: ask again
-	refusals     Refusal = 13
+	OtherNode    Refusal = 13 // the data directory is known under another name
+	OtherName    Refusal = 14 // the certificate was issued for another name
+	refusals     Refusal = 15
 )
 
 var refusalTexts = [refusals]string{
@@ -28,6 +30,8 @@ var refusalTexts = [refusals]string{
 	"no active member has that name", "it is the only active member of its role, and the data would go with it",
 	"the cluster has as many members as it may", "it belongs to another cluster of that name", "no cluster was founded there yet",
 	"the number of replicas is not 1, 3 or 5", "too many changes are pending; try again", "the outcome is unknown; ask again",
+	"its data directory is known under another name: it is a copy of that member's, and an empty one can join; a member keeps its name",
+	"its certificate was issued for another name",
 }
 
 // String returns a text for operators, "unknown refusal" outside of the list.
@@ -53,8 +57,9 @@ func Found(cluster uint64, voters int, first Member) (*Roster, Refusal) {
 	return &Roster{Cluster: cluster, Version: 1, Voters: voters, Routers: first.Node, Members: []Member{first}}, Done
 }
 
-// Announce returns the roster with m in it, or with its addresses and name as m has them; stamp is that of the entry. The first one of a
-// role becomes its founder. A member that is leaving goes on leaving. The roster is r itself when nothing changes.
+// Announce returns the roster with m in it, or with its addresses as m has them; stamp is that of the entry. The first one of a role
+// becomes its founder. A member that is leaving goes on leaving, and names stay: who comes with the id of another and a name of his own
+// has a copy of its directory. The roster is r itself when nothing changes.
 func (r *Roster) Announce(m Member, stamp int64) (*Roster, Refusal) {
 	m.State, m.Since = Active, 0
 	if !m.Valid() {
@@ -63,6 +68,9 @@ func (r *Roster) Announce(m Member, stamp int64) (*Roster, Refusal) {
 	if old := r.Member(m.Node); old != nil {
 		if old.Role != m.Role {
 			return r, OtherRole
+		}
+		if old.Name != m.Name {
+			return r, OtherNode
 		}
 		m.State, m.Since = old.State, old.Since
 		if *old == m {

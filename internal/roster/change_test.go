@@ -44,7 +44,7 @@ func TestAnnounce(t *testing.T) {
 		want Refusal
 	}{
 		{member(40, Router, "r2"), NameTaken}, {member(40, Offline, "r1"), NameTaken}, {sameLink, AddressTaken}, {sameRaft, AddressTaken},
-		{other, OtherRole}, {Member{}, BadMember}, {member(40, 1, "g1"), BadMember},
+		{other, OtherRole}, {member(20, Router, "r4"), OtherNode}, {Member{}, BadMember}, {member(40, 1, "g1"), BadMember},
 	} {
 		if next, why := r.Announce(c.m, 1); next != r || why != c.want {
 			t.Errorf("%s: %v, want %v", c.m.Name, why, c.want)
