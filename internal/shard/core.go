@@ -33,6 +33,8 @@ type core struct {
 	nonce   uint64 // marks this opening's packs in the log
 	scrubs  scrubs
 	halt    halt
+	yields  yielding
+	voters  int       // of raft's configuration at the last look; shard goroutine only
 	known   *contacts // nil: the group is alone
 	patient bool      // raft was started so that it stands for no election; shard goroutine only, once it is started
 

@@ -210,9 +210,6 @@ func (d *Disk) smallDisk(limit, full, least int64) int64 {
 // StorageFull reports whether the host's disk is below its floor. Safe for concurrent use; it costs an atomic load.
 func (h *Host) StorageFull() bool { return h.cfg.Disk.Low() }
 
-// StorageFull reports whether the disk is below its floor, so that commands that grow the state should be refused storage_full.
-func (c *core) StorageFull() bool { return c.host.cfg.Disk.Low() }
-
 // diskMetrics are the gauges of one disk.
 type diskMetrics struct {
 	free, floor, ballast, low prometheus.Gauge

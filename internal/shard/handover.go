@@ -54,7 +54,7 @@ func (g *Group[C, R]) handTo(node string, done chan<- error) {
 	}
 	d.at, d.to, d.term, d.begun = handAsking, node, g.led, g.host.cfg.Monotonic()
 	g.wg.Go(func() {
-		err := g.caughtUp(node)
+		err := g.caughtUp(node, true)
 		g.post(func(m *mail) { m.heard = append(m.heard, err) })
 	})
 }
@@ -88,6 +88,9 @@ func (g *Group[C, R]) continueHandOver() {
 
 // handedOver notes how raft's part of a hand-over ended.
 func (g *Group[C, R]) handedOver(err error) {
+	if err != nil {
+		g.yields.spurn(g.handing.to, g.voters-1)
+	}
 	if err == nil && g.led != 0 && g.led == g.handing.term {
 		g.handing.at = handDone
 		return
@@ -99,10 +102,13 @@ func (g *Group[C, R]) handedOver(err error) {
 func (g *Group[C, R]) endHandOver(err error) {
 	d := &g.handing
 	took := g.host.cfg.Monotonic() - d.begun
-	if err != nil {
+	switch {
+	case errors.Is(err, errLowHeir): // for as long as its disk is low
+		g.log.Debug("leadership not handed over", "to", d.to, "error", err)
+	case err != nil:
 		g.metrics.transferFailed.Inc()
 		g.log.Warn("leadership not handed over", "to", d.to, "took", took, "error", err)
-	} else {
+	default:
 		g.metrics.transferOK.Inc()
 		g.log.Info("leadership handed over", "to", d.to, "took", took)
 	}
@@ -164,11 +170,18 @@ func (g *Group[C, R]) beginHandAway(done chan<- error) {
 	g.handTo(to, done)
 }
 
-// heir returns the voter that should lead next; empty: nobody is fit.
+// heir returns the voter that should lead next; empty: nobody is fit. Those that could not take over lately come last.
 func (v view) heir() string {
+	if id := v.firstFit(func(id string) bool { return !v.spurned[id] }); id != "" {
+		return id
+	}
+	return v.firstFit(func(string) bool { return true })
+}
+
+func (v view) firstFit(ok func(id string) bool) string {
 	fit := func(id string) bool {
 		r := v.find(id)
-		return r != nil && r.id != v.self && r.voter && r.near
+		return r != nil && r.id != v.self && r.voter && r.near && ok(id)
 	}
 	for _, id := range v.want {
 		if fit(id) {

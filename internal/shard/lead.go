@@ -39,6 +39,7 @@ func (g *Group[C, R]) lead(term uint64) {
 	g.led = term
 	g.term.Store(term)
 	g.rec.start(g.host.cfg.Monotonic())
+	g.yields.start(g.host.cfg.Monotonic())
 	g.metrics.leader.Set(1)
 	g.metrics.term.Set(float64(term))
 	g.logLead("leading", "term", term, "applied", g.at)

@@ -18,6 +18,9 @@ type view struct {
 	self string
 	want []string  // the nodes that shall be voters, the preferred leader first
 	have []replica // the configuration, self included
+
+	low     bool            // the leader's disk is below its floor
+	spurned map[string]bool // those that could not take over lately
 }
 
 // action is a kind of step.
@@ -58,10 +61,15 @@ const balanceAfter = 10 * time.Second
 //     one, so that no entry is on fewer replicas than before. Voters that are not wanted and alive go when all that are wanted vote.
 //  4. The leader hands over if it is not wanted, and then the next one removes it; at last to the preferred leader.
 //
+// Before all that a leader whose disk is low hands over to whoever can take over.
+//
 // No step is taken that would leave a majority to be reached by nodes that do not answer.
 func plan(v view) step {
 	if len(v.want) == 0 {
 		return step{}
+	}
+	if heir := v.heir(); v.low && heir != "" {
+		return step{do: handOver, node: heir}
 	}
 	for _, r := range v.have {
 		if !r.voter && !v.wanted(r.id) {

@@ -26,6 +26,7 @@ const (
 type PeerStatus struct {
 	Applied uint64 // index of the last entry applied
 	Stopped bool   // the replica stopped itself because of damage
+	Low     bool   // its disk is below its floor
 }
 
 // Want tells the host which nodes shall be the voters of each group, by node id, the preferred leader first; nil: those that are. Where this
@@ -51,6 +52,7 @@ func (c *core) want(f func(stanza.Group) []string) {
 type reconciler struct {
 	want    []string
 	next    time.Duration // not before
+	began   time.Duration // when the leadership did
 	busy    bool          // a step is under way
 	step    step          // the right one at the last look
 	since   time.Duration // since when it has been
@@ -59,7 +61,7 @@ type reconciler struct {
 
 // start begins anew with a leadership.
 func (r *reconciler) start(now time.Duration) {
-	r.step, r.backoff, r.next = step{}, 0, now+lookFirst
+	r.step, r.backoff, r.began, r.next = step{}, 0, now, now+lookFirst
 }
 
 // stepped is the end of a step.
@@ -81,6 +83,7 @@ func (g *Group[C, R]) wish(ids []string) {
 // reconcile takes the next step if one is due. It is called every tick.
 func (g *Group[C, R]) reconcile() {
 	r, now := &g.rec, g.host.cfg.Monotonic()
+	g.watchDisk(now)
 	if g.known == nil || g.led == 0 || g.closing || r.busy || g.handing.at != handIdle || now < r.next {
 		return
 	}
@@ -131,7 +134,7 @@ func (c *core) change(s step) error {
 	case addStandby:
 		f = c.raft.AddNonvoter(id, addr, 0, stepLimit)
 	case promote:
-		if err := c.caughtUp(s.node); err != nil {
+		if err := c.caughtUp(s.node, false); err != nil {
 			c.log.Debug("not promoted", "node", s.node, "error", err)
 			return err
 		}
@@ -151,8 +154,9 @@ func (c *core) change(s step) error {
 	return nil
 }
 
-// caughtUp asks a replica how far it is, where that can be asked: what is in its log may still have to be applied.
-func (c *core) caughtUp(node string) error {
+// caughtUp asks a replica how far it is, where that can be asked: what is in its log may still have to be applied. One that is to lead also
+// needs room on its disk.
+func (c *core) caughtUp(node string, lead bool) error {
 	ask := c.host.cfg.AskPeer
 	if ask == nil {
 		return nil
@@ -166,6 +170,8 @@ func (c *core) caughtUp(node string) error {
 		return fmt.Errorf("shard: asking %s about %s: %w", node, c.id, err)
 	case st.Stopped:
 		return fmt.Errorf("shard: %s is stopped at %s", c.id, node)
+	case lead && st.Low:
+		return errLowHeir
 	case st.Applied+nearEntries < at:
 		return fmt.Errorf("shard: %s has applied %s to %d, the leader to %d", node, c.id, st.Applied, at)
 	}

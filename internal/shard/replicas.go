@@ -16,7 +16,7 @@ type ServerStatus struct {
 
 // view returns what the group's leader plans from.
 func (g *Group[C, R]) view(now time.Duration) view {
-	v := view{self: g.host.cfg.NodeID, want: g.rec.want}
+	v := view{self: g.host.cfg.NodeID, want: g.rec.want, low: g.yields.low, spurned: g.yields.spurned}
 	last, _ := g.store.LastIndex()
 	last = max(last, g.snaps.index.Load())
 	for _, s := range g.raft.GetConfiguration().Configuration().Servers {
@@ -93,6 +93,7 @@ func (g *Group[C, R]) showPeers(last uint64) {
 		}
 		lag = max(lag, last-min(at, last))
 	}
+	g.voters = voters
 	g.metrics.voters.Set(float64(voters))
 	g.metrics.reachable.Set(float64(reachable))
 	g.metrics.lag.Set(float64(lag))

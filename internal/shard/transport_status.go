@@ -19,6 +19,7 @@ type ReplicaStatus struct {
 	Open     bool // false: it is not open there, the rest is zero
 	Leading  bool
 	Stopped  bool   // because of damage, see StopGroup
+	Low      bool   // the disk is below its floor
 	Term     uint64 // raft's
 	Applied  uint64 // index of the last entry applied
 	Last     uint64 // index of the last entry in the log
@@ -39,11 +40,12 @@ const (
 	flagOpen    = 1
 	flagLeading = 2
 	flagStopped = 4
+	flagLow     = 8
 )
 
 func (s *ReplicaStatus) append(dst []byte) []byte {
 	flags := byte(0)
-	for i, on := range []bool{s.Open, s.Leading, s.Stopped} {
+	for i, on := range []bool{s.Open, s.Leading, s.Stopped, s.Low} {
 		if on {
 			flags |= 1 << i
 		}
@@ -58,7 +60,7 @@ func (s *ReplicaStatus) append(dst []byte) []byte {
 // parseStatus reads an entry of at least statusSize bytes.
 func parseStatus(b []byte) ReplicaStatus {
 	s := ReplicaStatus{Group: stanza.Group(binary.BigEndian.Uint16(b)),
-		Open: b[2]&flagOpen != 0, Leading: b[2]&flagLeading != 0, Stopped: b[2]&flagStopped != 0}
+		Open: b[2]&flagOpen != 0, Leading: b[2]&flagLeading != 0, Stopped: b[2]&flagStopped != 0, Low: b[2]&flagLow != 0}
 	for i, v := range []*uint64{&s.Term, &s.Applied, &s.Last, &s.Snapshot} {
 		*v = binary.BigEndian.Uint64(b[3+8*i:])
 	}
@@ -71,7 +73,7 @@ func (h *Host) replicas(groups []stanza.Group) []ReplicaStatus {
 	open := map[stanza.Group]ReplicaStatus{}
 	if h != nil {
 		for _, s := range h.Status() {
-			r := ReplicaStatus{Group: s.Group, Open: true, Leading: s.Leading, Stopped: s.Stopped != "", Term: s.Term,
+			r := ReplicaStatus{Group: s.Group, Open: true, Leading: s.Leading, Stopped: s.Stopped != "", Low: h.StorageFull(), Term: s.Term,
 				Applied: s.Applied, Last: s.Last, Snapshot: s.Snapshot}
 			open[s.Group] = r
 			if len(groups) == 0 && len(out) < maxAsked {
@@ -206,7 +208,7 @@ func (n *Network) askPeer(ctx context.Context, node string, g stanza.Group) (Pee
 	case !list[0].Open:
 		return PeerStatus{}, fmt.Errorf("%w: %s", errNotServed, g)
 	}
-	return PeerStatus{Applied: list[0].Applied, Stopped: list[0].Stopped}, nil
+	return PeerStatus{Applied: list[0].Applied, Stopped: list[0].Stopped, Low: list[0].Low}, nil
 }
 
 func (n *Network) asker(node string) *statusClient {
