@@ -2,8 +2,10 @@ package testkit
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -12,15 +14,13 @@ import (
 func (c *campaign) leadOnSmallDisk(role string) string {
 	c.healthy()
 	victim := role + "-" + diskMachine
-	Eventually(c.t, victim+" leads something", func() bool {
-		for _, leader := range c.leaders() {
-			if leader == victim {
-				return true
-			}
-		}
-		return false
-	})
+	Eventually(c.t, victim+" leads something", func() bool { return c.leads(victim) })
 	return victim
+}
+
+// leads reports whether a member leads a group.
+func (c *campaign) leads(name string) bool {
+	return slices.Contains(slices.Collect(maps.Values(c.leaders())), name)
 }
 
 // slowDisk makes each write to the disk of a leader take a tenth of a second.
@@ -33,13 +33,22 @@ func (c *campaign) slowDisk() {
 	})
 }
 
-// fullDisk fills the disk of a leader, and after a while makes room. The process may end, with a line that says why, rather than
-// acknowledge what it cannot keep.
+// fullDisk fills the disk of a leader, below its floor or to the last byte, and makes room when others lead and serve. The process may end,
+// with a line that says why, rather than acknowledge what it cannot keep.
 func (c *campaign) fullDisk() {
+	if c.rnd.IntN(2) == 0 {
+		c.fillDisk("an offline whose disk is below its floor", diskBytes/8)
+	} else {
+		c.fillDisk("an offline whose disk is full", 0)
+	}
+}
+
+func (c *campaign) fillDisk(name string, leave int64) {
 	victim := c.leadOnSmallDisk("offline")
-	c.measure("an offline whose disk is full", []string{victim}, func() {
-		c.g.fill(c.t, victim)
-		time.Sleep(3 * time.Second)
+	c.measure(name, []string{victim}, func() {
+		c.g.fill(c.t, victim, leave)
+		c.load.served()
+		Eventually(c.t, "others lead what "+victim+" led", func() bool { return !c.leads(victim) })
 		c.g.empty(c.t, victim)
 		if p := c.s.Process(victim); !p.Running() && !strings.Contains(p.Output(), "no space left") {
 			c.t.Errorf("%s ended, exit code %d, and does not say that the disk is full", victim, p.ExitCode())

@@ -122,9 +122,6 @@ func (g *ground) heal(t testing.TB) {
 	}
 }
 
-// diskBytes is the size of the small disk: the floor is a quarter of it, the ballast a sixteenth.
-const diskBytes = 256 << 20
-
 // layDisk gives a member a disk of its own: an ext4 file system on a file.
 func (g *ground) layDisk(t *testing.T, member string) error {
 	image, d := filepath.Join(g.dir, member+".img"), &ownDisk{mount: filepath.Join(g.dir, member)}
@@ -174,17 +171,27 @@ func (g *ground) slow(t testing.TB, member string, p *Process, writes int) {
 	must(t, os.WriteFile(filepath.Join(d.group, "blkio.throttle.write_iops_device"), fmt.Appendf(nil, "%s %d", d.device, writes), 0o600))
 }
 
-// fill takes all the room that there is on a member's disk; empty gives it back.
-func (g *ground) fill(t testing.TB, member string) {
+// fill takes all the room that there is on a member's disk but so many bytes; empty gives it back.
+func (g *ground) fill(t testing.TB, member string, leave int64) {
 	t.Helper()
 	f, err := os.Create(filepath.Join(g.disks[member].mount, "filler"))
 	must(t, err)
 	defer f.Close()
-	for size := int64(diskBytes); size >= 4096; {
+	for size := free(t, g.disks[member].mount) - leave; size >= 4096; {
 		if info, err := f.Stat(); err != nil || unix.Fallocate(int(f.Fd()), 0, info.Size(), size) != nil {
 			size /= 2
+		} else {
+			size = free(t, g.disks[member].mount) - leave
 		}
 	}
+}
+
+// free is how many bytes may still be written below dir.
+func free(t testing.TB, dir string) int64 {
+	t.Helper()
+	var st unix.Statfs_t
+	must(t, unix.Statfs(dir, &st))
+	return int64(st.Bavail) * st.Bsize
 }
 
 func (g *ground) empty(t testing.TB, member string) {

@@ -15,5 +15,5 @@ func newGround(*testing.T) *ground {
 func (g *ground) cut(t testing.TB, _, _ string)                  { t.Skip(linuxOnly) }
 func (g *ground) heal(t testing.TB)                              { t.Skip(linuxOnly) }
 func (g *ground) slow(t testing.TB, _ string, _ *Process, _ int) { t.Skip(linuxOnly) }
-func (g *ground) fill(t testing.TB, _ string)                    { t.Skip(linuxOnly) }
+func (g *ground) fill(t testing.TB, _ string, _ int64)           { t.Skip(linuxOnly) }
 func (g *ground) empty(t testing.TB, _ string)                   { t.Skip(linuxOnly) }

@@ -23,6 +23,9 @@ const (
 	diskMachine    = "3"
 )
 
+// diskBytes is the size of the small disk: the floor is a quarter of it, the ballast a sixteenth.
+const diskBytes = 256 << 20
+
 // cannot says why a step of the campaign cannot be done here; "": it can.
 func (g *ground) cannot(step string) string {
 	switch step {
