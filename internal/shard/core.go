@@ -228,9 +228,14 @@ func (c *core) startRaft(fresh bool) error {
 	}
 	c.post(func(m *mail) { m.started = true })
 	c.wg.Go(c.submitter)
-	c.wg.Go(c.waiter)
+	c.await(c.waiter)
 	return nil
 }
+
+// await runs f, which waits for an answer of raft through one of the channels that raft buffers. Closing does not wait for it: what waits in
+// such a channel when raft ends is never answered, and f, which only leaves mail, stays behind with it. That takes a group that was
+// stopped, since Close has everything answered first.
+func (c *core) await(f func()) { go f() }
 
 // newRaft makes raft run. trans is still the caller's to close after an error.
 func (c *core) newRaft(rc *raft.Config, trans raft.Transport) (*raft.Raft, error) {

@@ -269,16 +269,16 @@ func (g *Group[C, R]) close() error {
 	<-g.dead
 	close(g.submit)
 	g.host.metrics.drop(g.id)
-	g.host.leave(g.id)
 	if err != nil {
-		return err
+		return err // it is not left: nobody may open or drop it beside an engine that still writes
 	}
 	ended := make(chan struct{})
 	go func() { g.endScrubs(); g.wg.Wait(); close(ended) }()
 	select {
 	case <-ended:
+		g.host.leave(g.id)
 		return nil
 	case <-limit.C:
-		return fmt.Errorf("shard: raft left a proposal of %s without an answer", g.id)
+		return fmt.Errorf("shard: raft has ended, and what waits for it in %s has not", g.id)
 	}
 }

@@ -80,7 +80,7 @@ func (g *Group[C, R]) continueHandOver() {
 	}
 	d.at = handSent
 	to := d.to
-	g.wg.Go(func() {
+	g.await(func() {
 		err := g.raft.LeadershipTransferToServer(raft.ServerID(to), raft.ServerAddress(to)).Error()
 		g.post(func(m *mail) { m.stepped = append(m.stepped, stepped{step{do: handOver, node: to}, err}) })
 	})

@@ -39,7 +39,7 @@ type Host struct {
 	mu      sync.Mutex
 	groups  map[stanza.Group]hosted     // nil: being opened
 	wanted  func(stanza.Group) []string // see Want; nil: nobody said
-	cores   map[stanza.Group]*core      // of the groups whose goroutines run
+	cores   map[stanza.Group]*core      // of the groups whose goroutines run, closed ones that do not end included
 	closed  bool
 	opening sync.WaitGroup
 
@@ -200,6 +200,9 @@ func (h *Host) reserve(g stanza.Group) error {
 	if _, ok := h.groups[g]; ok {
 		return fmt.Errorf("shard: %s is open already", g)
 	}
+	if h.cores[g] != nil {
+		return fmt.Errorf("shard: %s was closed and has not ended", g)
+	}
 	h.groups[g] = nil
 	h.opening.Add(1)
 	return nil
@@ -254,7 +257,10 @@ func (h *Host) Close() error {
 	}
 	wg.Wait()
 	err := errors.Join(errs...)
-	if h.down.Load() || err != nil {
+	h.mu.Lock()
+	stuck := len(h.cores) > 0 // closed before, and not ended
+	h.mu.Unlock()
+	if h.down.Load() || err != nil || stuck {
 		return errors.Join(err, errors.New("shard: the databases were not closed, because the host failed or a group did not stop"))
 	}
 	flushed := make(chan error, 1)

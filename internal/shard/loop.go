@@ -80,10 +80,15 @@ func (g *Group[C, R]) afterTurn() {
 		g.ended = true // an engine without a machine would only hold elections
 		g.wg.Go(func() { _ = g.shutdown().Error() })
 	}
-	if g.closing && !g.settled && g.props.inFlight == 0 && g.verifying.waiting == nil && !g.rec.busy && !g.handing.waits() {
+	if g.closing && !g.settled && (g.broken || g.quiet()) {
 		g.settled = true
 		close(g.idle)
 	}
+}
+
+// quiet reports whether nothing is under way that raft has to answer.
+func (g *Group[C, R]) quiet() bool {
+	return g.props.inFlight == 0 && g.verifying.waiting == nil && !g.rec.busy && !g.handing.waits()
 }
 
 // takeMail handles what other goroutines left.

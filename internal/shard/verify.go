@@ -30,7 +30,7 @@ func (g *Group[C, R]) startVerify() {
 	if g.known != nil {
 		g.verifying.round = g.known.begin()
 	}
-	g.wg.Go(func() {
+	g.await(func() {
 		ok := g.raft.VerifyLeader().Error() == nil
 		g.post(func(m *mail) { m.verified = append(m.verified, ok) })
 	})
