@@ -10,15 +10,28 @@ import (
 type Disk struct {
 	*vfs.MemFS
 	syncs atomic.Int64
-	cutAt int64 // 0: never
+	cutAt atomic.Int64 // 0: never
+	then  func()       // called at the cut, before that sync does nothing; set before cutAt
 	off   atomic.Bool
 	on    atomic.Bool // it was cut and is on again: nothing is counted any more
 }
 
 // NewDisk returns an empty disk whose power goes before the n-th sync of a file or directory, counted from 1; 0: when Off is called.
 func NewDisk(n int64) *Disk {
-	return &Disk{MemFS: vfs.NewStrictMem(), cutAt: n}
+	d := &Disk{MemFS: vfs.NewStrictMem()}
+	d.cutAt.Store(n)
+	return d
 }
+
+// CutIn has the power go before the n-th sync from now, counted from 1. then is called at that moment, on the goroutine that syncs, which
+// may hold locks of the database: so that whoever simulates the machine's network cuts it off before anything else is answered.
+func (d *Disk) CutIn(n int64, then func()) {
+	d.then = then
+	d.cutAt.Store(d.syncs.Load() + n)
+}
+
+// Spare takes back CutIn, if it has not happened.
+func (d *Disk) Spare() { d.cutAt.Store(0) }
 
 // Syncs returns how many syncs were asked for until PowerOn.
 func (d *Disk) Syncs() int64 { return d.syncs.Load() }
@@ -40,10 +53,20 @@ func (d *Disk) PowerOn() {
 	d.off.Store(false)
 }
 
+// Again has a disk whose power came back count syncs again, for another cut.
+func (d *Disk) Again() {
+	d.cutAt.Store(0)
+	d.on.Store(false)
+}
+
 func (d *Disk) note() {
-	if !d.on.Load() && d.syncs.Add(1) == d.cutAt {
-		d.Off()
+	if d.on.Load() || d.syncs.Add(1) != d.cutAt.Load() {
+		return
 	}
+	if d.then != nil {
+		d.then()
+	}
+	d.Off()
 }
 
 func (d *Disk) file(f vfs.File, err error) (vfs.File, error) {

@@ -24,6 +24,10 @@ type HostConfig struct {
 	// False: missing databases, or a group with an empty log, refuse to open, because its disk was lost and its vote with it.
 	Bootstrap bool
 
+	// Voters are the node ids with which a group without a log begins, the same list on each of them; their transports must know them by
+	// these ids. Nil: this node alone.
+	Voters []string
+
 	NoSync     bool                  // no fsync of the raft log: loses acknowledged entries at power loss; for benchmarks
 	Clock      func() time.Time      // wall clock; nil: time.Now
 	Monotonic  func() time.Duration  // elapsed time; nil: differences of Clock, which are monotonic with time.Now

@@ -211,8 +211,7 @@ func (c *core) startRaft(fresh bool) error {
 		return fmt.Errorf("shard: opening %s: %w", c.id, err)
 	}
 	if fresh && !cfg.Join {
-		one := raft.Configuration{Servers: []raft.Server{{Suffrage: raft.Voter, ID: rc.LocalID, Address: addr}}}
-		if err := raft.BootstrapCluster(rc, c.store, c.stable, c.snaps, trans, one); err != nil {
+		if err := raft.BootstrapCluster(rc, c.store, c.stable, c.snaps, trans, c.firstVoters(rc.LocalID, addr)); err != nil {
 			return fail(err)
 		}
 	}
@@ -263,6 +262,17 @@ func (c *core) shutdown() raft.Future {
 		_ = c.peers.Close() // never fails
 	}
 	return f
+}
+
+// firstVoters returns the configuration with which a fresh group begins.
+func (c *core) firstVoters(self raft.ServerID, addr raft.ServerAddress) (conf raft.Configuration) {
+	for _, id := range c.host.cfg.Voters {
+		conf.Servers = append(conf.Servers, raft.Server{Suffrage: raft.Voter, ID: raft.ServerID(id), Address: raft.ServerAddress(id)})
+	}
+	if len(conf.Servers) == 0 {
+		conf.Servers = []raft.Server{{Suffrage: raft.Voter, ID: self, Address: addr}}
+	}
+	return conf
 }
 
 // alone reports whether the group has no peers: one voter by construction.

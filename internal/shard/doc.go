@@ -71,6 +71,7 @@
 //	prescan.go   damage in the middle of WALs and manifests, found before Pebble cuts it off
 //	damage.go    what cannot be trusted: StopGroup, reports
 //	disk.go      free space: Disk, its floor; ballast.go, fallocate_*.go: the ballast file
+//	hash.go      hashes of the replicated states, to compare replicas
 //	reclaim.go   space given back while the disk is below its floor
 //	storage.go   Pebble options, logger, directories, shared flushes
 //	group.go     Group: Open, the methods of a group, Close
@@ -104,5 +105,6 @@
 //	transport_group.go        raft's transport of one group on top
 //	transport_status.go       questions about replicas
 //	transport_log.go          what operators see of all this
+//	mesh.go      Mesh: the network between replicas, as a simulation has it
 //	metrics.go, hclog.go
 package shard

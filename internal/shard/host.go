@@ -67,6 +67,7 @@ type hosted interface {
 	reclaim() error
 	want(func(stanza.Group) []string)
 	handAway(context.Context) error
+	hash(context.Context) (GroupHash, error)
 	Close() error
 }
 

@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -19,6 +20,9 @@ type reclaimable struct {
 func (r *reclaimable) status() GroupStatus   { return GroupStatus{Applied: 1} }
 func (r *reclaimable) scrubIfDue() time.Time { return time.Time{} }
 func (r *reclaimable) Close() error          { return nil }
+func (r *reclaimable) hash(context.Context) (GroupHash, error) {
+	return GroupHash{}, nil
+}
 func (r *reclaimable) reclaim() error {
 	r.calls++
 	return r.err
