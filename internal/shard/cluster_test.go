@@ -157,8 +157,10 @@ func TestThreeVoters(t *testing.T) {
 	load(lead)
 	answered(lead, 2000)
 
-	// The leader is cut off: what it had in flight is unknown, another takes over, and it follows when it is back.
+	// The leader is cut off: nothing more is committed there, another takes over, and it follows when it is back. On a busy machine it may
+	// lose its place before, so that it knows what became of everything: TestFailOver has unknown outcomes, in simulated time.
 	cut(ms, 1)
+	onShard(t, lead.g, func() { lead.m.onTurn = nil })
 	next := leader(t, ms, 0, 2)
 	waitFor(t, lead.g, func() bool { return lead.g.led == 0 && lead.g.props.empty() })
 	load(next)
@@ -174,9 +176,6 @@ func TestThreeVoters(t *testing.T) {
 	for _, x := range ms {
 		n := checkOutcomes(t, x)
 		t.Logf("%s: %d committed, %d rejected, %d unknown", x.h.cfg.NodeID, n[Committed], n[Rejected], n[Unknown])
-	}
-	if n := checkOutcomes(t, lead); n[Unknown] == 0 {
-		t.Error("the leader that was cut off knew the outcome of everything")
 	}
 	for _, x := range ms {
 		if err := x.h.Close(); err != nil {

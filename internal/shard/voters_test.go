@@ -179,6 +179,9 @@ func TestFailOver(t *testing.T) {
 		if gaps[len(gaps)-1] > 2*time.Second {
 			t.Errorf("fail-overs cost %v", gaps)
 		}
+		if n[Unknown] == 0 {
+			t.Error("leaders that were cut off knew the outcome of everything")
+		}
 		agree(t, ms)
 	})
 }
