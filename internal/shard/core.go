@@ -215,9 +215,8 @@ func (c *core) startRaft(fresh bool) error {
 			return fail(err)
 		}
 	}
-	trans = c.gateVotes(trans, addr)
 	c.handed = c.snaps.index.Load()
-	r, err := c.newRaft(rc, trans)
+	r, err := c.newRaft(rc, trans, addr)
 	if err != nil {
 		return fail(err)
 	}
@@ -237,11 +236,11 @@ func (c *core) startRaft(fresh bool) error {
 func (c *core) await(f func()) { go f() }
 
 // newRaft makes raft run. trans is still the caller's to close after an error.
-func (c *core) newRaft(rc *raft.Config, trans raft.Transport) (*raft.Raft, error) {
+func (c *core) newRaft(rc *raft.Config, trans raft.Transport, self raft.ServerAddress) (*raft.Raft, error) {
 	if c.alone() {
 		return raft.NewRaft(rc, &fsm{c}, c.store, c.stable, c.snaps, trans)
 	}
-	w, err := watch(trans, c.known)
+	w, err := watch(trans, c, self)
 	if err != nil {
 		return nil, err
 	}

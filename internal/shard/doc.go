@@ -78,7 +78,8 @@
 //	core.go      channels and raft instance of a group, checks at open
 //	loop.go      shard goroutine: turns, apply, flush, snapshots
 //	lead.go      leadership, sending packs, outcomes
-//	verify.go    verified leadership; contacts.go: what peers have answered; watched.go: raft's transport on the way
+//	verify.go    verified leadership; contacts.go: what peers have answered; watched.go: raft's transport on the way; ahead.go: requests
+//	             from a leader that is behind what is here
 //	plan.go      from the voters a group has to those it shall have: the next step
 //	reconcile.go Host.Want: the steps taken; replicas.go: what the leader sees of the others
 //	handover.go  leaderships handed over

@@ -65,7 +65,7 @@ func dropRun(p *play, d *disktest.Disk) error {
 	started := !d.Cut()
 	dropped, gone := false, false
 	for round := range 4 { // more than once, for enough syncs
-		err = errors.Join(s.install2(p), s.mustAppend(41, 60), s.g.Close())
+		err = errors.Join(s.mustInstall(p.states[0]), s.mustAppend(41, 60), s.g.Close())
 		if err == nil {
 			err = s.h.Drop(testGroup)
 		}
@@ -108,16 +108,7 @@ func dropRun(p *play, d *disktest.Disk) error {
 	if dropped && !s.g.store.forgetful() && at == 0 && s.g.snaps.index.Load() == 0 {
 		return errors.New("it forgot that it had forgotten")
 	}
-	return errors.Join(s.install2(p), s.catchUp(p))
-}
-
-// install2 sends the first state, as a leader does to a replica that has nothing; one that has more refuses it.
-func (s *seat) install2(p *play) error {
-	ok, err := s.install(p.states[0])
-	if !ok && s.g.appliedAt.Load() > p.states[0].index {
-		return nil
-	}
-	return err
+	return errors.Join(s.mustInstall(p.states[0]), s.catchUp(p))
 }
 
 // A replica that was dropped and comes back does not vote before it has what it had: a node that missed all that could win by its vote an

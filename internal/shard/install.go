@@ -20,8 +20,8 @@ import (
 // Rejected: metadata first with the intent to take in the files (they may be damaged or gone at the next start), and a copy of the tables
 // in the log database (twice the writing).
 
-// errOldSnapshot refuses a snapshot that raft is past: one of an earlier attempt that arrives late. To take it would have raft apply again
-// what the log may not hold any more.
+// errOldSnapshot refuses a snapshot that raft is past. To take it would have raft apply again what the log may not hold any more. What is here
+// is not even brought to raft (watched): this is for what changes between.
 var errOldSnapshot = errors.New("shard: the snapshot is older than what was applied")
 
 // restoreReq asks the shard goroutine to take in a received snapshot.

@@ -67,20 +67,27 @@ func TestJoinWithAState(t *testing.T) {
 	s.mustBe(t, p, 100)
 }
 
-// A state that is older than what was applied, because an earlier attempt arrives late, changes nothing; nor does raft apply again what
-// the log has no more.
+// A state that is older than what was applied, because an earlier attempt arrives late or its sender does not know better, changes nothing;
+// nor does raft apply again what the log has no more. The sender hears that its last entry is here.
 func TestLateStateChangesNothing(t *testing.T) {
 	p := rehearse(t)
 	s := seatFor(t, vfs.NewMem(), func(c *HostConfig) { c.NoTrailing = true })
-	noErr(t, s.mustAppend(1, 90), s.g.Snapshot(t.Context()))
+	noErr(t, s.mustAppend(1, 90), s.mustInstall(p.states[1])) // in the log
+	if at := s.g.snaps.index.Load(); at != 0 {
+		t.Errorf("snapshot %d", at)
+	}
+	noErr(t, s.g.Snapshot(t.Context()))
 	for _, x := range p.states {
-		if ok, _ := s.install(x); ok {
-			t.Errorf("the state at %d was taken at 90", x.index)
-		}
+		noErr(t, s.mustInstall(x))
 	}
 	if at := s.g.snaps.index.Load(); at != 90 {
 		t.Errorf("snapshot %d", at)
 	}
+	s.term = 1
+	if ok, err := s.install(p.states[0]); ok || err != nil {
+		t.Errorf("a state of an earlier term: %v, %v", ok, err)
+	}
+	s.term = 2
 	noErr(t, s.mustAppend(91, 100))
 	s.mustBe(t, p, 100)
 }

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/hashicorp/raft"
 )
 
 // A replica without a log is one of three: its disk was lost, and its votes with it (ErrLost); it was never here; or it was here and was
@@ -15,7 +13,7 @@ import (
 //
 // One that was dropped has acknowledged entries that it has no more. A node that missed everything since may still take it for a voter, and
 // with the vote of somebody who forgot win an election that it must not win. So it does not vote until it has again as many entries as it had:
-// not for others (voteGate), and not for itself. Its log comes to it from the beginning, when it may have been the only voter: if the leader
+// not for others (watched answers for it), and not for itself. Its log comes to it from the beginning, when it may have been the only voter: if the leader
 // were silent for a moment then, it would elect itself, alone, and acknowledge what is lost when the true leader is back. So its raft waits
 // for a leader for longer than any process lives.
 
@@ -94,77 +92,5 @@ func (g *Group[C, R]) endPatience() {
 	}
 }
 
-// voteGate is a transport that refuses votes in the name of a group that must not vote. It passes on everything else, at the cost of a
-// goroutine until the group is closed.
-type voteGate struct {
-	raft.Transport
-	out chan raft.RPC
-}
-
-// voteGatePre is a voteGate of a transport that knows pre-votes: raft looks for the method.
-type voteGatePre struct {
-	*voteGate
-	raft.WithPreVote
-}
-
-// Consumer implements raft.Transport.
-func (v *voteGate) Consumer() <-chan raft.RPC { return v.out }
-
-// Close implements raft.WithClose.
-func (v *voteGate) Close() error {
-	if t, ok := v.Transport.(raft.WithClose); ok {
-		return t.Close()
-	}
-	return nil
-}
-
-// gateVotes returns t, gated if need be.
-func (c *core) gateVotes(t raft.Transport, self raft.ServerAddress) raft.Transport {
-	if !c.store.forgetful() {
-		return t
-	}
-	v := &voteGate{Transport: t, out: make(chan raft.RPC)}
-	head := raft.RPCHeader{
-		ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(c.host.cfg.NodeID), Addr: t.EncodePeer(raft.ServerID(c.host.cfg.NodeID), self),
-	}
-	in := t.Consumer()
-	c.wg.Go(func() {
-		for {
-			select {
-			case rpc := <-in:
-				if c.store.forgetful() && refuseElection(rpc, head) {
-					continue
-				}
-				select {
-				case v.out <- rpc:
-				case <-c.quit:
-					return
-				}
-			case <-c.quit:
-				return
-			}
-		}
-	})
-	if pre, ok := t.(raft.WithPreVote); ok {
-		return voteGatePre{v, pre}
-	}
-	return v
-}
-
 // errForgetful refuses a leadership that is handed to a replica which must not vote for itself.
 var errForgetful = errors.New("shard: the replica was dropped and does not have again what it had")
-
-// refuseElection answers no if the call asks for a vote, or to stand for an election.
-func refuseElection(rpc raft.RPC, head raft.RPCHeader) bool {
-	switch req := rpc.Command.(type) {
-	case *raft.RequestVoteRequest:
-		rpc.Respond(&raft.RequestVoteResponse{RPCHeader: head, Term: req.Term}, nil)
-	case *raft.RequestPreVoteRequest:
-		rpc.Respond(&raft.RequestPreVoteResponse{RPCHeader: head, Term: req.Term}, nil)
-	case *raft.TimeoutNowRequest:
-		rpc.Respond(nil, errForgetful)
-	default:
-		return false
-	}
-	return true
-}

@@ -143,11 +143,6 @@ func (e *meshEnd) take(rpc raft.RPC, stop <-chan struct{}) bool {
 	}
 }
 
-// isHeartbeat tells heartbeats as raft's network transport does.
-func isHeartbeat(a *raft.AppendEntriesRequest) bool {
-	return a.Term != 0 && a.PrevLogEntry == 0 && a.PrevLogTerm == 0 && len(a.Entries) == 0 && a.LeaderCommitIndex == 0
-}
-
 // meshBody carries a snapshot's bytes piece by piece, so that it can be cut off in the middle.
 type meshBody struct {
 	r     io.Reader

@@ -127,7 +127,7 @@ func TestHeartbeatRaisesNoTerm(t *testing.T) {
 	g := openToy(t, h, testGroup, m)
 	_, in := raft.NewInmemTransport("x")
 	inner := &handlerTransport{InmemTransport: in}
-	w, err := watch(inner, newContacts(h.cfg.Monotonic, g.poke))
+	w, err := watch(inner, g.core, "n1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +170,7 @@ type bareTransport struct{ raft.Transport }
 
 func TestTransportCarriesPreVotes(t *testing.T) {
 	_, in := raft.NewInmemTransport("x")
-	if _, err := watch(bareTransport{in}, nil); err == nil {
+	if _, err := watch(bareTransport{in}, nil, "x"); err == nil {
 		t.Error("taken")
 	}
 }

@@ -8,13 +8,14 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// watched is the transport of a group with peers as raft sees it: it notes what peers answer, and brings heartbeats that change
-// something to raft's main goroutine.
+// watched is the transport of a group with peers as raft sees it: it notes what peers answer, answers what raft would answer wrongly, and
+// brings heartbeats that change something to raft's main goroutine.
 type watched struct {
 	raft.Transport
-	vote  raft.WithPreVote
-	known *contacts
-	raft  atomic.Pointer[raft.Raft] // nil: it has not started
+	vote raft.WithPreVote
+	core *core
+	head raft.RPCHeader            // of answers that raft does not give
+	raft atomic.Pointer[raft.Raft] // nil: it has not started
 
 	requests chan raft.RPC // to raft's main goroutine
 	stopOnce sync.Once
@@ -22,13 +23,17 @@ type watched struct {
 }
 
 // watch wraps t, which has to carry pre-votes: without them a replica that was cut off deposes the leader when it is back. It takes
-// what arrives from now on, until stop or Close.
-func watch(t raft.Transport, known *contacts) (*watched, error) {
+// what arrives from now on, until stop or Close. self is the replica's own address.
+func watch(t raft.Transport, c *core, self raft.ServerAddress) (*watched, error) {
 	v, ok := t.(raft.WithPreVote)
 	if !ok {
 		return nil, fmt.Errorf("shard: the transport %T carries no pre-votes", t)
 	}
-	w := &watched{Transport: t, vote: v, known: known, requests: make(chan raft.RPC), stopped: make(chan struct{})}
+	id := c.host.cfg.NodeID
+	w := &watched{
+		Transport: t, vote: v, core: c, requests: make(chan raft.RPC), stopped: make(chan struct{}),
+		head: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(id), Addr: t.EncodePeer(raft.ServerID(id), self)},
+	}
 	go w.forward(t.Consumer())
 	return w, nil
 }
@@ -38,11 +43,44 @@ func (t *watched) forward(in <-chan raft.RPC) {
 	for {
 		select {
 		case rpc := <-in:
-			t.enqueue(rpc)
+			t.pass(rpc)
 		case <-t.stopped:
 			return
 		}
 	}
+}
+
+// pass brings a request to raft as it is to see it, or answers in its place.
+func (t *watched) pass(rpc raft.RPC) {
+	switch req := rpc.Command.(type) {
+	case *raft.AppendEntriesRequest:
+		rpc.Command = t.core.fit(req)
+	case *raft.InstallSnapshotRequest:
+		if t.core.holds(req.LastLogIndex, req.LastLogTerm) {
+			t.answerHeld(rpc, req)
+			return
+		}
+	default:
+		if t.core.store.forgetful() && t.refuseElection(rpc) {
+			return
+		}
+	}
+	t.enqueue(rpc)
+}
+
+// refuseElection answers no if the call asks for a vote, or to stand for an election.
+func (t *watched) refuseElection(rpc raft.RPC) bool {
+	switch req := rpc.Command.(type) {
+	case *raft.RequestVoteRequest:
+		rpc.Respond(&raft.RequestVoteResponse{RPCHeader: t.head, Term: req.Term}, nil)
+	case *raft.RequestPreVoteRequest:
+		rpc.Respond(&raft.RequestPreVoteResponse{RPCHeader: t.head, Term: req.Term}, nil)
+	case *raft.TimeoutNowRequest:
+		rpc.Respond(nil, errForgetful)
+	default:
+		return false
+	}
+	return true
 }
 
 // enqueue hands a request to raft's main goroutine, when that has time for it.
@@ -62,7 +100,7 @@ func (t *watched) Consumer() <-chan raft.RPC { return t.requests }
 
 // AppendEntries implements raft.Transport.
 func (t *watched) AppendEntries(id raft.ServerID, to raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	round := t.known.round.Load() // before it is sent
+	round := t.core.known.round.Load() // before it is sent
 	if err := t.Transport.AppendEntries(id, to, args, resp); err != nil {
 		return err
 	}
@@ -71,7 +109,7 @@ func (t *watched) AppendEntries(id raft.ServerID, to raft.ServerAddress, args *r
 		if n := len(args.Entries); n > 0 {
 			last = args.Entries[n-1].Index
 		}
-		t.known.note(id, args.Term, last, round)
+		t.core.known.note(id, args.Term, last, round)
 	}
 	return nil
 }
