@@ -13,9 +13,9 @@ import (
 //
 // One that was dropped has acknowledged entries that it has no more. A node that missed everything since may still take it for a voter, and
 // with the vote of somebody who forgot win an election that it must not win. So it does not vote until it has again as many entries as it had:
-// not for others (watched answers for it), and not for itself. Its log comes to it from the beginning, when it may have been the only voter: if the leader
-// were silent for a moment then, it would elect itself, alone, and acknowledge what is lost when the true leader is back. So its raft waits
-// for a leader for longer than any process lives.
+// not for others (watched answers for it), and not for itself. Its log comes to it from the beginning, when it may have been the only voter:
+// if the leader were silent for a moment then, it would elect itself, alone, and acknowledge what is lost when the true leader is back. So its
+// raft waits for a leader for longer than any process lives.
 
 // loadJoin reads whether the group waits for its first entries.
 func (c *core) loadJoin() error {
