@@ -100,7 +100,7 @@ func (l *loop) sweepPage() {
 // secondLooks are the ticks behind the coming of a leader at which those are told who were refused for want of one since. A router may
 // hear of a queue's new leader later than this gateway, and refuse what clients have sent again at the first word; they would wait for as
 // long as a refusal without any leader asks them to.
-var secondLooks = [...]uint64{1, 3, 10}
+var secondLooks = [...]uint64{1, 2, 3, 5, 10}
 
 // lookAgain makes the second looks that are due.
 func (l *loop) lookAgain() {

@@ -259,7 +259,7 @@ func TestLeaderComes(t *testing.T) {
 	m.Kind, m.Payload = link.KindNotLeader, nil
 	h.router.send(m)
 	refused()
-	h.router.hello(2)
+	h.router.send(link.Envelope{Kind: link.KindHello, Group: m.Group, Term: 2}) // of one group: of several, each may be word of a leader
 	c.wantTag(stanza.TagRetry)
 
 	c.send(message(1, 6, "to one that knows no leader of the queue"))
