@@ -125,7 +125,7 @@ func newCore(h *Host, g stanza.Group) (*core, error) {
 	if c.snaps, err = openSnapStore(h.log, g, h.writeOptions()); err != nil {
 		return nil, err
 	}
-	c.snaps.core, c.store.snaps = c, c.snaps
+	c.snaps.core, c.store.snaps, c.store.tail.on = c, c.snaps, !c.alone()
 	if err := c.loadJoin(); err != nil {
 		return nil, err
 	}
@@ -190,6 +190,9 @@ func (c *core) startRaft(fresh bool) error {
 	rc := raft.DefaultConfig()
 	rc.LocalID = raft.ServerID(cfg.NodeID)
 	rc.HeartbeatTimeout, rc.ElectionTimeout, rc.LeaderLeaseTimeout = cfg.Heartbeat, cfg.Heartbeat, cfg.Heartbeat
+	// How long a leader that commits nothing waits before it tells how far it has committed, a call for each replica and group: an idle
+	// process would do little else. It is news to nobody but a replica that lacks the commit of the very last entry.
+	rc.CommitTimeout = cfg.Heartbeat
 	if c.patient = c.store.forgetful(); c.patient {
 		rc.HeartbeatTimeout, rc.ElectionTimeout = patience, patience
 	}

@@ -68,6 +68,7 @@ func (s *logStore) cutTo(index uint64, joined bool) error {
 		return nil
 	}
 	s.block.forget(0, index)
+	s.tail.forget(0, index)
 	if index >= s.last {
 		s.first, s.last = 0, 0
 		return nil

@@ -77,6 +77,7 @@ type logStore struct {
 	mu          sync.Mutex
 	first, last uint64   // 0, 0: empty
 	block       logBlock // what GetLog read ahead
+	tail        logTail  // what was stored last
 	joining     bool     // keyJoin is there
 	joinAt      uint64   // its index
 }
@@ -157,6 +158,7 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	s.last = logs[len(logs)-1].Index
 	s.joining = s.joining && !joined
 	s.block.forget(logs[0].Index, s.last)
+	s.tail.add(logs)
 	return nil
 }
 
@@ -193,6 +195,7 @@ func (s *logStore) DeleteRange(minIndex, maxIndex uint64) error {
 		return fmt.Errorf("shard: truncating the log of %s: %w", s.g, err)
 	}
 	s.block.forget(minIndex, maxIndex)
+	s.tail.forget(minIndex, maxIndex)
 	switch head, tail := minIndex <= s.first, maxIndex >= s.last; {
 	case head && tail:
 		s.first, s.last = 0, 0
