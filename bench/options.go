@@ -54,7 +54,7 @@ type Options struct {
 	Hold time.Duration
 	// Ping is the interval of pings.
 	Ping time.Duration
-	// Messages is how many messages travel between random sessions at the end of density.
+	// Messages is how many messages travel between random sessions at the end of density, or are stored at the end of cluster.
 	Messages int
 	// KillWorker kills one gateway process at the end of density.
 	KillWorker bool

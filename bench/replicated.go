@@ -81,11 +81,14 @@ func (r *run) balanced(leaders bool) error {
 		if time.Now().After(end) {
 			return fmt.Errorf("%w: %d groups of %d have leaders; %s", errOptions, led, 2*r.shards(), why)
 		}
-		if err := r.rest(pollEvery); err != nil {
+		if err := r.rest(lookEvery); err != nil {
 			return err
 		}
 	}
 }
+
+// lookEvery is the time between two looks at the members: pages of metrics are no small part of what an idle process does.
+const lookEvery = 10 * pollEvery
 
 // nearEntries is how far a replica may be behind and count as near.
 const nearEntries = 64

@@ -73,7 +73,7 @@ func TestScenarios(t *testing.T) {
 		{"offline", Options{Sessions: 10, Hold: 200 * time.Millisecond}, []string{"users>=10"}},
 		{"slow", Options{Sessions: 4, Hold: time.Second}, []string{"slow_messages>=128", "slow_left>=4", "slow_left<=4"}},
 		{"soak", Options{Sessions: 40, Hold: 3 * time.Second}, []string{"messages>=1", "cuts>=10"}},
-		{"cluster", Options{Sessions: 20, Hold: time.Second, Events: 2}, []string{"flat_rate>=1", "replicas>=96", "stop_events>=2", "kill_events>=2", "stored>=400"}},
+		{"cluster", Options{Sessions: 20, Hold: time.Second, Events: 2, Messages: 400}, []string{"flat_rate>=1", "replicas>=96", "stop_events>=2", "kill_events>=2", "stored>=400"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -205,12 +205,13 @@ type BenchClusterCmd struct {
 	Time   time.Duration `help:"How long each load is measured." default:"12s"`
 	Shards int           `help:"Number of shards." default:"16" placeholder:"N"`
 	Events int           `help:"How many processes are ended in order, and how many killed." default:"50" placeholder:"N"`
+	Stored int           `help:"How many messages wait when a process is killed to be started again." default:"1000000" placeholder:"N"`
 }
 
 // Run returns when the report is written.
 func (c BenchClusterCmd) Run(ctx context.Context, std Std) error {
 	return c.run(ctx, std, "cluster", func(o *bench.Options) {
-		o.Sessions, o.Rate, o.Hold, o.Shards, o.Events = c.Pairs, c.Rate, c.Time, c.Shards, c.Events
+		o.Sessions, o.Rate, o.Hold, o.Shards, o.Events, o.Messages = c.Pairs, c.Rate, c.Time, c.Shards, c.Events, c.Stored
 	})
 }
 
