@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -91,24 +92,31 @@ func (c ClusterLeaveCmd) Run(ctx context.Context, std Std) error {
 	if err := node.LeaveCluster(ctx, cfg, c.Name, silent); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(std.Out, "%s is leaving; it can be stopped when linecard cluster status shows that it leads nothing and others hold all\n", c.Name)
+	_, err = fmt.Fprintf(std.Out, "%s is leaving; it can be stopped when linecard cluster status shows that it holds nothing\n", c.Name)
 	return err
 }
 
 // ClusterStatusCmd shows the cluster.
-type ClusterStatusCmd struct{ clusterFlags }
+type ClusterStatusCmd struct {
+	clusterFlags
+	Wait time.Duration `help:"Wait so long at most until each group has all its replicas, near its leader, and nobody has anything to give away; exit 1 if it does not come to that."`
+}
 
-// Run prints a table.
+// Run prints a table, and below it what is wrong.
 func (c ClusterStatusCmd) Run(ctx context.Context, std Std) error {
 	cfg, err := node.LoadConfig(c.Config)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, clusterLimit)
+	look, limit := node.StatusOfCluster, clusterLimit
+	if c.Wait > 0 {
+		look, limit = node.WaitForCluster, c.Wait
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	status, err := node.StatusOfCluster(ctx, cfg, silent)
-	if err != nil {
+	status, err := look(ctx, cfg, silent)
+	if status == nil {
 		return err
 	}
-	return status.Write(std.Out)
+	return errors.Join(status.Write(std.Out), err)
 }

@@ -14,6 +14,7 @@ import (
 // peer that is not known to have them. A nil Board knows none and takes none. Safe for concurrent use.
 type Board struct {
 	current atomic.Pointer[roster.Roster]
+	about   atomic.Pointer[func() []byte] // what operators are told, see Tell
 
 	mu        sync.Mutex
 	notice    []byte // current as an encoded envelope; never changed, since streams hold it
@@ -135,4 +136,18 @@ func (b *Board) heard(s *Stream, payload []byte) error {
 	defer b.mu.Unlock()
 	s.roster = max(s.roster, r.Version) // before the others are told: this one is not
 	return b.offer(r)
+}
+
+// Tell has operators who ask a process about itself answered with what about returns, at most MaxPayload bytes. It is called on the goroutine
+// of the asker's stream, and must not block. Processes on a board without it say nothing.
+func (b *Board) Tell(about func() []byte) { b.about.Store(&about) }
+
+// looked answers an operator; others get nothing. An answer that finds no credit is lost like any other.
+func (b *Board) looked(s *Stream, e *Envelope) {
+	if b == nil || s.peer.Role != RoleOperator {
+		return
+	}
+	if about := b.about.Load(); about != nil {
+		_ = s.Send(&Envelope{Kind: KindLooked, Group: e.Group, ID: e.ID, Payload: (*about)()})
+	}
 }

@@ -92,7 +92,12 @@ const (
 	// KindMemberAnswer: router -> operator, dir/0: ID; byte: roster.Refusal, 0 for done.
 	KindMemberAnswer Kind = 37
 
-	kindEnd Kind = 38
+	// KindLook: operator -> router or offline: ID. Answered by the stream (Board.Tell); never reaches a Handler.
+	KindLook Kind = 38
+	// KindLooked: router or offline -> operator: ID; what the process says about itself, in JSON.
+	KindLooked Kind = 39
+
+	kindEnd Kind = 40
 
 	// kindsOld is the last kind that peers know who do not say which they know.
 	kindsOld = KindTicketKeys
@@ -110,7 +115,7 @@ var kindNames = [kindEnd]string{
 	"none", "hello", "rebind", "rebind_done", "bind", "register", "redeem", "redeemed", "bound", "close", "unbind", "message",
 	"store", "ack", "refused", "attach", "detach", "attach_done", "deliver", "delivery_ack", "expect", "gone", "query", "result",
 	"note", "contact", "receipt", "receipt_stored", "drop_queue", "queue_dropped", "unlink_idle", "not_leader", "grant",
-	"ticket_keys", "roster", "announce", "leave", "member_answer",
+	"ticket_keys", "roster", "announce", "leave", "member_answer", "look", "looked",
 }
 
 // String returns the kind's name, as logs and metric labels show it; "unknown" outside of the list.

@@ -195,6 +195,11 @@ func (s *Stream) account(e *Envelope) (deliver bool, err error) {
 	if !s.in.take(i, int64(e.Size())) {
 		return false, fmt.Errorf("%w: credits exceeded", ErrProtocol)
 	}
+	if e.Kind == KindLook {
+		s.ep.opts.Board.looked(s, e)
+		s.Done(e.Group, e.Size())
+		return false, nil
+	}
 	return true, nil
 }
 

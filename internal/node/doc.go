@@ -6,6 +6,7 @@
 //	identity.go the node id: written once, read at each start; format.go: what may read the data, and whose they are
 //	cluster.go  the roster kept, this member announced; placing.go: groups opened and closed by it; dialling.go: links by it; gauges.go
 //	enquirer.go what is asked of routers; operate.go: the commands of operators
+//	report.go   what a member tells operators; status.go: what they make of it
 //	disk.go     free space of the disks that the databases live on
 //	node.go     New and Run: one process with any of the daemons
 //	fsck.go     data at rest, checked; compare.go: held against another replica's

@@ -2,8 +2,10 @@ package node
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,6 +24,7 @@ import (
 // with those of the daemons. Over it comes the roster before anybody knows whom to dial, and over it the roster is changed.
 type enquirer struct {
 	ep      *link.Endpoint
+	log     *slog.Logger
 	routers []string      // addresses to find one at
 	next    atomic.Uint64 // number of the last request
 
@@ -30,6 +33,7 @@ type enquirer struct {
 	unmet   map[string]error // by address: why the last attempt to connect failed
 	waiting map[uint64]chan<- reply
 	leaders map[stanza.Group]led
+	reports map[uint64]memberReport
 }
 
 // reply is what one router says to a request.
@@ -46,7 +50,8 @@ type led struct {
 
 // newEnquirer returns an enquirer for a cluster; what it hears of the roster goes on board.
 func newEnquirer(cfg *Config, node, incarnation uint64, board *link.Board, log *slog.Logger, reg prometheus.Registerer) *enquirer {
-	a := &enquirer{routers: cfg.Links.Routers, unmet: map[string]error{}, waiting: map[uint64]chan<- reply{}, leaders: map[stanza.Group]led{}}
+	a := &enquirer{log: log, routers: cfg.Links.Routers, unmet: map[string]error{}, waiting: map[uint64]chan<- reply{},
+		leaders: map[stanza.Group]led{}, reports: map[uint64]memberReport{}}
 	info := link.Info{Role: link.RoleOperator, Node: node, Incarnation: incarnation, Shards: cfg.Shards, Cluster: cfg.Cluster}
 	a.ep = link.NewEndpoint(info, a, link.Options{Board: board, Failed: a.failed, Logger: log, Registerer: reg})
 	return a
@@ -112,6 +117,13 @@ func (a *enquirer) Receive(s *link.Stream, batch []link.Envelope) {
 			if l := a.leaders[e.Group]; e.Term >= l.term {
 				a.leaders[e.Group] = led{term: e.Term, node: s.Peer().Node}
 			}
+		case link.KindLooked:
+			var r memberReport
+			if err := json.Unmarshal(e.Payload, &r); err != nil {
+				a.log.Warn("a member's report cannot be read", "node", nodeName(s.Peer().Node), "err", err)
+				break
+			}
+			a.reports[s.Peer().Node] = r
 		}
 		s.Done(e.Group, e.Size())
 	}
@@ -136,6 +148,20 @@ func (a *enquirer) leads() map[stanza.Group]uint64 {
 	return all
 }
 
+// reported returns what members have said of themselves.
+func (a *enquirer) reported() map[uint64]memberReport {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return maps.Clone(a.reports)
+}
+
+// peers returns the streams that are up.
+func (a *enquirer) peers() []*link.Stream {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.streams)
+}
+
 // Pauses of an enquirer.
 const (
 	answerLimit = 3 * time.Second // for one router to answer
@@ -151,10 +177,7 @@ func (a *enquirer) ask(ctx context.Context, kind link.Kind, payload []byte) (ros
 				return roster.Unknown, err
 			}
 		}
-		a.mu.Lock()
-		streams := slices.Clone(a.streams)
-		a.mu.Unlock()
-		for _, s := range streams {
+		for _, s := range a.peers() {
 			r, err := a.askOne(ctx, s, kind, payload)
 			switch {
 			case err != nil:

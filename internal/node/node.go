@@ -124,6 +124,7 @@ func (n *Node) open() error {
 			return err
 		}
 	}
+	n.tellOperators()
 	return n.id.settle()
 }
 

@@ -5,20 +5,16 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
-	"text/tabwriter"
 	"time"
 
 	"linecard.example/internal/link"
 	"linecard.example/internal/roster"
-	"linecard.example/internal/stanza"
 )
 
 // The commands of operators who run several machines. They read the configuration of a daemon on the machine where they run: what the
@@ -187,98 +183,4 @@ func (c Config) member(node uint64, role Role) roster.Member {
 		m.Raft = c.Raft.Advertise
 	}
 	return m
-}
-
-// ClusterStatus is what can be seen of a cluster from one place.
-type ClusterStatus struct {
-	Roster  *roster.Roster
-	Up      map[uint64]bool         // members that answer on their link address
-	Leaders map[stanza.Group]uint64 // who says that he leads a group
-	Shards  int
-}
-
-// statusWait is how long a member may take to answer before it counts as down.
-const statusWait = 2 * time.Second
-
-// StatusOfCluster asks a router for the roster and each member whether it is there and what it leads. It returns when all have answered, or
-// two seconds after the roster came.
-func StatusOfCluster(ctx context.Context, cfg Config, log *slog.Logger) (*ClusterStatus, error) {
-	conf, err := cfg.operatorTLS()
-	if err != nil {
-		return nil, err
-	}
-	board := link.NewBoard()
-	a := newEnquirer(&cfg, randomID(), randomID(), board, log, nil)
-	defer dialAll(a.ep, cfg.Links.Routers, conf)()
-	if err := a.awaitRoster(ctx, board); err != nil {
-		return nil, err
-	}
-	s := &ClusterStatus{Roster: board.Current(), Up: map[uint64]bool{}, Shards: cfg.Shards}
-	dials, stop := context.WithTimeout(ctx, statusWait)
-	defer stop()
-	var all sync.WaitGroup
-	defer all.Wait()
-	for _, m := range s.Roster.Members {
-		all.Go(func() { a.ep.Dial(dials, m.Link, link.Role(m.Role), conf) })
-	}
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		s.look(a)
-		if len(s.Up) == len(s.Roster.Members) && len(s.Leaders) == 2*cfg.Shards || dials.Err() != nil {
-			stop()
-			return s, nil
-		}
-		select {
-		case <-tick.C:
-		case <-dials.Done():
-		}
-	}
-}
-
-func (s *ClusterStatus) look(a *enquirer) {
-	a.mu.Lock()
-	for _, x := range a.streams {
-		if s.Roster.Member(x.Peer().Node) != nil {
-			s.Up[x.Peer().Node] = true
-		}
-	}
-	a.mu.Unlock()
-	s.Leaders = a.leads()
-}
-
-// Write prints the status as a table, and what is wrong below it.
-func (s *ClusterStatus) Write(w io.Writer) error {
-	holds, leads := map[uint64]int{}, map[uint64]int{}
-	var leaderless []string
-	for shard := range s.Shards {
-		for _, g := range []stanza.Group{stanza.DirGroup(shard), stanza.QueueGroup(shard)} {
-			for _, node := range s.Roster.Replicas(nil, g) {
-				holds[node]++
-			}
-			if node, ok := s.Leaders[g]; ok {
-				leads[node]++
-			} else {
-				leaderless = append(leaderless, g.String())
-			}
-		}
-	}
-	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-	fmt.Fprintf(t, "MEMBER\tROLE\tSTATE\tUP\tHOLDS\tLEADS\tLINKS\tRAFT\tNODE\n")
-	byName := slices.Clone(s.Roster.Members)
-	slices.SortStableFunc(byName, func(a, b roster.Member) int { return strings.Compare(a.Name, b.Name) })
-	for _, m := range byName {
-		up := "no"
-		if s.Up[m.Node] {
-			up = "yes"
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\n", m.Name, m.Role, m.State, up, holds[m.Node], leads[m.Node], m.Link, m.Raft, nodeName(m.Node))
-	}
-	err := t.Flush()
-	_, errEnd := fmt.Fprintf(w, "cluster %s, roster version %d, %d replicas of each of %d groups\n", nodeName(s.Roster.Cluster), s.Roster.Version, s.Roster.Voters, 2*s.Shards)
-	if len(leaderless) > 0 {
-		_, errLeader := fmt.Fprintf(w, "no leader: %s\n", strings.Join(leaderless, " "))
-		err = errors.Join(err, errLeader)
-	}
-	return errors.Join(err, errEnd)
 }

@@ -12,6 +12,7 @@ type ServerStatus struct {
 	Voter bool   // else a standby: it receives the log and has no vote
 	Alive bool   // on the leader: it answers; elsewhere false
 	Last  uint64 // on the leader: index of the last entry in its log, as it said last
+	Near  bool   // on the leader: alive, and its log lacks little
 }
 
 // view returns what the group's leader plans from.
@@ -55,6 +56,7 @@ func (c *core) replicas(s *GroupStatus) {
 		r := ServerStatus{Node: string(x.ID), Voter: x.Suffrage == raft.Voter}
 		if term != 0 {
 			r.Alive, r.Last = c.answers(x.ID, term, now, s.Last)
+			r.Near = r.Alive && r.Last+nearEntries >= s.Last
 		}
 		s.Servers = append(s.Servers, r)
 	}

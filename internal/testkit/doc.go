@@ -4,6 +4,7 @@
 //	binary.go    builds the linecard binary once per test process
 //	process.go   one child process: started, asked to stop, killed
 //	system.go    a system under test in one of its shapes
+//	cluster.go   the shape of several machines; moving.go: members that come and go under load
 //	device.go    a client whose sends and receipts go into a history
 //	raw.go       a client that says any bytes at any moment
 //	crowd.go     sessions that must not notice what a test does to the server

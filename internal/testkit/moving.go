@@ -3,6 +3,7 @@ package testkit
 import (
 	"os"
 	"slices"
+	"testing"
 
 	"linecard.example/internal/node"
 )
@@ -47,4 +48,78 @@ func (s *System) DataDir(name string) string {
 		s.t.Fatal(err)
 	}
 	return cfg.Data
+}
+
+// AwaitWhole waits until `cluster status` finds nothing that is missing, and returns what it printed.
+func (s *System) AwaitWhole() string {
+	s.t.Helper()
+	return s.mustRun("cluster", "status", "--config", s.config("gateway"), "--wait", waitLimit.String())
+}
+
+// Chatter is two devices that send to each other all the time.
+type Chatter struct {
+	a, b *Device
+	hist *History
+	stop chan struct{}
+	ends chan error
+}
+
+// Chat opens ann and bob and has them talk until Judge.
+func (s *System) Chat() *Chatter {
+	s.t.Helper()
+	c := &Chatter{hist: NewHistory(), stop: make(chan struct{}), ends: make(chan error, 2)}
+	c.a, c.b = s.NewDevice("ann", c.hist, DeviceOptions{}), s.NewDevice("bob", c.hist, DeviceOptions{})
+	for _, d := range []struct {
+		from *Device
+		to   string
+	}{{c.a, "bob"}, {c.b, "ann"}} {
+		go func() {
+			for {
+				select {
+				case <-c.stop:
+					c.ends <- nil
+					return
+				default:
+				}
+				if err := d.from.SayAll(d.to, 20, 8); err != nil {
+					c.ends <- err
+					return
+				}
+			}
+		}()
+	}
+	return c
+}
+
+// More waits until so many messages more were acknowledged: what happened before it has not stopped them.
+func (c *Chatter) More(t testing.TB, n int) {
+	t.Helper()
+	_, before, _ := c.hist.Totals()
+	Eventually(t, "messages go on", func() bool {
+		select {
+		case err := <-c.ends:
+			c.ends <- err
+			t.Fatal(err)
+		default:
+		}
+		_, acked, _ := c.hist.Totals()
+		return acked >= before+n
+	})
+}
+
+// Judge ends the talk: what was acknowledged has arrived, in order, in the sessions that were there at the beginning.
+func (c *Chatter) Judge(t testing.TB) {
+	t.Helper()
+	close(c.stop)
+	for range 2 {
+		if err := <-c.ends; err != nil {
+			t.Error(err)
+		}
+	}
+	c.hist.Judge(t, map[string][]string{"ann": {c.a.Label()}, "bob": {c.b.Label()}})
+	if a, b := c.a.Connects(), c.b.Connects(); a != 1 || b != 1 {
+		t.Errorf("ann connected %d times and bob %d times, want 1 and 1", a, b)
+	}
+	sent, acked, _ := c.hist.Totals()
+	t.Logf("%d messages, %d acknowledged", sent, acked)
 }
