@@ -96,8 +96,10 @@ func onHost(addr, host string) string {
 
 func (s *System) addProcess(p cluster.Process) *Process {
 	s.admin[p.Name] = p.Admin
-	s.procs = append(s.procs, NewProcess(s.t, p.Name, p.Args()...))
-	return s.procs[len(s.procs)-1]
+	q := NewProcess(s.t, p.Name, p.Args()...)
+	q.exe = s.exe
+	s.procs = append(s.procs, q)
+	return q
 }
 
 // lines are the settings by section.

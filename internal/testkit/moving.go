@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"linecard.example/bench/cluster"
 	"linecard.example/internal/node"
 )
 
@@ -34,6 +35,7 @@ func (s *System) RemoveMember(name string) {
 		s.t.Fatalf("%s still runs", name)
 	}
 	s.procs = slices.DeleteFunc(s.procs, func(p *Process) bool { return p.name == name })
+	s.layout.Members = slices.DeleteFunc(s.layout.Members, func(p cluster.Process) bool { return p.Name == name })
 	delete(s.admin, name)
 }
 

@@ -194,8 +194,12 @@ func (p *Process) ExitCode() int {
 // Run runs the binary with args to its end and returns its trimmed standard output and exit code.
 func (s *System) Run(args ...string) (string, int) {
 	s.t.Helper()
+	exe := s.exe
+	if exe == "" {
+		exe = Binary(s.t)
+	}
 	var out bytes.Buffer
-	cmd := exec.Command(Binary(s.t), args...)
+	cmd := exec.Command(exe, args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = s.Dir, &out, testWriter{s.t}
 	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
 		s.t.Fatal(err)

@@ -40,6 +40,7 @@ type Settings struct {
 	Log   string           // lines of [log]; "": level info
 
 	LogLine func(line []byte) // gets each line that a process logs
+	Binary  string            // that a Cluster begins with; "": that of this source
 
 	Machine func(process string) Machine // where each process of a cluster runs; nil: all by the loopback interface
 }
@@ -60,6 +61,7 @@ type System struct {
 	Dir    string // everything of the system is below
 
 	clock  func() time.Time
+	exe    string            // what Run runs; "": Binary
 	admin  map[string]string // role -> address
 	procs  []*Process        // in the order of the message path
 	layout *cluster.Layout   // of shape Cluster
@@ -79,7 +81,7 @@ const readyLimit = 60 * time.Second
 func Start(t testing.TB, shape Shape, set Settings) *System {
 	t.Helper()
 	dir := t.TempDir()
-	s := &System{t: t, Shape: shape, Dir: dir, Server: FreeAddr(t), clock: set.Clock, admin: map[string]string{}}
+	s := &System{t: t, Shape: shape, Dir: dir, Server: FreeAddr(t), clock: set.Clock, exe: set.Binary, admin: map[string]string{}}
 	switch shape {
 	case Apart:
 		s.prepareApart(set)

@@ -3,7 +3,7 @@ package testkit
 import "time"
 
 // Upgrade starts a new gateway process that takes the sessions of the one which runs, and waits until that has ended in order and the new
-// one serves in its place. The shape must be Apart, and the gateway one process.
+// one serves in its place. The shape must be Apart or Cluster, and the gateway one process.
 func (s *System) Upgrade() {
 	s.t.Helper()
 	old := s.Process("gateway")

@@ -1,0 +1,34 @@
+package testkit
+
+import (
+	"testing"
+	"time"
+)
+
+// TestRollingUpgrade takes a live cluster from the previous commit's binary to this one, as docs/operations.md says: one member at a time, each
+// time until nothing is missing, and the gateway last, with its sessions. Under load nothing is lost and no session ends.
+func TestRollingUpgrade(t *testing.T) {
+	s := Start(t, Cluster, Settings{Binary: PreviousBinary(t)})
+	s.exe = "" // operators use the new one from here on
+	c := s.Chat()
+	c.More(t, 50)
+	s.AwaitWhole()
+	for _, name := range s.members() {
+		p := s.Process(name)
+		if code, err := p.Stop(30 * time.Second); code != 0 || err != nil {
+			t.Errorf("%s: exit code %d, %v", name, code, err)
+		}
+		p.exe = ""
+		p.Start()
+		s.AwaitWhole()
+		c.More(t, 50)
+	}
+	s.Upgrade()
+	c.More(t, 50)
+	for _, p := range s.procs {
+		if p.exe != "" || !p.Running() {
+			t.Errorf("%s is still what it was", p.name)
+		}
+	}
+	c.Judge(t)
+}
