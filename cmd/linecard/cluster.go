@@ -15,7 +15,8 @@ type ClusterCmd struct {
 	Init   ClusterInitCmd   `cmd:"" help:"Make a router's data directory the first of a new cluster."`
 	Join   ClusterJoinCmd   `cmd:"" help:"Make a router's or offline's data directory that of a new member."`
 	Leave  ClusterLeaveCmd  `cmd:"" help:"Have a member leave, dead or alive: its replicas go to others."`
-	Status ClusterStatusCmd `cmd:"" help:"Show the members, who is up, and who leads."`
+	Status ClusterStatusCmd `cmd:"" help:"Show the members, who is up, who leads, and what is missing."`
+	Try    ClusterTryCmd    `cmd:"" help:"Run three machines on this one, to see what happens when one dies."`
 }
 
 // clusterLimit bounds how long a command waits for routers.

@@ -12,7 +12,8 @@ import (
 
 // daemonFlags are what the daemons of separate processes have in common.
 type daemonFlags struct {
-	Config string `help:"Configuration file." type:"path" required:"" placeholder:"FILE"`
+	Config     string `help:"Configuration file." type:"path" required:"" placeholder:"FILE"`
+	WithParent bool   `hidden:"" help:"End, in order, when standard input does; linecard cluster try sets it."`
 }
 
 func (f daemonFlags) run(ctx context.Context, std Std, role node.Role, bootstrap bool) error {
@@ -28,7 +29,13 @@ func (f daemonFlags) runWith(ctx context.Context, std Std, role node.Role, chang
 	if err != nil {
 		return err
 	}
+	if f.WithParent {
+		ctx = node.UntilEOF(ctx, std.In)
+	}
 	return n.Run(ctx, func() {
+		if f.WithParent {
+			return // whoever started it looks after it
+		}
 		switch role {
 		case node.Gateway:
 			fmt.Fprintf(std.Out, "linecard gateway: clients %s, admin http://%s\n", n.GatewayAddr(), n.AdminAddr())

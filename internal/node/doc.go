@@ -7,6 +7,7 @@
 //	cluster.go  the roster kept, this member announced; placing.go: groups opened and closed by it; dialling.go: links by it; gauges.go
 //	enquirer.go what is asked of routers; operate.go: the commands of operators
 //	report.go   what a member tells operators; status.go: what they make of it
+//	trial.go    a cluster on one machine, for a try: its files; trialrun.go: its processes
 //	disk.go     free space of the disks that the databases live on
 //	node.go     New and Run: one process with any of the daemons
 //	fsck.go     data at rest, checked; compare.go: held against another replica's

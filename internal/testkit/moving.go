@@ -4,6 +4,7 @@ import (
 	"os"
 	"slices"
 	"testing"
+	"time"
 
 	"linecard.example/bench/cluster"
 	"linecard.example/internal/node"
@@ -58,6 +59,9 @@ func (s *System) AwaitWhole() string {
 	return s.mustRun("cluster", "status", "--config", s.config("gateway"), "--wait", waitLimit.String())
 }
 
+// chatPause leaves the machine to what is tested beside the talk.
+const chatPause = 50 * time.Millisecond
+
 // Chatter is two devices that send to each other all the time.
 type Chatter struct {
 	a, b *Device
@@ -87,6 +91,7 @@ func (s *System) Chat() *Chatter {
 					c.ends <- err
 					return
 				}
+				time.Sleep(chatPause)
 			}
 		}()
 	}

@@ -28,6 +28,8 @@ func TestReadme(t *testing.T) {
 			r.inCI(line)
 		case strings.Contains(line, " chat "):
 			r.chat(line)
+		case strings.HasSuffix(line, " cluster try"):
+			r.try(line)
 		case strings.HasPrefix(line, "curl "):
 			r.curl(line)
 		default:
@@ -92,7 +94,7 @@ func copyTree(t *testing.T, dir string) {
 			return err
 		}
 		if d.IsDir() {
-			if slices.Contains([]string{".git", "bin", "data", "testdata", "bench/out"}, path) || d.Name() == "testdata" || strings.HasPrefix(path, "home-") {
+			if slices.Contains([]string{".git", "bin", "data", "cluster", "testdata", "bench/out"}, path) || d.Name() == "testdata" || strings.HasPrefix(path, "home-") {
 				return fs.SkipDir
 			}
 			return os.MkdirAll(filepath.Join(dir, path), 0o700)
@@ -254,6 +256,21 @@ func (r *readme) curl(line string) {
 	// The metric is near the end: of a long page the last part is kept.
 	if !strings.Contains(out, "\nlinecard_router_binds_total ") && !strings.Contains(out, `"ok":true`) {
 		r.t.Errorf("%s: %.200s", line, out)
+	}
+}
+
+// try starts three machines and presses Ctrl-C; what they do meanwhile is TestClusterTry's matter.
+func (r *readme) try(line string) {
+	s := r.start(line)
+	r.says(s, "Ctrl-C stops it")
+	s.signal(syscall.SIGINT)
+	select {
+	case <-s.done:
+	case <-time.After(2 * waitLimit):
+		r.t.Fatalf("%s does not end", line)
+	}
+	if code := s.cmd.ProcessState.ExitCode(); code != 0 {
+		r.t.Errorf("%s: exit %d", line, code)
 	}
 }
 
