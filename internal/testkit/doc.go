@@ -11,10 +11,11 @@
 //	lean.go      a client for load, without a history of its own
 //	upgrade.go   a gateway process replaced by another one
 //	metrics.go   scrapes
+//	ports.go     where things listen
 //	proc.go      what the kernel says of a process, and the size of a directory
 //	history.go   the judge, by the names that the tests use
 //
-// Everything listens on ports of the loopback address that were free a moment before, keeps its files in the test's temporary
+// Everything listens on ports of the loopback address that nobody else is given, keeps its files in the test's temporary
 // directory and ends with the test. Only processes that the package started are signalled. Nothing here is safe for concurrent use
 // unless it says so; History is.
 package testkit

@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -278,25 +276,6 @@ func (s *System) Get(role, path string) (int, string) {
 		return 0, err.Error()
 	}
 	return resp.StatusCode, string(body)
-}
-
-// given holds the addresses that FreeAddr has returned: the kernel may offer a port again before its first user listens.
-var given sync.Map
-
-// FreeAddr returns an address of the loopback interface whose port was free a moment ago, each only once.
-func FreeAddr(t testing.TB) string {
-	t.Helper()
-	for {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		addr := ln.Addr().String()
-		ln.Close()
-		if _, again := given.LoadOrStore(addr, true); !again {
-			return addr
-		}
-	}
 }
 
 // testWriter sends log lines to the test.
