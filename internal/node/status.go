@@ -29,12 +29,20 @@ type ClusterStatus struct {
 	asked map[uint64]bool // while it is looked: members that can tell
 }
 
-// statusWait is how long a member may take to answer before it counts as down.
-const statusWait = 2 * time.Second
+// How long a member may take to answer before it counts as down: when somebody looks, and when a command waits for the end of a change, for which a
+// member that is only slow must not be taken for one that is gone.
+const (
+	statusWait  = 2 * time.Second
+	patientWait = 5 * time.Second
+)
 
 // StatusOfCluster asks a router for the roster and each member whether it is there, what it leads, and how its groups are. It returns when
 // all have answered, or two seconds after the roster came.
 func StatusOfCluster(ctx context.Context, cfg Config, log *slog.Logger) (*ClusterStatus, error) {
+	return statusOfCluster(ctx, cfg, statusWait, log)
+}
+
+func statusOfCluster(ctx context.Context, cfg Config, wait time.Duration, log *slog.Logger) (*ClusterStatus, error) {
 	conf, err := cfg.operatorTLS()
 	if err != nil {
 		return nil, err
@@ -46,7 +54,7 @@ func StatusOfCluster(ctx context.Context, cfg Config, log *slog.Logger) (*Cluste
 		return nil, err
 	}
 	s := &ClusterStatus{Roster: board.Current(), Up: map[uint64]bool{}, Shards: cfg.Shards, asked: map[uint64]bool{}}
-	dials, stop := context.WithTimeout(ctx, statusWait)
+	dials, stop := context.WithTimeout(ctx, wait)
 	defer stop()
 	var all sync.WaitGroup
 	defer all.Wait()
@@ -72,7 +80,7 @@ func StatusOfCluster(ctx context.Context, cfg Config, log *slog.Logger) (*Cluste
 func WaitForCluster(ctx context.Context, cfg Config, log *slog.Logger) (*ClusterStatus, error) {
 	var last *ClusterStatus
 	for {
-		s, err := StatusOfCluster(ctx, cfg, log)
+		s, err := statusOfCluster(ctx, cfg, patientWait, log)
 		if err == nil {
 			if last = s; len(s.Faults()) == 0 {
 				return s, nil
@@ -140,6 +148,8 @@ func (s *ClusterStatus) Faults() (faults []string) {
 		switch {
 		case m.State == roster.Leaving && told && r.Holds > 0:
 			add("%s is leaving and holds %d groups", m.Name, r.Holds)
+		case m.State == roster.Leaving && s.Up[m.Node] && !told:
+			add("%s is leaving and does not say what it holds", m.Name)
 		case m.State == roster.Active && !s.Up[m.Node]:
 			add("%s is down", m.Name)
 		case told && len(r.Stopped) > 0:

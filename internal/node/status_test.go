@@ -94,6 +94,22 @@ func TestStatusFaults(t *testing.T) {
 	if f := s.Faults(); !slices.Contains(f, "router-1 is leaving and holds 4 groups") {
 		t.Errorf("%q", f)
 	}
+	for _, m := range gone.Members {
+		if m.State == roster.Leaving {
+			delete(s.Reports, m.Node)
+		}
+	}
+	if f := s.Faults(); !slices.Contains(f, "router-1 is leaving and does not say what it holds") {
+		t.Errorf("%q", f)
+	}
+	for _, m := range gone.Members {
+		if m.State == roster.Leaving {
+			delete(s.Up, m.Node)
+		}
+	}
+	if f := s.Faults(); slices.ContainsFunc(f, func(f string) bool { return strings.Contains(f, "router-1") }) {
+		t.Errorf("it is gone: %q", f)
+	}
 	s = healthy(t)
 	stale := memberReport{Led: []groupReport{{Group: dir0, Term: 2, Voters: 1}}} // who led before and was not told yet
 	for node := range s.Reports {
