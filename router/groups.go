@@ -72,6 +72,9 @@ func (r *Router) take(h *hosted) {
 	for s := range r.streams {
 		h.shard.events.up(s, s.Peer())
 	}
+	if last := r.heard.of(h.number); last.from != nil {
+		h.inbox.Push(last.from, link.Envelope{Kind: link.KindHello, Group: h.shard.queue, Term: last.term})
+	}
 	r.hosted = append(slices.Clip(r.hosted), h)
 	r.byShard = slices.Clone(r.byShard)
 	r.byShard[h.number] = h
@@ -139,6 +142,7 @@ func (r *Router) Down(s *link.Stream, _ error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.streams, s)
+	r.heard.down(s)
 	for _, h := range r.hosted {
 		if h.shard.events.down(s) {
 			h.group.Wake()

@@ -80,3 +80,47 @@ func TestGroupsComeAndGo(t *testing.T) {
 	stop()
 	d.close()
 }
+
+// TestGroupKnowsTheQueue: a group that comes here later knows who leads its queue, though that was said before, and not who has said since that he
+// does not, or whose stream is down.
+func TestGroupKnowsTheQueue(t *testing.T) {
+	d := startRouter(t, vfs.NewMem(), true, func(_ *Config, deps *Deps) { deps.Groups = []int{0} })
+	first, second := newFakeDaemon(t, link.RoleOffline, 2, 1), newFakeDaemon(t, link.RoleOffline, 3, 1)
+	stopFirst := link.Connect(d.r.Endpoint(), first.endpoint)
+	defer link.Connect(d.r.Endpoint(), second.endpoint)()
+	queue := func(n int) stanza.Group { return stanza.QueueGroup(n) }
+	told := func(s *fakeDaemon, n int) { // after this the router has handled what it was sent before
+		s.send(link.Envelope{Kind: link.KindQueueDropped, Group: queue(n)})
+		s.send(link.Envelope{Kind: link.KindHello, Group: queue(0), Term: uint64(100 + n)})
+		if e := s.wait(link.KindAttachDone, queue(0)); e.Term != uint64(100+n) {
+			t.Fatalf("%+v", e)
+		}
+	}
+	first.send(link.Envelope{Kind: link.KindHello, Group: queue(1), Term: 4})
+	first.send(link.Envelope{Kind: link.KindHello, Group: queue(2), Term: 7})
+	told(first, 1)
+	second.send(link.Envelope{Kind: link.KindHello, Group: queue(1), Term: 5})
+	second.send(link.Envelope{Kind: link.KindHello, Group: queue(2), Term: 6}) // of an earlier leader
+	told(second, 2)
+	for n, s := range map[int]*fakeDaemon{1: second, 2: first} {
+		term := map[int]uint64{1: 5, 2: 7}[n]
+		if err := d.r.OpenGroup(n); err != nil {
+			t.Fatal(err)
+		}
+		if e := s.wait(link.KindAttachDone, queue(n)); e.Term != term {
+			t.Errorf("queue/%d: attachments done for term %d", n, e.Term)
+		}
+		if err := d.r.CloseGroup(n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	second.send(link.Envelope{Kind: link.KindNotLeader, Group: queue(1)})
+	told(second, 3)
+	stopFirst()
+	for n := 1; n <= 2; n++ {
+		if last := d.r.heard.of(n); last.from != nil {
+			t.Errorf("queue/%d is led by node %d", n, last.from.Peer().Node)
+		}
+	}
+	d.close()
+}

@@ -48,6 +48,8 @@ type Router struct {
 	hosted  []*hosted // in the order of their opening
 	byShard []*hosted // by shard number; nil: not hosted here
 	streams map[*link.Stream]struct{}
+
+	heard heard
 }
 
 // hosted is one group of this process.
@@ -73,7 +75,8 @@ func New(cfg Config, deps Deps) (*Router, error) {
 	if deps.Clock == nil {
 		deps.Clock = time.Now
 	}
-	r := &Router{cfg: cfg, deps: deps, log: deps.Logger, byShard: make([]*hosted, deps.Shards), streams: map[*link.Stream]struct{}{}}
+	r := &Router{cfg: cfg, deps: deps, log: deps.Logger, byShard: make([]*hosted, deps.Shards), streams: map[*link.Stream]struct{}{},
+		heard: heard{queues: map[int]hello{}}}
 	r.metrics = newMetrics(deps.Registerer)
 	r.metrics.lines = metrics.NewLines(r.log, deps.Lines)
 	info := link.Info{Role: link.RoleRouter, Node: deps.Node, Incarnation: deps.Incarnation, Shards: deps.Shards, Cluster: deps.Cluster}
@@ -125,6 +128,7 @@ func (r *Router) Run(ctx context.Context) error {
 func (r *Router) Receive(s *link.Stream, batch []link.Envelope) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
+	r.heard.hear(s, batch)
 	for len(batch) > 0 {
 		g, n := batch[0].Group, 1
 		for n < len(batch) && batch[n].Group == g {
