@@ -16,8 +16,9 @@ import (
 type memberReport struct {
 	Version  string        `json:"version"`
 	Revision string        `json:"revision"`
-	Holds    int           `json:"holds"`             // groups that are open here
-	Stopped  []string      `json:"stopped,omitempty"` // those of them that damage has stopped
+	Holds    int           `json:"holds"`              // groups that are open here
+	Stopped  []string      `json:"stopped,omitempty"`  // those of them that damage has stopped
+	Warnings []string      `json:"warnings,omitempty"` // what keeps it from following the roster
 	Led      []groupReport `json:"led,omitempty"`
 }
 
@@ -33,7 +34,7 @@ type groupReport struct {
 	Waits   string       `json:"w,omitempty"` // what the leader waits for to change that
 }
 
-// maxWaits bounds how many groups of a report say what they wait for, and how long.
+// maxWaits bounds how many groups of a report say what they wait for, and how many warnings there are; maxWaitText how long each is.
 const (
 	maxWaits    = 64
 	maxWaitText = 200
@@ -46,7 +47,13 @@ func (n *Node) tellOperators() {
 		return
 	}
 	c.board.Tell(func() []byte {
-		b, err := json.Marshal(newReport(c.board.Current(), c.host.Status()))
+		m := newReport(c.board.Current(), c.host.Status())
+		for _, f := range c.warnings() {
+			if len(m.Warnings) < maxWaits {
+				m.Warnings = append(m.Warnings, brief(f.Name+": "+f.Why))
+			}
+		}
+		b, err := json.Marshal(m)
 		if err != nil || len(b) > link.MaxPayload {
 			return nil // an operator then sees a member that does not say
 		}
@@ -71,12 +78,14 @@ func newReport(r *roster.Roster, groups []shard.GroupStatus) memberReport {
 		g := reportGroup(r, s)
 		if s.Waits != "" && waits < maxWaits {
 			waits++
-			g.Waits = s.Waits[:min(len(s.Waits), maxWaitText)]
+			g.Waits = brief(s.Waits)
 		}
 		m.Led = append(m.Led, g)
 	}
 	return m
 }
+
+func brief(s string) string { return s[:min(len(s), maxWaitText)] }
 
 func reportGroup(r *roster.Roster, s *shard.GroupStatus) groupReport {
 	g := groupReport{Group: s.Group, Term: s.Term}

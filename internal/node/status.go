@@ -156,6 +156,11 @@ func (s *ClusterStatus) Faults() (faults []string) {
 			add("%s: damage has stopped %s", m.Name, strings.Join(r.Stopped, " "))
 		}
 	}
+	for _, m := range s.byName() {
+		for _, w := range s.Reports[m.Node].Warnings {
+			add("%s: %s", m.Name, w)
+		}
+	}
 	groups := map[string][]string{} // by what is wrong with them
 	s.groups(func(g stanza.Group, _ []uint64, r *groupReport) {
 		if why := s.groupFault(g, r); why != "" {

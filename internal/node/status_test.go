@@ -65,6 +65,9 @@ func TestStatusFaults(t *testing.T) {
 		{"behind", func(s *ClusterStatus) { s.of(queue2, func(r *groupReport) { r.Near, r.Lag = 2, 5000 }) }, []string{"a replica is 5000 entries behind: queue/2"}},
 		{"moving", func(s *ClusterStatus) { s.of(queue2, func(r *groupReport) { r.Leaving = 1 }) }, []string{"1 replicas are elsewhere than wanted: queue/2"}},
 		{"waits", func(s *ClusterStatus) { s.of(queue2, func(r *groupReport) { r.Waits = "for a majority" }) }, []string{"for a majority: queue/2"}},
+		{"stuck", func(s *ClusterStatus) {
+			s.Reports[2] = memberReport{Holds: 4, Warnings: []string{"queue/1: no disk"}, Led: s.Reports[2].Led}
+		}, []string{"offline-2: queue/1: no disk"}},
 		{"damaged", func(s *ClusterStatus) {
 			s.Reports[2] = memberReport{Stopped: []string{"queue/1"}, Led: s.Reports[2].Led}
 		}, []string{"offline-2: damage has stopped queue/1"}},
