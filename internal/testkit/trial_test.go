@@ -47,17 +47,17 @@ func startTrial(t *testing.T, dir string) *trial {
 	return tr
 }
 
-// gone waits until none of the processes listens any more.
-func (tr *trial) gone() {
-	tr.t.Helper()
-	files, err := filepath.Glob(filepath.Join(tr.s.Dir, "*.toml"))
+// trialGone waits until none of the processes listens any more.
+func trialGone(t *testing.T, dir string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*.toml"))
 	if err != nil || len(files) != 7 {
-		tr.t.Fatal(files, err)
+		t.Fatal(files, err)
 	}
 	for _, f := range files {
 		cfg, err := node.LoadConfig(f)
-		must(tr.t, err)
-		Eventually(tr.t, f+": its process ends", func() bool {
+		must(t, err)
+		Eventually(t, f+": its process ends", func() bool {
 			c, err := net.Dial("tcp", cfg.Admin.Listen)
 			if err == nil {
 				c.Close()
@@ -98,7 +98,7 @@ func TestClusterTry(t *testing.T) {
 	if code, err := tr.Stop(time.Minute); code != 0 || err != nil {
 		t.Fatalf("exit code %d, %v", code, err)
 	}
-	tr.gone()
+	trialGone(t, dir)
 
 	server := tr.s.Server
 	tr = startTrial(t, dir)
@@ -109,5 +109,5 @@ func TestClusterTry(t *testing.T) {
 	must(t, ann.SayAll("bob", 20, 4))
 	h.Judge(t, map[string][]string{"ann": {ann.Label()}, "bob": {bob.Label()}})
 	tr.Kill()
-	tr.gone()
+	trialGone(t, dir)
 }
