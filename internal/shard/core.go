@@ -62,6 +62,8 @@ type core struct {
 	mailMu sync.Mutex
 	mail   mail
 
+	configured atomic.Pointer[configured] // committed; by the FSM goroutine
+
 	// Published by the shard goroutine.
 	term      atomic.Uint64 // of the leadership held; 0: none
 	appliedAt atomic.Uint64
@@ -126,6 +128,11 @@ func newCore(h *Host, g stanza.Group) (*core, error) {
 		return nil, err
 	}
 	c.snaps.core, c.store.snaps, c.store.tail.on = c, c.snaps, !c.alone()
+	if m, err := c.snaps.load(); err != nil {
+		return nil, err
+	} else if m != nil {
+		c.noteConfigured(m.ConfigurationIndex, m.Configuration)
+	}
 	if err := c.loadJoin(); err != nil {
 		return nil, err
 	}
@@ -317,6 +324,7 @@ func (c *core) status() GroupStatus {
 	_, id := c.raft.LeaderWithID()
 	s.LeaderID = string(id)
 	s.Last, _ = c.store.LastIndex()
+	s.committed = c.configured.Load()
 	c.replicas(&s)
 	return s
 }

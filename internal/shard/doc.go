@@ -101,7 +101,7 @@
 //	inspect.go, inspectlog.go  files, logs and states checked while nobody runs; scratch.go: without writing to them
 //	transport.go              Network: what connects replicas in different processes
 //	transport_header.go       how a connection begins: hello, welcome, refusals
-//	transport_accept.go       the listener's side of it; transport_dial.go: the dialler's; transport_twins.go: two with one id
+//	transport_accept.go       the listener's side of it; transport_dial.go: the dialler's; transport_twins.go: two with one id; removed.go: who was away
 //	transport_conn.go         open connections, their timeouts, two processes with one node id
 //	transport_group.go        raft's transport of one group on top
 //	transport_status.go       questions about replicas

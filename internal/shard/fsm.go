@@ -26,6 +26,11 @@ type flushReq struct {
 func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	c := f.c
 	c.handed = logs[len(logs)-1].Index
+	for _, l := range logs {
+		if l.Type == raft.LogConfiguration {
+			c.noteConfigured(l.Index, raft.DecodeConfiguration(l.Data))
+		}
+	}
 	select {
 	case c.applies <- logs:
 		select {
@@ -71,6 +76,7 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 		return err
 	}
 	c.handed = p.meta.Index
+	c.noteConfigured(p.meta.ConfigurationIndex, p.meta.Configuration)
 	return nil
 }
 

@@ -276,19 +276,20 @@ func (h *Host) Close() error {
 
 // GroupStatus describes one group for metrics, /readyz and admin.
 type GroupStatus struct {
-	Group    stanza.Group
-	Leading  bool
-	Term     uint64
-	LeaderID string    // node id of the leader as this process knows it; empty: none
-	Applied  uint64    // index of the last entry applied
-	Last     uint64    // index of the last entry in the log
-	Flushed  uint64    // F: the tables are complete up to here
-	Snapshot uint64    // index of the newest raft snapshot
-	Scrubbed time.Time // when the last complete scrub took its snapshot, or when the group was opened for the first time
-	Turned   time.Time
-	Stopped  string         // why the group was stopped, see StopGroup; empty: it was not
-	Servers  []ServerStatus // the configuration, as this process knows it
-	Waits    string         // what the leader waits for to change the configuration to what is wanted; empty: nothing, or not the leader
+	Group     stanza.Group
+	Leading   bool
+	Term      uint64
+	LeaderID  string    // node id of the leader as this process knows it; empty: none
+	Applied   uint64    // index of the last entry applied
+	Last      uint64    // index of the last entry in the log
+	Flushed   uint64    // F: the tables are complete up to here
+	Snapshot  uint64    // index of the newest raft snapshot
+	Scrubbed  time.Time // when the last complete scrub took its snapshot, or when the group was opened for the first time
+	Turned    time.Time
+	Stopped   string         // why the group was stopped, see StopGroup; empty: it was not
+	Servers   []ServerStatus // the configuration, as this process knows it
+	committed *configured    // the newest configuration that this process knows to be committed; nil: none
+	Waits     string         // what the leader waits for to change the configuration to what is wanted; empty: nothing, or not the leader
 }
 
 // open returns the open groups.

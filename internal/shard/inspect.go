@@ -77,6 +77,27 @@ func Inspect(fs vfs.FS, dir string) (*Inspection, error) {
 	return i, nil
 }
 
+// GroupsAtRest returns the groups of which a daemon's databases below dir hold log or snapshot. No process may have them open. It
+// changes nothing. fs nil is the disk.
+func GroupsAtRest(fs vfs.FS, dir string) ([]stanza.Group, error) {
+	if fs == nil {
+		fs = vfs.Default
+	}
+	i := &Inspection{dir: dir, fs: newScratchFS(fs)}
+	logDir := path.Join(dir, "log")
+	if err := i.available(logDir); err != nil {
+		return nil, err
+	}
+	db, err := openPebble(logDir, &pebble.Options{FS: i.fs, ErrorIfNotExists: true, FormatMajorVersion: formatVersion, DisableAutomaticCompactions: true,
+		Logger: quietLogger{}})
+	if err != nil {
+		return nil, fmt.Errorf("shard: opening %s: %w", logDir, err)
+	}
+	h := &Host{log: db}
+	groups, err := h.Held()
+	return groups, errors.Join(err, db.Close())
+}
+
 // Close closes the databases.
 func (i *Inspection) Close() error {
 	var errs []error

@@ -120,7 +120,8 @@ type station struct {
 	addr string
 	log  lines
 
-	timeout   time.Duration // of the network; 0: default
+	format    int           // of the network; 0: default
+	timeout   time.Duration // the same
 	heartbeat time.Duration // of the groups; 0: 1 s, since three processes share one, on a machine that may be busy
 
 	n     *Network
@@ -141,7 +142,7 @@ func newStation(t testing.TB, ca *authority, all *members, id string) *station {
 func (s *station) config(t testing.TB) NetworkConfig {
 	t.Helper()
 	return NetworkConfig{Cluster: "test", Shards: 16, Node: s.id, Incarnation: s.run, TLS: s.ca.config(t, "name-"+s.id, time.Now().Add(time.Hour)),
-		Peers: s.all, Logger: s.log.logger(), Timeout: s.timeout}
+		Peers: s.all, Logger: s.log.logger(), Format: s.format, Timeout: s.timeout}
 }
 
 // listen starts the network of a new run.

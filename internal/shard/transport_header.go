@@ -25,6 +25,7 @@ type hello struct {
 	incarnation uint64 // of the dialler's process
 	cluster     string
 	from, to    string // node ids: the dialler's, and the one it means to reach
+	format      int    // of what the dialler writes into logs and tables
 }
 
 // welcome answers a hello: who is here, and whether the connection is served.
@@ -32,6 +33,7 @@ type welcome struct {
 	refusal     byte // accepted, or a number of refusals
 	incarnation uint64
 	node        string
+	format      int // as in a hello
 }
 
 // Why a connection is not served. Each is a label of the refusals metric and a number in a welcome.
@@ -47,6 +49,7 @@ var (
 	errFull      = errors.New("too many connections")
 	errEarlier   = errors.New("connections of an earlier run are still open")
 	errStopping  = errors.New("node is stopping")
+	errFormat    = errors.New("the data are of a newer linecard")
 
 	// ErrDuplicate says that another process runs under the same node id, on a copy of the same data directory or of its node file.
 	ErrDuplicate = errors.New("shard: another process runs as this node")
@@ -59,7 +62,7 @@ var refusals = [...]struct {
 }{
 	{nil, "other"}, {errHello, "hello"}, {errVersion, "version"}, {errCluster, "cluster"}, {errShards, "shards"}, {errTarget, "target"},
 	{errStranger, "stranger"}, {errName, "name"}, {errNotServed, "not_served"}, {errFull, "full"}, {errEarlier, "earlier"},
-	{ErrDuplicate, "duplicate"}, {errStopping, "stopping"},
+	{ErrDuplicate, "duplicate"}, {errStopping, "stopping"}, {errFormat, "format"},
 }
 
 // errOtherRefusal is a refusal for a reason that this version does not know.
@@ -119,22 +122,23 @@ func appendName(dst []byte, s string) []byte {
 	return append(append(dst, byte(len(s))), s...)
 }
 
-// appendHello appends purpose, group, shards, incarnation, then three names with a byte of length each: cluster, from, to.
+// appendHello appends purpose, group, shards, incarnation, then three names with a byte of length each: cluster, from, to; format, 16 bits.
 func appendHello(dst []byte, h *hello) []byte {
 	return appendFrame(dst, helloMagic, func(b []byte) []byte {
 		b = append(b, byte(h.purpose))
 		b = binary.BigEndian.AppendUint16(b, uint16(h.group))
 		b = binary.BigEndian.AppendUint16(b, uint16(h.shards))
 		b = binary.BigEndian.AppendUint64(b, h.incarnation)
-		return appendName(appendName(appendName(b, h.cluster), h.from), h.to)
+		b = appendName(appendName(appendName(b, h.cluster), h.from), h.to)
+		return binary.BigEndian.AppendUint16(b, uint16(h.format))
 	})
 }
 
-// appendWelcome appends refusal, incarnation and node.
+// appendWelcome appends refusal, incarnation, node and format.
 func appendWelcome(dst []byte, w *welcome) []byte {
 	return appendFrame(dst, welcomeMagic, func(b []byte) []byte {
 		b = binary.BigEndian.AppendUint64(append(b, w.refusal), w.incarnation)
-		return appendName(b, w.node)
+		return binary.BigEndian.AppendUint16(appendName(b, w.node), uint16(w.format))
 	})
 }
 
@@ -166,6 +170,14 @@ func takeName(b []byte) (name string, rest []byte, ok bool) {
 	return string(b[1 : 1+b[0]]), b[1+b[0]:], true
 }
 
+// takeFormat reads the format behind the names; who does not say writes the first one.
+func takeFormat(b []byte) int {
+	if len(b) < 2 {
+		return 1
+	}
+	return int(binary.BigEndian.Uint16(b))
+}
+
 // readHello reads a hello. Bytes behind its fields are allowed, for later minor additions.
 func readHello(r io.Reader) (h hello, err error) {
 	b, err := readFrame(r, helloMagic)
@@ -188,6 +200,7 @@ func readHello(r io.Reader) (h hello, err error) {
 	if h.shards < 1 || h.shards > maxShards || (h.purpose != purposeRaft && h.purpose != purposeStatus) {
 		return hello{}, errHello
 	}
+	h.format = takeFormat(rest)
 	return h, nil
 }
 
@@ -201,9 +214,10 @@ func readWelcome(r io.Reader) (w welcome, err error) {
 		return w, errHello
 	}
 	w.refusal, w.incarnation = b[0], binary.BigEndian.Uint64(b[1:])
-	var ok bool
-	if w.node, _, ok = takeName(b[9:]); !ok {
+	node, rest, ok := takeName(b[9:])
+	if !ok {
 		return welcome{}, errHello
 	}
+	w.node, w.format = node, takeFormat(rest)
 	return w, nil
 }

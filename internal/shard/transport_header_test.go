@@ -7,11 +7,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cockroachdb/pebble/vfs"
 	"linecard.example/internal/stanza"
 )
 
 func sampleHello() hello {
-	return hello{purpose: purposeRaft, group: stanza.QueueGroup(7), shards: 16, incarnation: 1 << 60, cluster: "test", from: "a1", to: "b2"}
+	return hello{purpose: purposeRaft, group: stanza.QueueGroup(7), shards: 16, incarnation: 1 << 60, cluster: "test", from: "a1", to: "b2", format: 3}
 }
 
 func TestHelloAndWelcome(t *testing.T) {
@@ -25,9 +26,24 @@ func TestHelloAndWelcome(t *testing.T) {
 	if rest, _ := io.ReadAll(r); string(rest) != "rest" {
 		t.Errorf("left %q: what follows is raft's", rest)
 	}
-	w := welcome{refusal: accepted, incarnation: 3, node: "b2"}
+	w := welcome{refusal: accepted, incarnation: 3, node: "b2", format: 4}
 	if back, err := readWelcome(bytes.NewReader(appendWelcome(nil, &w))); err != nil || back != w || back.err() != nil {
 		t.Fatalf("%+v, %v", back, err)
+	}
+}
+
+// Who does not say in which format it writes, writes the first.
+func TestHeadersWithoutFormat(t *testing.T) {
+	h, w := sampleHello(), welcome{refusal: accepted, incarnation: 3, node: "b2", format: 4}
+	without := func(b []byte) *bytes.Reader {
+		b[5] -= 2
+		return bytes.NewReader(b[:len(b)-2])
+	}
+	if got, err := readHello(without(appendHello(nil, &h))); err != nil || got.format != 1 || got.to != "b2" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err := readWelcome(without(appendWelcome(nil, &w))); err != nil || got.format != 1 || got.node != "b2" {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 
@@ -105,4 +121,18 @@ func FuzzReplicaStatus(f *testing.F) {
 		}
 		_, _ = readQuestion(bytes.NewReader(b)) // must not panic
 	})
+}
+
+// A process takes nothing from one that writes what it could not read, whoever dials.
+func TestNewerPeer(t *testing.T) {
+	ca, all := newAuthority(t), new(members)
+	s := newStation(t, ca, all, "n0")
+	newer := &station{ca: ca, all: all, id: "n1", fs: vfs.NewMem(), addr: "127.0.0.1:0", format: 2}
+	newer.listen(t)
+	if _, err := newer.n.Status(t.Context(), "n0", 0); !errors.Is(err, errFormat) {
+		t.Errorf("a newer one dials: %v", err)
+	}
+	if _, err := s.n.Status(t.Context(), "n1", 0); !errors.Is(err, errFormat) {
+		t.Errorf("a newer one is dialled: %v", err)
+	}
 }

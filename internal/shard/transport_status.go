@@ -24,6 +24,9 @@ type ReplicaStatus struct {
 	Applied  uint64 // index of the last entry applied
 	Last     uint64 // index of the last entry in the log
 	Snapshot uint64 // index of the newest snapshot
+
+	Configured uint64 // index of the newest configuration that is known there to be committed; 0: it does not say
+	Member     bool   // whoever asks is in that configuration
 }
 
 // On a status connection the dialler asks and the other end answers, in turns: a question is a count and as many groups, 0 asks for
@@ -31,7 +34,8 @@ type ReplicaStatus struct {
 // lengthen an entry.
 const (
 	maxAsked      = 4096
-	statusSize    = 2 + 1 + 4*8
+	statusSize    = statusSizeV1 + 8
+	statusSizeV1  = 2 + 1 + 4*8 // before Configured
 	maxStatusSize = 256
 	statusIdle    = time.Minute // without a question the connection is closed
 )
@@ -41,40 +45,47 @@ const (
 	flagLeading = 2
 	flagStopped = 4
 	flagLow     = 8
+	flagMember  = 16
 )
 
 func (s *ReplicaStatus) append(dst []byte) []byte {
 	flags := byte(0)
-	for i, on := range []bool{s.Open, s.Leading, s.Stopped, s.Low} {
+	for i, on := range []bool{s.Open, s.Leading, s.Stopped, s.Low, s.Member} {
 		if on {
 			flags |= 1 << i
 		}
 	}
 	dst = append(binary.BigEndian.AppendUint16(dst, uint16(s.Group)), flags)
-	for _, v := range []uint64{s.Term, s.Applied, s.Last, s.Snapshot} {
+	for _, v := range []uint64{s.Term, s.Applied, s.Last, s.Snapshot, s.Configured} {
 		dst = binary.BigEndian.AppendUint64(dst, v)
 	}
 	return dst
 }
 
-// parseStatus reads an entry of at least statusSize bytes.
+// parseStatus reads an entry of at least statusSizeV1 bytes.
 func parseStatus(b []byte) ReplicaStatus {
 	s := ReplicaStatus{Group: stanza.Group(binary.BigEndian.Uint16(b)),
-		Open: b[2]&flagOpen != 0, Leading: b[2]&flagLeading != 0, Stopped: b[2]&flagStopped != 0, Low: b[2]&flagLow != 0}
-	for i, v := range []*uint64{&s.Term, &s.Applied, &s.Last, &s.Snapshot} {
-		*v = binary.BigEndian.Uint64(b[3+8*i:])
+		Open: b[2]&flagOpen != 0, Leading: b[2]&flagLeading != 0, Stopped: b[2]&flagStopped != 0,
+		Low: b[2]&flagLow != 0, Member: b[2]&flagMember != 0}
+	for i, v := range []*uint64{&s.Term, &s.Applied, &s.Last, &s.Snapshot, &s.Configured} {
+		if at := 3 + 8*i; at+8 <= len(b) {
+			*v = binary.BigEndian.Uint64(b[at:])
+		}
 	}
 	return s
 }
 
-// replicas returns the status of the groups listed, or of all that are open. h may be nil.
-func (h *Host) replicas(groups []stanza.Group) []ReplicaStatus {
+// replicas tells a node the status of the groups listed, or of all that are open. h may be nil.
+func (h *Host) replicas(asker string, groups []stanza.Group) []ReplicaStatus {
 	var out []ReplicaStatus
 	open := map[stanza.Group]ReplicaStatus{}
 	if h != nil {
 		for _, s := range h.Status() {
 			r := ReplicaStatus{Group: s.Group, Open: true, Leading: s.Leading, Stopped: s.Stopped != "", Low: h.StorageFull(), Term: s.Term,
 				Applied: s.Applied, Last: s.Last, Snapshot: s.Snapshot}
+			if s.committed != nil {
+				r.Configured, r.Member = s.committed.index, s.committed.has(asker)
+			}
 			open[s.Group] = r
 			if len(groups) == 0 && len(out) < maxAsked {
 				out = append(out, r)
@@ -100,7 +111,7 @@ func (n *Network) answerStatus(c *conn) {
 		if err != nil {
 			return
 		}
-		list := n.host.Load().replicas(groups)
+		list := n.host.Load().replicas(c.peer, groups)
 		out := binary.BigEndian.AppendUint16(nil, uint16(len(list)))
 		out = binary.BigEndian.AppendUint16(out, statusSize)
 		for i := range list {
@@ -139,7 +150,7 @@ func readAnswer(r io.Reader, asked int) ([]ReplicaStatus, error) {
 		return nil, err
 	}
 	n, size := int(binary.BigEndian.Uint16(head[:])), int(binary.BigEndian.Uint16(head[2:]))
-	if n > maxAsked || (asked > 0 && n != asked) || size < statusSize || size > maxStatusSize {
+	if n > maxAsked || (asked > 0 && n != asked) || size < statusSizeV1 || size > maxStatusSize {
 		return nil, errHello
 	}
 	raw := make([]byte, n*size)
@@ -148,7 +159,7 @@ func readAnswer(r io.Reader, asked int) ([]ReplicaStatus, error) {
 	}
 	out := make([]ReplicaStatus, n)
 	for i := range out {
-		out[i] = parseStatus(raw[i*size:])
+		out[i] = parseStatus(raw[i*size : (i+1)*size])
 	}
 	return out, nil
 }
@@ -166,7 +177,7 @@ func (n *Network) Status(ctx context.Context, node string, groups ...stanza.Grou
 		return nil, fmt.Errorf("shard: asking about %d groups at once", len(groups))
 	}
 	if node == n.cfg.Node {
-		return n.host.Load().replicas(groups), nil
+		return n.host.Load().replicas(node, groups), nil
 	}
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
