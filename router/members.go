@@ -32,18 +32,25 @@ func (d *directory) setRoster(r *roster.Roster, why roster.Refusal) result {
 }
 
 // applyRoster takes over what members know and this group does not: the roster of a cluster that was just founded, or one that is newer
-// because this group came back from a backup. What they know was committed here once.
+// because this group came back from a backup. What they know was committed here once. A new foundation takes the place of whatever
+// there was: an operator has made a cluster of this directory, the old one's members are not in it.
 func (d *directory) applyRoster(c *command) result {
 	r, err := roster.Parse(c.text)
 	switch {
 	case err != nil:
 		return d.giveUp(err) // decodeCommand has looked
+	case founds(r, d.roster):
 	case d.roster != nil && r.Cluster != d.roster.Cluster:
 		return result{refusal: roster.OtherCluster}
 	case d.roster != nil && r.Version <= d.roster.Version:
 		return result{}
 	}
 	return d.setRoster(r, roster.Done)
+}
+
+// founds reports whether known is the first roster of another cluster than own.
+func founds(known, own *roster.Roster) bool {
+	return known != nil && own != nil && known.Cluster != own.Cluster && known.Version == 1
 }
 
 func (d *directory) applyAnnounce(stamp int64, c *command) result {
@@ -110,7 +117,7 @@ func (m *dirShard) answerOperator(to sender, id uint64, why roster.Refusal) {
 // showRoster puts what was applied on the process's board.
 func (m *dirShard) showRoster() {
 	r := m.directory.roster
-	if r == m.shown {
+	if r == m.shown || founds(m.board.Current(), r) { // tickRoster will replace it
 		return
 	}
 	m.shown = r
@@ -122,7 +129,8 @@ func (m *dirShard) showRoster() {
 // tickRoster has the leader of dir/0 take over a roster that is known and not in its log.
 func (m *dirShard) tickRoster() {
 	known, own := m.board.Current(), m.directory.roster
-	if m.id != stanza.DirGroup(0) || m.learning || known == nil || own != nil && (known.Cluster != own.Cluster || known.Version <= own.Version) {
+	newer := known != nil && (own == nil || known.Cluster == own.Cluster && known.Version > own.Version)
+	if m.id != stanza.DirGroup(0) || m.learning || !newer && !founds(known, own) {
 		return
 	}
 	m.learning = true

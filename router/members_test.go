@@ -179,6 +179,30 @@ func TestRosterAsked(t *testing.T) {
 	s.nothing(t)
 }
 
+// TestRosterFoundedAnew: a directory of which an operator has made another cluster forgets the members of the one that it comes from.
+func TestRosterFoundedAnew(t *testing.T) {
+	h, _ := founded(t)
+	if err := h.m.board.Offer(testRoster(7, 1, 2, 3)); err != nil {
+		t.Fatal(err)
+	}
+	h.tick(50 * time.Millisecond)
+	h.restart() // from a backup
+	h.m.board = link.NewBoard()
+	anew := testRoster(9, 5)
+	if err := h.m.board.Offer(anew); err != nil {
+		t.Fatal(err)
+	}
+	h.tick(50 * time.Millisecond)
+	if !reflect.DeepEqual(h.m.directory.roster, anew) {
+		t.Fatalf("%+v", h.m.directory.roster)
+	}
+	s := h.up(link.RoleOperator, 9, 9)
+	s.take(t, link.KindHello)
+	if got := ask(h, s, link.KindAnnounce, testMember(6).Append(nil)); got != roster.Done || h.m.board.Current().Version != 2 {
+		t.Errorf("%v, %+v", got, h.m.board.Current())
+	}
+}
+
 // TestRosterFromBackup: a directory that is older than what the members know takes that over, once it can; one of another cluster does not.
 func TestRosterFromBackup(t *testing.T) {
 	h, _ := founded(t)

@@ -35,7 +35,8 @@ type cluster struct {
 	groups groupOpener
 
 	mu     sync.Mutex
-	faults []admin.Fault // what an operator has to see to
+	faults []admin.Fault  // what an operator has to see to
+	absent []stanza.Group // from which this node was removed while it was away, as others say
 
 	// Goroutine of Serve.
 	written uint64 // version in the file

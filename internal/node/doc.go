@@ -4,8 +4,8 @@
 //	config.go   the configuration of a process and what may be wrong with it
 //	keys.go     root, certificate authority and the keys of a daemon: made, written, read
 //	identity.go the node id: written once, read at each start; format.go: what may read the data, and whose they are
-//	cluster.go  the roster kept, this member announced; placing.go: groups opened and closed by it; dialling.go: links by it; gauges.go
-//	enquirer.go what is asked of routers; operate.go: the commands of operators
+//	cluster.go  the roster kept, this member announced; placing.go: groups opened and closed by it; removal.go; dialling.go: links by it; gauges.go
+//	enquirer.go what is asked of routers; operate.go: the commands of operators, joining.go: a directory becomes a member's
 //	report.go   what a member tells operators; status.go: what they make of it
 //	trial.go    a cluster on one machine, for a try: its files; trialrun.go: its processes
 //	disk.go     free space of the disks that the databases live on

@@ -5,11 +5,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -27,6 +24,9 @@ func InitCluster(cfg Config, voters int) (*roster.Roster, error) {
 		return nil, err
 	}
 	if _, err := cfg.checkFacts(); err != nil {
+		return nil, err
+	}
+	if _, err := heldAlone(cfg, Router, nil); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
@@ -48,72 +48,6 @@ func fresh(dir string) error {
 	r, err := readRoster(dir)
 	if err == nil && r != nil {
 		err = fmt.Errorf("data directory %s is in a cluster already, that was founded as %s", dir, nodeName(r.Cluster))
-	}
-	return err
-}
-
-// JoinCluster makes the data directory of cfg that of a member: it tells a router the name and the addresses, and keeps the roster for the
-// start of the daemon. Done again it does no harm. It returns when the member is in the roster, or ctx ends.
-func JoinCluster(ctx context.Context, cfg Config, role Role, log *slog.Logger) (*roster.Roster, error) {
-	if _, err := cfg.checkFacts(); err != nil {
-		return nil, err
-	}
-	known, err := readRoster(cfg.Data)
-	if err != nil {
-		return nil, err
-	}
-	if err := joinable(cfg.Data, known); err != nil {
-		return nil, err
-	}
-	conf, err := linkTLS(cfg.keyDir(), cfg.linkName(role), time.Now())
-	if err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
-		return nil, fmt.Errorf("data directory: %w", err)
-	}
-	id, err := readIdentity(cfg.Data)
-	if err != nil {
-		return nil, err
-	}
-	board := link.NewBoard()
-	if known != nil {
-		if err := board.Offer(known); err != nil {
-			return nil, err
-		}
-	}
-	a := newEnquirer(&cfg, id.id, randomID(), board, log, nil)
-	defer dialAll(a.ep, cfg.Links.Routers, conf)()
-	if err := a.announce(ctx, cfg.member(id.id, role)); err != nil {
-		return nil, err
-	}
-	changed := board.Changed()
-	for {
-		if r := board.Current(); r != nil && r.Member(id.id) != nil {
-			if r.Member(id.id).State == roster.Leaving {
-				return nil, fmt.Errorf("data directory %s: node %s has left the cluster for good; an empty directory can join", cfg.Data, nodeName(id.id))
-			}
-			return r, writeRoster(cfg.Data, r)
-		}
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("the roster did not come: %w", ctx.Err())
-		case <-changed:
-		}
-	}
-}
-
-// joinable refuses a directory with groups of a process that was alone: they are others than the cluster's.
-func joinable(dir string, known *roster.Roster) error {
-	if known != nil {
-		return nil
-	}
-	text, err := os.ReadFile(filepath.Join(dir, "node"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err == nil && !strings.Contains(string(text), freshMark) {
-		err = fmt.Errorf("data directory %s was in use by a process alone, and its data are not the cluster's: join with an empty one", dir)
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"fmt"
 	"slices"
 
@@ -14,6 +15,7 @@ type replicaHost interface {
 	Status() []shard.GroupStatus
 	Want(func(stanza.Group) []string)
 	Drop(stanza.Group) error
+	Removed(ctx context.Context, nodes []string, groups []stanza.Group) []stanza.Group
 }
 
 // groupOpener is a daemon whose groups come and go.
@@ -58,9 +60,10 @@ func (c *cluster) places(r *roster.Roster, g stanza.Group) bool {
 // place opens the groups that belong here, and removes those of which this node is no replica any more. Who is to hold a group that this
 // node still votes in is the leader's to arrange: until then it stays. What fails is tried again at the next look.
 func (c *cluster) place(r *roster.Roster, fault func(string, error)) {
+	removed := c.removals()
 	in := map[stanza.Group]bool{} // open, and this node is in its configuration
 	for _, s := range c.host.Status() {
-		in[s.Group] = slices.ContainsFunc(s.Servers, func(x shard.ServerStatus) bool { return x.Node == nodeName(c.node) })
+		in[s.Group] = !slices.Contains(removed, s.Group) && slices.ContainsFunc(s.Servers, func(x shard.ServerStatus) bool { return x.Node == nodeName(c.node) })
 	}
 	for number := range c.cfg.Shards {
 		g := groupOf(c.role, number)

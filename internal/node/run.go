@@ -260,6 +260,7 @@ func (n *Node) addCluster(sup *suture.Supervisor) {
 	}
 	sup.Add(c)
 	if c.host != nil {
+		sup.Add(removalSearch{c})
 		sup.Add(announcer{c, n.cfg.member(n.id.id, c.role)})
 	}
 }

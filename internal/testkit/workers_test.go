@@ -29,9 +29,11 @@ type crew struct {
 	seen    Metrics // the highest of each counter
 }
 
-func newCrew(t *testing.T, workers int, settings string) *crew {
+func newCrew(t *testing.T, workers int, settings string) *crew { return newCrewOf(t, Apart, workers, settings) }
+
+func newCrewOf(t *testing.T, shape Shape, workers int, settings string) *crew {
 	c := &crew{t: t, workers: workers, h: NewHistory(), labels: map[string][]string{}, stop: make(chan struct{}), seen: Metrics{}}
-	c.s = Start(t, Apart, Settings{Gateway: fmt.Sprintf("workers = %d\nloops = 1\nretry_after = \"100ms\"\n%s\n%s", workers, settings, crowd)})
+	c.s = Start(t, shape, Settings{Gateway: fmt.Sprintf("workers = %d\nloops = 1\nretry_after = \"100ms\"\n%s\n%s", workers, settings, crowd)})
 	c.allReady()
 	return c
 }
