@@ -29,7 +29,9 @@ type crew struct {
 	seen    Metrics // the highest of each counter
 }
 
-func newCrew(t *testing.T, workers int, settings string) *crew { return newCrewOf(t, Apart, workers, settings) }
+func newCrew(t *testing.T, workers int, settings string) *crew {
+	return newCrewOf(t, Apart, workers, settings)
+}
 
 func newCrewOf(t *testing.T, shape Shape, workers int, settings string) *crew {
 	c := &crew{t: t, workers: workers, h: NewHistory(), labels: map[string][]string{}, stop: make(chan struct{}), seen: Metrics{}}
