@@ -259,7 +259,7 @@ func (c *core) newRaft(rc *raft.Config, trans raft.Transport, self raft.ServerAd
 		w.stop()
 		return nil, err
 	}
-	w.raft.Store(r)
+	w.started(r)
 	return r, nil
 }
 

@@ -12,10 +12,11 @@ import (
 // brings heartbeats that change something to raft's main goroutine.
 type watched struct {
 	raft.Transport
-	vote raft.WithPreVote
-	core *core
-	head raft.RPCHeader            // of answers that raft does not give
-	raft atomic.Pointer[raft.Raft] // nil: it has not started
+	vote  raft.WithPreVote
+	core  *core
+	head  raft.RPCHeader            // of answers that raft does not give
+	raft  atomic.Pointer[raft.Raft] // nil: it has not started
+	beats sync.RWMutex              // held for reading while a heartbeat is handled beside raft's main goroutine
 
 	requests chan raft.RPC // to raft's main goroutine
 	stopOnce sync.Once
@@ -135,12 +136,35 @@ func (t *watched) Close() error {
 // candidacy goes to the main goroutine, like any other request. docs/design/0021 has more.
 func (t *watched) SetHeartbeatHandler(handle func(raft.RPC)) {
 	t.Transport.SetHeartbeatHandler(func(rpc raft.RPC) {
-		args, ok := rpc.Command.(*raft.AppendEntriesRequest)
-		r := t.raft.Load()
-		if !ok || r == nil || args.Term > r.CurrentTerm() || args.Term == r.CurrentTerm() && r.State() != raft.Follower {
+		if !t.beside(rpc, handle) {
 			t.enqueue(rpc)
-			return
 		}
-		handle(rpc)
 	})
+}
+
+// beside handles a heartbeat beside raft's main goroutine if it changes nothing.
+func (t *watched) beside(rpc raft.RPC, handle func(raft.RPC)) bool {
+	t.beats.RLock()
+	defer t.beats.RUnlock()
+	args, ok := rpc.Command.(*raft.AppendEntriesRequest)
+	r := t.raft.Load()
+	if !ok || r == nil || args.Term > r.CurrentTerm() || args.Term == r.CurrentTerm() && r.State() != raft.Follower {
+		return false
+	}
+	handle(rpc)
+	return true
+}
+
+// started begins to let heartbeats pass r's main goroutine. A follower may turn candidate when a heartbeat was found to change nothing and is
+// not handled yet; it would end the candidacy then, and write the term. So the main goroutine, which calls observers when it has changed its
+// state and before it does anything else, waits for those that are being handled. Those that come later see the candidate.
+func (t *watched) started(r *raft.Raft) {
+	r.RegisterObserver(raft.NewObserver(nil, false, func(o *raft.Observation) bool {
+		if s, ok := o.Data.(raft.RaftState); ok && s == raft.Candidate {
+			t.beats.Lock()
+			t.beats.Unlock() //nolint:staticcheck // nothing is to be done but to wait
+		}
+		return false
+	}))
+	t.raft.Store(r)
 }
