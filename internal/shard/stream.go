@@ -49,7 +49,8 @@ type stateStream struct {
 	closed func()      // called once, when the tables are let go; or nil
 
 	mu    sync.Mutex
-	snap  *pebble.Snapshot // nil: closed
+	over  bool             // it was closed
+	snap  *pebble.Snapshot // nil: it was closed, or all is encoded
 	it    *pebble.Iterator
 	more  bool // it stands on a record
 	ended bool
@@ -124,7 +125,7 @@ func uvarintLen(n int) int {
 func (s *stateStream) Read(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.snap == nil {
+	if s.over {
 		return 0, errClosed
 	}
 	if s.off == len(s.buf) {
@@ -161,11 +162,13 @@ func (s *stateStream) fill() error {
 		s.ended = true
 	}
 	_, _ = s.hash.Write(s.buf) // never fails
-	if s.ended {
-		s.buf = binary.BigEndian.AppendUint64(s.buf, s.hash.Sum64())
-		s.end(nil)
+	if !s.ended {
+		return nil
 	}
-	return nil
+	s.buf = binary.BigEndian.AppendUint64(s.buf, s.hash.Sum64())
+	err := s.release() // the other side may take long to answer, and nothing is scrubbed as long as the tables are held
+	s.end(err)
+	return err
 }
 
 // end tells how it went. Under mu.
@@ -176,10 +179,16 @@ func (s *stateStream) end(err error) {
 	}
 }
 
-// Close lets go of the tables; a second call does nothing.
+// Close ends the stream; a second call does nothing.
 func (s *stateStream) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.over = true
+	return s.release()
+}
+
+// release lets go of the tables, if it has not. Under mu.
+func (s *stateStream) release() error {
 	if s.snap == nil {
 		return nil
 	}

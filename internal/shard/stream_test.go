@@ -171,13 +171,23 @@ func TestStreamOfManyTables(t *testing.T) {
 	}
 }
 
-// A group that closes lets go of what it is sending, even if the one who reads it does not.
+// A group that closes lets go of what it is sending, even if the one who reads it does not; and a stream lets go of the tables when all of
+// it was read, however long the answer takes.
 func TestCloseEndsStreams(t *testing.T) {
 	h := openHost(t, testConfig(vfs.NewMem()))
 	m := newToy()
 	g := openToy(t, h, testGroup, m)
 	propose(t, g, m, 0, 300)
-	noErr(t, g.Snapshot(t.Context()))
+	b := g.tables.Ahead()
+	b.Set([]byte("large"), make([]byte, 2*streamChunk))
+	b.Set([]byte("last"), nil)
+	noErr(t, b.Commit(), g.Snapshot(t.Context()))
+	_, read, err := g.snaps.Open("")
+	noErr(t, err)
+	if _, err := io.Copy(io.Discard, read); err != nil || h.sending.Load() != 0 {
+		t.Errorf("%d are being sent behind the last byte, %v", h.sending.Load(), err)
+	}
+	defer read.Close()
 	_, r, err := g.snaps.Open("")
 	noErr(t, err)
 	if _, err := r.Read(make([]byte, 10)); err != nil || h.sending.Load() != 1 {
