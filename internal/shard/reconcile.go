@@ -32,7 +32,7 @@ type PeerStatus struct {
 // Want tells the host which nodes shall be the voters of each group, by node id, the preferred leader first; nil: those that are. Where this
 // process leads a group, it changes the group's raft configuration step by step until it is so, and then sees to it that the
 // preferred node leads. f also holds for groups that are opened later, and is called once for each; call Want again when
-// the answers change. Safe for concurrent use.
+// the answers change. f must not call the host. Safe for concurrent use.
 func (h *Host) Want(f func(stanza.Group) []string) {
 	h.mu.Lock()
 	h.wanted = f

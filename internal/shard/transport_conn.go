@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"crypto/tls"
 	"io"
 	"net"
 	"sync"
@@ -106,14 +107,19 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 // SetWriteDeadline implements net.Conn: a write sets its own.
 func (c *conn) SetWriteDeadline(time.Time) error { return nil }
 
-// Close implements net.Conn. It may be called from any goroutine, more than once.
+// Close implements net.Conn. It may be called from any goroutine, more than once. It says no goodbye: TLS would wait five seconds for room for
+// it on a connection whose peer does not read any more, and a group that closes has several of those to close.
 func (c *conn) Close() (err error) {
 	c.once.Do(func() {
 		c.n.forget(c)
 		if c.cut != nil {
 			c.cut()
 		}
-		err = c.Conn.Close()
+		raw := c.Conn
+		if t, ok := raw.(*tls.Conn); ok {
+			raw = t.NetConn()
+		}
+		err = raw.Close()
 	})
 	return err
 }
