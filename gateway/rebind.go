@@ -99,14 +99,19 @@ func (l *loop) sweepPage() {
 
 // secondLooks are the ticks behind the coming of a leader at which those are told who were refused for want of one since. A router may
 // hear of a queue's new leader later than this gateway, and refuse what clients have sent again at the first word; they would wait for as
-// long as a refusal without any leader asks them to.
+// long as a refusal without any leader asks them to. Or it has sent that to the old leader, which is stopped, or cut off from it, and says
+// nothing: so the last look is for all that is unanswered. What was only on its way comes twice, once for each leader that comes.
 var secondLooks = [...]uint64{1, 2, 3, 5, 10}
 
 // lookAgain makes the second looks that are due.
 func (l *loop) lookAgain() {
 	if l.looks < len(secondLooks) && l.tick >= l.led+secondLooks[l.looks] {
 		l.looks++
-		l.addSweep(&sweep{owed: true})
+		if last := l.looks == len(secondLooks); !last || l.unanswered == 0 {
+			l.addSweep(&sweep{owed: true})
+		} else {
+			l.addSweep(&sweep{reset: true})
+		}
 	}
 }
 

@@ -273,6 +273,13 @@ func TestLeaderComes(t *testing.T) {
 	h.advance(10 * tickLength)
 	c.send(stanza.Ping{}.Append(nil))
 	c.wantTag(stanza.TagPong) // and once only
+
+	c.send(message(1, 6, "to one that sends it to a leader that is stopped"))
+	h.router.skipTo(link.KindMessage)
+	for range secondLooks { // one look in each turn; the last is for this one, too
+		h.advance(tickLength)
+	}
+	c.wantTag(stanza.TagRetry)
 }
 
 // TestSweepsGoOn: a router that gives no credit for a group keeps nothing waiting but its own bindings.

@@ -14,7 +14,14 @@ import (
 // wantRefusal reads a refused stanza.
 func (c *raw) wantRefusal(id uint64, reason stanza.Reason) stanza.Refused {
 	c.t.Helper()
-	r, err := stanza.ParseRefused(c.wantTag(stanza.TagRefused))
+	v, err := c.next()
+	for err == nil && v.Tag == stanza.TagRetry { // word of a leader that came or went, to who was refused for want of one
+		v, err = c.next()
+	}
+	if err != nil || v.Tag != stanza.TagRefused {
+		c.t.Fatalf("got %v (%v), want refused", v.Tag, err)
+	}
+	r, err := stanza.ParseRefused(v)
 	if err != nil || r.ID != id || r.Reason != reason {
 		c.t.Fatalf("refused %d %v (%v), want %d %v", r.ID, r.Reason, err, id, reason)
 	}
