@@ -151,8 +151,15 @@ func (l *steady) gap(shard int, from, to time.Duration) (longest time.Duration) 
 	return max(longest, to-before)
 }
 
-// settle has the load pause until everything is acked and received, judges the history, and lets it go on if all is well.
+// settle has the load pause until everything is acked and received, judges the history, and lets the load go on. It reports whether all is well.
 func (l *steady) settle() bool {
+	l.t.Helper()
+	defer l.pause.Store(false)
+	return l.drain()
+}
+
+// drain is settle, but the load goes on when pause is set to false.
+func (l *steady) drain() bool {
 	l.t.Helper()
 	l.pause.Store(true)
 	Eventually(l.t, "everything that was sent is acked", func() bool {
@@ -173,7 +180,6 @@ func (l *steady) settle() bool {
 	for _, f := range faults {
 		l.t.Error(f)
 	}
-	l.pause.Store(false)
 	return len(faults) == 0
 }
 
