@@ -160,6 +160,9 @@ func (d *dialer) meet(ctx context.Context, cc *grpc.ClientConn) (grpc.ClientStre
 	if err == nil {
 		err = theirs.check(&mine, d.role)
 	}
+	if err == nil {
+		err = d.ep.admits(&theirs, d.addr, nil)
+	}
 	return st, theirs, err
 }
 

@@ -1,6 +1,8 @@
 package link
 
 import (
+	"crypto/x509"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"strings"
@@ -41,6 +43,9 @@ type Options struct {
 	Board *Board
 	// Failed is called after each attempt to connect that did not lead to a stream, on the goroutine of Dial; it must not block.
 	Failed func(addr string, err error)
+	// Admit decides, for an endpoint of RoleRegion, whether the peer may speak for its region: by the address that was dialled, or, of
+	// who dialled, by what its certificate was verified with. The answer is final for the stream. It must not block. Default: everybody.
+	Admit func(peer Info, dialled string, verified [][]*x509.Certificate) bool
 	// Logger gets transitions only; default: nothing is logged.
 	Logger *slog.Logger
 	// Registerer gets the metrics; endpoints of one process may share it. Default: no metrics are exported.
@@ -130,6 +135,14 @@ func (e *Endpoint) intro(want Role) intro {
 		in.founded = r.Cluster
 	}
 	return in
+}
+
+// admits says whether the peer of an introduction that fits may have a stream.
+func (e *Endpoint) admits(in *intro, dialled string, verified [][]*x509.Certificate) error {
+	if e.opts.Admit == nil || e.opts.Admit(in.info, dialled, verified) {
+		return nil
+	}
+	return fmt.Errorf("%w: the peer may not speak for region %d", errRegion, in.info.Region)
 }
 
 // refusal is one reason seen from one peer.

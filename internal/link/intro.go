@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"linecard.example/internal/stanza"
 )
 
 // Role is what a daemon is to its peers.
@@ -15,7 +17,9 @@ const (
 	RoleRouter   Role = 2
 	RoleOffline  Role = 3
 	RoleOperator Role = 4 // asks routers to change the roster: an operator's command, or a process that joins
-	roleEnd      Role = 5
+	RoleBorder   Role = 5 // of a region towards its own routers and offlines
+	RoleRegion   Role = 6 // the same process towards borders of other regions
+	roleEnd      Role = 7
 )
 
 // String returns the daemon's name, "unknown" outside of the list.
@@ -23,18 +27,20 @@ func (r Role) String() string {
 	if r == 0 || r >= roleEnd {
 		return "unknown"
 	}
-	return [roleEnd]string{1: "gateway", 2: "router", 3: "offline", 4: "operator"}[r]
+	return [roleEnd]string{1: "gateway", 2: "router", 3: "offline", 4: "operator", 5: "border", 6: "region"}[r]
 }
 
 func (r Role) valid() bool { return r > 0 && r < roleEnd }
 
-// Info names an endpoint; it is the first thing sent on a stream. Two endpoints meet only when Shards and Cluster are the same.
+// Info names an endpoint; it is the first thing sent on a stream. Two endpoints meet only when Shards, Cluster and Region are the same;
+// those of RoleRegion only when Region is another one, whatever the cluster is.
 type Info struct {
 	Role        Role
 	Node        uint64 // the machine's or process's durable id
 	Incarnation uint64 // drawn at each start; of a gateway by NewIncarnation
 	Shards      int    // 1..32768
 	Cluster     string // 1..64 bytes
+	Region      stanza.Region
 }
 
 // Gateway returns the id of a gateway's run.
@@ -58,6 +64,7 @@ var (
 	errShards  = errors.New("number of shards differs")
 	errCluster = errors.New("cluster differs")
 	errFull    = errors.New("too many streams")
+	errRegion  = errors.New("region does not fit")
 	// errPeer is a refusal by the peer, for a reason that does not show in its introduction.
 	errPeer = errors.New("refused by the peer")
 )
@@ -68,7 +75,7 @@ var refusals = [...]struct {
 	name string
 }{
 	{nil, "other"}, {errIntro, "intro"}, {errVersion, "version"}, {errRole, "role"}, {errShards, "shards"}, {errCluster, "cluster"},
-	{errFull, "full"}, {errPeer, "peer"},
+	{errFull, "full"}, {errPeer, "peer"}, {errRegion, "region"},
 }
 
 // Misfit reports whether an attempt to connect failed with err because the two ends are configured for different systems, or of versions that
@@ -106,7 +113,7 @@ type intro struct {
 var introMagic = [3]byte{'L', 'C', 'L'}
 
 // appendIntro appends magic, version, role, wanted role, refusal, then uvarints: node, incarnation, shards, window, length of the cluster's
-// name; the name; last kind, and as an uvarint which foundation of the cluster. Old peers stop after the name.
+// name; the name; last kind, as an uvarint which foundation of the cluster, and the region's number. Old peers stop after the name, or the foundation.
 func appendIntro(dst []byte, in *intro) []byte {
 	dst = append(dst, introMagic[:]...)
 	dst = append(dst, protocolVersion, byte(in.info.Role), byte(in.want), in.refused)
@@ -117,7 +124,8 @@ func appendIntro(dst []byte, in *intro) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(in.info.Cluster)))
 	dst = append(dst, in.info.Cluster...)
 	dst = append(dst, byte(in.kinds))
-	return binary.AppendUvarint(dst, in.founded)
+	dst = binary.AppendUvarint(dst, in.founded)
+	return append(dst, byte(in.info.Region))
 }
 
 // parseIntro reads an introduction. Bytes behind it are allowed, for later minor additions.
@@ -153,6 +161,12 @@ func parseIntro(b []byte) (in intro, err error) {
 	if in.founded, n = binary.Uvarint(b[1:]); n <= 0 || in.kinds < kindsOld {
 		return in, errIntro
 	}
+	if b = b[1+n:]; len(b) > 0 {
+		in.info.Region = stanza.Region(b[0])
+	}
+	if in.info.Region > stanza.MaxRegion {
+		return in, errIntro
+	}
 	return in, nil
 }
 
@@ -164,12 +178,35 @@ func (in *intro) check(mine *intro, want Role) error {
 		return fmt.Errorf("%w: %v", errRole, p.Role)
 	case in.want != self.Role:
 		return fmt.Errorf("%w: peer wants %v, this is %v", errRole, in.want, self.Role)
+	case self.Role == RoleRegion:
+		return in.checkAbroad(self)
+	case p.Region != self.Region:
+		return fmt.Errorf("%w: this is %d, that %d", errRegion, self.Region, p.Region)
 	case p.Cluster != self.Cluster || p.Cluster == "":
 		return fmt.Errorf("%w: %q here, %q there", errCluster, self.Cluster, p.Cluster)
 	case in.founded != mine.founded && in.founded != 0 && mine.founded != 0:
 		return fmt.Errorf("%w: another one was founded under the name %q", errCluster, p.Cluster)
 	case p.Shards != self.Shards || p.Shards < 1:
 		return fmt.Errorf("%w: %d here, %d there", errShards, self.Shards, p.Shards)
+	}
+	return in.checkAnswer()
+}
+
+// checkAbroad is check between regions.
+func (in *intro) checkAbroad(self *Info) error {
+	switch p := &in.info; {
+	case p.Role != RoleRegion:
+		return fmt.Errorf("%w: %v", errRole, p.Role)
+	case p.Region == self.Region:
+		return fmt.Errorf("%w: both are %d", errRegion, p.Region)
+	case p.Shards != self.Shards:
+		return errIntro
+	}
+	return in.checkAnswer()
+}
+
+func (in *intro) checkAnswer() error {
+	switch {
 	case in.window < 1:
 		return errIntro
 	case in.refused > 0 && int(in.refused) < len(refusals):

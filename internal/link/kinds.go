@@ -53,15 +53,18 @@ const (
 	KindExpect Kind = 20
 	// KindGone: gateway -> router or offline: Account, Device, Slot, Gen: that session is no more; forget it.
 	KindGone Kind = 21
-	// KindQuery: gateway -> router, dir/N of the handle or account asked: Slot, Gen, Account and Device of the asker, ID; stanza.
+	// KindQuery: gateway -> router, dir/N of the handle or account asked: Slot, Gen, Account and Device of the asker, ID; stanza. One about
+	// another region goes on: router -> border, with Gateway -> border there -> router.
 	KindQuery Kind = 22
-	// KindResult: router -> gateway: Slot, Gen, ID; result or error stanza.
+	// KindResult: router -> gateway: Slot, Gen, ID; result or error stanza. From another region: router -> border -> border -> router, with
+	// Gateway -> gateway.
 	KindResult Kind = 23
 	// KindNote: gateway -> router, dir/N of the sender: Account, Device, ID (highest id forwarded).
 	KindNote Kind = 24
 	// KindContact: gateway -> router, dir/N of the sender: Account wrote to the account in ID.
 	KindContact Kind = 25
-	// KindReceipt: offline of B -> offline of A, queue/A: Account and Device of A, ID (account of B); tag byte and packed ids.
+	// KindReceipt: offline of B -> offline of A, queue/A: Account and Device of A, ID (account of B); tag byte, packed ids. With the tag
+	// undelivered a byte of reason stands between them. To another region through two borders, and so is the answer.
 	KindReceipt Kind = 26
 	// KindReceiptStored: offline of A -> offline of B, queue/B: Account of B, ID (first id of the batch); account of A, device of A,
 	// tag, packed ids.
@@ -97,7 +100,18 @@ const (
 	// KindLooked: router or offline -> operator: ID; what the process says about itself, in JSON.
 	KindLooked Kind = 39
 
-	kindEnd Kind = 40
+	// KindRegions: border -> router or offline: ID: a bit for each region that can be reached through it now, 1<<number. Not charged.
+	KindRegions Kind = 40
+	// KindForward: a message or read receipt on its way to its recipient's home region: offline -> border, queue/N -> border of the other
+	// region -> router, dir/N -> offline, queue/N, the last two of the recipient. Account and Device of the sender, ID; Slot, Gen: names
+	// it for the answer, on each hop by who sends it there; Epoch, from the first hop to the second border: its place in the outbound
+	// queue; Gateway, on the last hop: the border; FlagStale; stanza.
+	KindForward Kind = 41
+	// KindForwarded: border -> border -> offline: the answer to that: Slot, Gen, Epoch, Reason (0: it is stored), RetryAfter, FlagStale. Router
+	// and offline answer their border with ack, refused and not_leader.
+	KindForwarded Kind = 42
+
+	kindEnd Kind = 43
 
 	// kindsOld is the last kind that peers know who do not say which they know.
 	kindsOld = KindTicketKeys
@@ -109,13 +123,15 @@ const (
 	FlagInvited uint8 = 1 << 0
 	// FlagResumed on a bind: the session showed a ticket and not its static key, of which the gateway knows the hash.
 	FlagResumed uint8 = 1 << 1
+	// FlagStale on a forward and what answers it: the message was made for another device list than its recipient has.
+	FlagStale uint8 = 1 << 2
 )
 
 var kindNames = [kindEnd]string{
 	"none", "hello", "rebind", "rebind_done", "bind", "register", "redeem", "redeemed", "bound", "close", "unbind", "message",
 	"store", "ack", "refused", "attach", "detach", "attach_done", "deliver", "delivery_ack", "expect", "gone", "query", "result",
 	"note", "contact", "receipt", "receipt_stored", "drop_queue", "queue_dropped", "unlink_idle", "not_leader", "grant",
-	"ticket_keys", "roster", "announce", "leave", "member_answer", "look", "looked",
+	"ticket_keys", "roster", "announce", "leave", "member_answer", "look", "looked", "regions", "forward", "forwarded",
 }
 
 // String returns the kind's name, as logs and metric labels show it; "unknown" outside of the list.
@@ -127,4 +143,6 @@ func (k Kind) String() string {
 }
 
 // charged reports whether envelopes of this kind use up credits.
-func (k Kind) charged() bool { return k != KindHello && k != kindGrant && k != KindRoster }
+func (k Kind) charged() bool {
+	return k != KindHello && k != kindGrant && k != KindRoster && k != KindRegions
+}

@@ -3,6 +3,7 @@ package link
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -134,6 +135,9 @@ func (a *acceptor) stream(st grpc.ServerStream) error {
 		if err = theirs.check(&mine, 0); err == nil && full {
 			err = errFull
 		}
+		if err == nil {
+			err = ep.admits(&theirs, "", verified(st.Context()))
+		}
 	}
 	if err != nil {
 		return a.refuse(st, ep, theirs, err)
@@ -161,6 +165,16 @@ func issuedFor(st grpc.ServerStream) []string {
 	}
 	if auth, ok := p.AuthInfo.(credentials.TLSInfo); ok && len(auth.State.PeerCertificates) > 0 {
 		return auth.State.PeerCertificates[0].DNSNames
+	}
+	return nil
+}
+
+// verified returns how the certificate of who dialled was verified.
+func verified(ctx context.Context) [][]*x509.Certificate {
+	if p, ok := peer.FromContext(ctx); ok {
+		if info, ok := p.AuthInfo.(credentials.TLSInfo); ok {
+			return info.State.VerifiedChains
+		}
 	}
 	return nil
 }

@@ -1,13 +1,15 @@
 package stanza
 
 import (
+	"bytes"
 	"errors"
 	"strconv"
 
 	"github.com/cespare/xxhash/v2"
 )
 
-// Account is the number of an account: counter x shards + shard, 1..MaxAccount; 0 is none. Never reused.
+// Account is the number of an account: its home region in the top bits, below them counter x shards + shard; 1..MaxAccount, 0 is none.
+// Never reused.
 type Account uint64
 
 // Device is the number of a device under its account: from 1, at most MaxDevice, never reused; 0 is none.
@@ -22,7 +24,19 @@ const (
 	MaxDevice  Device  = 1<<16 - 1
 	MaxDevices         = 32 // devices of an account at one time
 	MaxHandle          = 32 // bytes of a handle
+	MaxRegion  Region  = 15
 )
+
+// Region is the number of a region: a cluster that is the home of accounts. A cluster that was founded without one is region 0.
+type Region uint8
+
+const regionShift = 30
+
+// Region returns the home region of a. That of a number above MaxAccount means nothing.
+func (a Account) Region() Region { return Region(a >> regionShift) }
+
+// First returns the number below all accounts of r; the last one is First of the next region - 1.
+func (r Region) First() Account { return Account(r) << regionShift }
 
 const queueBit Group = 0x8000
 
@@ -74,4 +88,28 @@ func FoldHandle(h []byte) (string, error) {
 		folded[i] = c
 	}
 	return string(folded[:len(h)]), nil
+}
+
+// SplitHandle takes the region off a name as a client may look it up, name@region: the number is decimal, without zeros in front, 0 to
+// MaxRegion. Without an @, or with something else behind it, the handle is h itself and ok is false; FoldHandle refuses an @ in it.
+func SplitHandle(h []byte) (handle []byte, r Region, ok bool) {
+	i := bytes.IndexByte(h, '@')
+	if i < 0 {
+		return h, 0, false
+	}
+	digits := h[i+1:]
+	if len(digits) == 0 || len(digits) > 2 || len(digits) == 2 && digits[0] == '0' {
+		return h, 0, false
+	}
+	n := 0
+	for _, c := range digits {
+		if c < '0' || c > '9' {
+			return h, 0, false
+		}
+		n = n*10 + int(c-'0')
+	}
+	if n > int(MaxRegion) {
+		return h, 0, false
+	}
+	return h[:i], Region(n), true
 }

@@ -58,3 +58,25 @@ func TestFoldHandle(t *testing.T) {
 		}
 	}
 }
+
+func TestRegions(t *testing.T) {
+	for a, want := range map[Account]Region{1: 0, 1<<30 - 1: 0, 1 << 30: 1, MaxAccount: MaxRegion, 7<<30 | 5: 7} {
+		if got := a.Region(); got != want || a < got.First() {
+			t.Errorf("account %d: region %d from %d, want %d", a, got, got.First(), want)
+		}
+	}
+	for name, want := range map[string]struct {
+		handle string
+		region Region
+		ok     bool
+	}{
+		"bob": {"bob", 0, false}, "bob@0": {"bob", 0, true}, "Bob@15": {"Bob", 15, true}, "@3": {"", 3, true}, "": {},
+		"bob@": {"bob@", 0, false}, "bob@16": {"bob@16", 0, false}, "bob@01": {"bob@01", 0, false}, "bob@256": {"bob@256", 0, false},
+		"bob@1@2": {"bob@1@2", 0, false}, "bob@x": {"bob@x", 0, false}, "bob@-1": {"bob@-1", 0, false},
+	} {
+		handle, r, ok := SplitHandle([]byte(name))
+		if string(handle) != want.handle || r != want.region || ok != want.ok {
+			t.Errorf("%q: %q, %d, %v", name, handle, r, ok)
+		}
+	}
+}

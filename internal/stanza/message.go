@@ -125,3 +125,29 @@ func ParseReceiptDown(v View) (ReceiptDown, error) {
 	r.bare()
 	return s, r.err
 }
+
+// Undelivered tells a device that messages of its own, which were acked here, did not reach every device of their recipient in
+// another region. stale_devices: only those devices have them that are in both the list that the message was made for and the present
+// one, maybe none. Another reason: none has them.
+type Undelivered struct {
+	From   Account // the recipient of the messages
+	IDs    []byte  // packed ids of the messages, at most MaxPacked
+	Reason Reason
+}
+
+// Append appends the stanza to dst.
+func (s *Undelivered) Append(dst []byte) []byte {
+	b := Begin(dst, TagUndelivered)
+	b.Uint(AttrFrom, uint64(s.From))
+	b.Bytes(AttrIDs, s.IDs)
+	b.Uint(AttrReason, uint64(s.Reason))
+	return b.End(nil)
+}
+
+// ParseUndelivered reads a downward undelivered stanza; IDs borrows the view and has been checked (ValidPacked).
+func ParseUndelivered(v View) (Undelivered, error) {
+	r := read(v, TagUndelivered)
+	s := Undelivered{From: r.account(AttrFrom), IDs: r.packed(AttrIDs, MaxPacked), Reason: r.reason()}
+	r.bare()
+	return s, r.err
+}

@@ -51,6 +51,7 @@ const (
 	ReasonLinkDown           Reason = 45 // the stream to the peer is gone
 	ReasonTooManyDevices     Reason = 46 // the account has all the devices that it may have
 	ReasonBadProxyHeader     Reason = 47 // a balancer in front sent no PROXY header, or a bad one
+	ReasonForeignRegion      Reason = 48 // the home of the account is another region
 )
 
 // Reasons are all reasons of the list, ascending.
@@ -102,6 +103,7 @@ var Reasons = []Reason{
 	ReasonLinkDown,
 	ReasonTooManyDevices,
 	ReasonBadProxyHeader,
+	ReasonForeignRegion,
 }
 
 var reasonTable = [...]reasonInfo{
@@ -152,4 +154,5 @@ var reasonTable = [...]reasonInfo{
 	45: {"link_down", inDrop, RetryBackoff},
 	46: {"too_many_devices", inRefusal, RetryNever},
 	47: {"bad_proxy_header", inClose, RetryBackoff},
+	48: {"foreign_region", inClose | inRefusal, RetryNever},
 }

@@ -3,11 +3,12 @@
 package stanza
 
 // Minor is the highest minor version of the token list.
-const Minor = 0
+const Minor = 1
 
 // tokenHashes has for each minor version the SHA-256 of the tokens that it added: kind, number, name, wire type.
 var tokenHashes = [...]string{
 	"9d60a8fa24ab5289761bf667e7ae85d7c3d6eb26dbeca46943cdc60b6bb5749a",
+	"bbe2f43304174d0370b43b2ed734b526501ca68a82db02cf8edbde088c3e5a3c",
 }
 
 // The Tags of the list.
@@ -34,6 +35,7 @@ const (
 	TagRead         Tag = 66 // both: receipt, the recipient has read it
 	TagPlayed       Tag = 67 // reserved
 	TagGroupMessage Tag = 68 // reserved
+	TagUndelivered  Tag = 69 // down: acked messages that did not reach every device of the recipient
 )
 
 // Tags are all Tags of the list, ascending.
@@ -60,6 +62,7 @@ var Tags = []Tag{
 	TagRead,
 	TagPlayed,
 	TagGroupMessage,
+	TagUndelivered,
 }
 
 var tagNames = [...]string{
@@ -85,6 +88,7 @@ var tagNames = [...]string{
 	66: "read",
 	67: "played",
 	68: "group_message",
+	69: "undelivered",
 }
 
 // The Attrs of the list.

@@ -35,6 +35,7 @@ var parsers = []parser{
 	{"message up", TagMessage, func(v View) (appender, error) { s, err := ParseMessageUp(v); return &s, err }},
 	{"message down", TagMessage, func(v View) (appender, error) { s, err := ParseMessageDown(v); return &s, err }},
 	{"read up", TagRead, func(v View) (appender, error) { s, err := ParseReadUp(v); return &s, err }},
+	{"undelivered", TagUndelivered, func(v View) (appender, error) { s, err := ParseUndelivered(v); return &s, err }},
 	{"receipt down", 0, func(v View) (appender, error) { s, err := ParseReceiptDown(v); return &s, err }},
 }
 
@@ -93,6 +94,7 @@ func samples() map[string]appender {
 		"message down":        &MessageDown{ID: 1000, From: 18, FromDevice: 1, SentAt: 1_800_000_000_456, Body: []byte("cipher one")},
 		"read up":             &ReadUp{ID: 2000, After: 1, Account: 18, Device: 1, IDs: ids},
 		"read down":           &ReceiptDown{Tag: TagRead, From: 33, IDs: ids},
+		"undelivered":         &Undelivered{From: 33, IDs: ids, Reason: ReasonStaleDevices},
 		"delivered":           &ReceiptDown{Tag: TagDelivered, From: 33, IDs: ids},
 	}
 }
