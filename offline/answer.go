@@ -31,7 +31,7 @@ func (m *group) answerStore(p *proposal, o shard.Outcome, r *result) {
 }
 
 func (m *group) ackStore(p *proposal) {
-	m.env = link.Envelope{Kind: link.KindAck, Group: m.id, Slot: p.slot, Gen: p.gen, ID: p.id, Charge: p.charge}
+	m.env = link.Envelope{Kind: link.KindAck, Group: m.id, Slot: p.slot, Gen: p.gen, ID: p.id, Charge: p.charge, Flags: p.flags}
 	m.answer(p.gw)
 }
 

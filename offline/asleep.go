@@ -110,6 +110,10 @@ func (l *sleepers) clear() {
 
 // wake makes the attachment of q's device, if it is asleep, one that deliveries can be pushed through.
 func (m *group) wake(q *queue) {
+	if q.key.device() == 0 {
+		m.startDrain(q.key)
+		return
+	}
 	s := m.asleep.get(q.key)
 	if s == nil {
 		return

@@ -58,7 +58,7 @@ func newRig(b testing.TB, cfg Config) *rig {
 	cfg.Sweep, cfg.StreamSweep = cfg.Retention, cfg.Retention
 	p := newPeers()
 	log := slog.New(slog.DiscardHandler)
-	m := newGroup(cfg, stanza.QueueGroup(0), 1, p, newCounters(nil), log, mustNotFail)
+	m := newGroup(cfg, stanza.QueueGroup(0), 1, 0, p, newCounters(nil), log, mustNotFail)
 	if err := m.loadFrom(newMemTables()); err != nil {
 		b.Fatal(err)
 	}

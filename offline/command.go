@@ -11,15 +11,19 @@ import (
 type operation uint8
 
 const (
-	opMessage        operation = 1 // a message for devices of one account
-	opRead           operation = 2 // a read receipt, numbered like a message
-	opAck            operation = 3 // a device has everything up to a sequence
-	opReceipt        operation = 4 // delivered receipts for a device of ours
-	opConfirm        operation = 5 // the sender's shard has stored receipts of ours
-	opExpireQueues   operation = 6 // messages and tombstones of a range of queues
-	opDrop           operation = 7 // a device was unlinked
-	opExpireStreams  operation = 8 // last ids of a range of streams
-	opExpireReceipts operation = 9 // pending receipts
+	opMessage        operation = 1  // a message for devices of one account
+	opRead           operation = 2  // a read receipt, numbered like a message
+	opAck            operation = 3  // a device has everything up to a sequence
+	opReceipt        operation = 4  // delivered receipts for a device of ours
+	opConfirm        operation = 5  // the sender's shard has stored receipts of ours
+	opExpireQueues   operation = 6  // messages and tombstones of a range of queues
+	opDrop           operation = 7  // a device was unlinked
+	opExpireStreams  operation = 8  // last ids of a range of streams
+	opExpireReceipts operation = 9  // pending receipts
+	opForward        operation = 10 // a message from another region
+	opForwardRead    operation = 11 // a read receipt from there
+	opOut            operation = 12 // a message or read receipt for another region
+	opSent           operation = 13 // the other region has what it was sent up to a sequence, or will never take it
 )
 
 const (
@@ -43,11 +47,12 @@ type command struct {
 	maxBytes   uint64
 	upTo       uint64 // last sequence acked
 	tag        stanza.Tag
-	again      bool // a receipt that may have been sent before
+	reason     stanza.Reason // with TagUndelivered
+	again      bool          // a receipt that may have been sent before
 	cut        int64
 	cutTombs   int64
 	lo, hi     [2]uint64 // range of keys; hi zero: no end
-	body       []byte    // ciphertexts, or packed ids; borrows the entry
+	body       []byte    // ciphertexts, packed ids, a stanza, or what was refused: appendFailure; borrows the entry
 }
 
 var errCommand = errors.New("offline: bad command")
@@ -65,7 +70,7 @@ func decodeCommand(b []byte, c *command) error {
 		return errCommand
 	}
 	*c = command{op: operation(b[1])}
-	if c.op < opMessage || c.op > opExpireReceipts {
+	if c.op < opMessage || c.op > opSent {
 		return errCommand
 	}
 	r := codec{b: b[2:]}
@@ -79,14 +84,20 @@ func decodeCommand(b []byte, c *command) error {
 
 func (c *command) checkBody() error {
 	switch c.op {
-	case opMessage:
+	case opMessage, opForward:
 		if _, err := stanza.ValidCiphers(c.body); err != nil {
 			return errCommand
 		}
-	case opRead, opReceipt, opConfirm:
+	case opRead, opForwardRead, opReceipt, opConfirm:
 		if stanza.ValidPacked(c.body, stanza.MaxPacked) != nil {
 			return errCommand
 		}
+	case opOut:
+		if to, id := parseOut(c.body); to != c.account || id != c.id {
+			return errCommand
+		}
+	case opSent:
+		return c.checkFailures()
 	default:
 		if len(c.body) != 0 {
 			return errCommand
@@ -106,14 +117,14 @@ type codec struct {
 // fields walks the fields of c's operation in their order.
 func (w *codec) fields(c *command) {
 	switch c.op {
-	case opMessage, opRead:
+	case opMessage, opRead, opForward, opForwardRead, opOut:
 		w.account(&c.from)
 		w.device(&c.fromDevice)
 		w.uint(&c.id, stanza.MaxID)
 		w.bad = w.bad || c.id == 0 // receipts are packed, and those begin at 1
 		w.uint(&c.after, stanza.MaxID)
 		w.account(&c.account)
-		if c.op == opRead {
+		if c.op == opRead || c.op == opForwardRead {
 			w.device(&c.device)
 		}
 		w.limits(c)
@@ -123,13 +134,16 @@ func (w *codec) fields(c *command) {
 	case opReceipt:
 		w.queue(c)
 		w.account(&c.from)
-		w.tag(&c.tag)
+		w.source(c)
 		w.flag(&c.again)
 		w.limits(c)
 	case opConfirm:
 		w.queue(c)
 		w.account(&c.from)
-		w.tag(&c.tag)
+		w.source(c)
+	case opSent:
+		w.account(&c.account)
+		w.uint(&c.upTo, stanza.MaxID)
 	case opExpireQueues, opExpireStreams:
 		w.stamp(&c.cut)
 		w.stamp(&c.cutTombs)
@@ -191,6 +205,21 @@ func (w *codec) tag(t *stanza.Tag) {
 	v := uint64(*t)
 	w.uint(&v, 127)
 	*t = stanza.Tag(v)
+}
+
+// source is what a receipt says: its tag, and with undelivered the reason.
+func (w *codec) source(c *command) {
+	w.tag(&c.tag)
+	if c.tag == stanza.TagUndelivered {
+		w.reason(&c.reason)
+	}
+}
+
+func (w *codec) reason(r *stanza.Reason) {
+	v := uint64(*r)
+	w.uint(&v, 1<<16-1)
+	w.bad = w.bad || v == 0
+	*r = stanza.Reason(v)
 }
 
 func (w *codec) flag(f *bool) {

@@ -52,7 +52,7 @@ func describe(key []byte) string {
 	case key[0] == tableStream && len(key) == 17:
 		return fmt.Sprintf("stream record to account %d from account %d device %d", part(0), part(1).account(), part(1).device())
 	case key[0] == tableReceipt && len(key) == 17:
-		return fmt.Sprintf("receipt record for account %d device %d from account %d", part(0).account(), part(0).device(), part(1))
+		return fmt.Sprintf("receipt record for account %d device %d from account %d", part(0).account(), part(0).device(), receiptKeyOf(key).from)
 	case key[0] == tableAhead && len(key) == 17:
 		return fmt.Sprintf("record of a run written ahead for account %d device %d sequence %d", part(0).account(), part(0).device(), part(1))
 	case key[0] == tableTotals && len(key) == 1:

@@ -48,7 +48,7 @@ func (s *state) loadPending() {
 			s.damaged(k, isMalformed)
 			return false
 		}
-		p.key = receiptKey{to: queueKey(keyPart(k, 0)), from: accountOf(keyPart(k, 1))}
+		p.key = receiptKeyOf(k)
 		s.pending[p.key] = p
 		for i := range p.batches {
 			s.waiting += len(p.batches[i].ids)

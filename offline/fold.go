@@ -114,7 +114,7 @@ func (s *state) apply(e shard.Entry) result {
 		return result{verdict: refused, reason: stanza.ReasonInternal}
 	}
 	switch c.op {
-	case opMessage, opRead:
+	case opMessage, opRead, opForward, opForwardRead, opOut:
 		return s.store(e, c)
 	case opAck:
 		return s.ack(e, c)
@@ -130,6 +130,8 @@ func (s *state) apply(e shard.Entry) result {
 		return s.expireStreams(c)
 	case opExpireReceipts:
 		return s.expireReceipts(c)
+	case opSent:
+		return s.ack(e, c) // of the queue of no device
 	}
 	return result{}
 }
@@ -149,13 +151,16 @@ func (s *state) store(e shard.Entry, c *command) result {
 		return result{}
 	case known && c.id <= last.last && !planted.On(planted.NoDedup):
 		return result{verdict: duplicate}
-	case known && c.after > last.last:
+	case c.after > last.last && (known || c.forwarded()):
 		return result{verdict: refused, reason: stanza.ReasonGap, last: last.last}
 	}
 	var r result
-	if c.op == opRead {
+	switch c.op {
+	case opRead, opForwardRead:
 		r = s.storeRead(e, c)
-	} else {
+	case opOut:
+		r = s.storeOut(e, c)
+	default:
 		r = s.storeMessage(e, c)
 	}
 	if r.verdict == admitted {
@@ -216,19 +221,27 @@ func (s *state) storeMessage(e shard.Entry, c *command) result {
 func (s *state) findTargets(c *command) result {
 	s.targets = s.targets[:0]
 	var full []stanza.Device
-	stale := false
+	stale := false // a message is for a device that is gone; from another region: for no other device
 	for body := c.body; len(body) > 0; {
 		d, cipher, rest, err := stanza.NextCipher(body)
 		if err != nil || (c.account == c.from && d == c.fromDevice) {
 			return result{verdict: refused, reason: stanza.ReasonForbidden}
 		}
 		q := s.queue(keyOf(c.account, d))
-		stale = stale || q.tomb != 0
+		body = rest
+		if q.tomb != 0 {
+			stale = true
+			if c.forwarded() {
+				continue
+			}
+		}
 		if !room(q, c, len(cipher)) {
 			full = append(full, d)
 		}
 		s.targets = append(s.targets, target{q, cipher})
-		body = rest
+	}
+	if c.forwarded() && len(s.targets) > 0 {
+		stale = false
 	}
 	switch {
 	case stale: // before queue_full: the sender's next try is without that device
@@ -298,6 +311,9 @@ func (s *state) ack(e shard.Entry, c *command) result {
 		if r.kind == recordMessage && !q.wasRaised(seq) {
 			s.raiseSiblings(c.account, r.siblings)
 			s.raise(receiptKey{to: keyOf(r.from, r.fromDevice), from: c.account}, r.id, e.Stamp)
+		}
+		if r.kind == recordOut {
+			s.raiseFailure(c, seq, &r, e.Stamp)
 		}
 	}
 	s.cut(q, end, charge)

@@ -17,7 +17,7 @@ import (
 // newServed returns a group that is not open.
 func (o *Offline) newServed(id stanza.Group) *served {
 	stop := func(err error) { o.deps.Host.StopGroup(id, err) }
-	return &served{group: newGroup(o.cfg, id, o.deps.Shards, o.peers, o.count, o.log.With("group", id.String()), stop)}
+	return &served{group: newGroup(o.cfg, id, o.deps.Shards, o.deps.Region, o.peers, o.count, o.log.With("group", id.String()), stop)}
 }
 
 // open opens all groups of Deps side by side: each reads its whole log.

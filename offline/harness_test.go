@@ -92,7 +92,7 @@ func newHarness(t *testing.T, shards int, change func(*Config)) *harness {
 	count := newCounters(nil)
 	for n := range shards {
 		id := stanza.QueueGroup(n)
-		m := newGroup(cfg, id, shards, h.o.peers, count, log, h.failed)
+		m := newGroup(cfg, id, shards, 0, h.o.peers, count, log, h.failed)
 		if err := m.loadFrom(newMemTables()); err != nil {
 			t.Fatal(err)
 		}

@@ -16,7 +16,7 @@ func (s *state) hash() uint64 {
 		sum += part(tableStream, uint64(k.to), uint64(k.from), v.last, uint64(v.stamp))
 	})
 	for k, p := range s.pending {
-		sum += part(tableReceipt, uint64(k.to), uint64(k.from), xxhash.Sum64(appendPending(nil, p)))
+		sum += part(tableReceipt, uint64(k.to), k.source(), xxhash.Sum64(appendPending(nil, p)))
 	}
 	return sum + part(tableTotals, uint64(s.entries), uint64(s.bytes))
 }

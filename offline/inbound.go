@@ -24,8 +24,10 @@ func (m *group) handle(it *link.Item) {
 		return
 	}
 	switch env.Kind {
-	case link.KindStore:
+	case link.KindStore, link.KindForward:
 		m.handleStore(env)
+	case link.KindForwarded:
+		m.handleForwarded(env)
 	case link.KindAttach:
 		m.handleAttach(env)
 	case link.KindDetach:
@@ -56,6 +58,10 @@ func (m *group) peerEvent(it *link.Item) {
 	}
 	if it.Env.Term != 0 {
 		m.receiptsTo(it.Env.Group)
+		return
+	}
+	if it.Env.ID != 0 {
+		m.regionsUp(it.Env.ID)
 		return
 	}
 	m.greet = append(m.greet, it.From)
@@ -90,7 +96,7 @@ const downOverhead = 1 + 3 + (1 + 8) + (1 + 5) + (1 + 3) + (1 + 8) + 1
 func (m *group) handleStore(env *link.Envelope) {
 	p := proposal{
 		purpose: forStore, gw: m.peers.gateway(env.Gateway),
-		slot: env.Slot, gen: env.Gen, id: env.ID, charge: env.Charge,
+		slot: env.Slot, gen: env.Gen, id: env.ID, charge: env.Charge, flags: env.Flags & link.FlagStale,
 	}
 	c := command{
 		from: env.Account, fromDevice: env.Device,
@@ -112,6 +118,10 @@ func (m *group) handleStore(env *link.Envelope) {
 		// Only what grows the queues is refused: acks, receipts and expiry go on, and make room.
 		m.refuse(&p, stanza.ReasonStorageFull, &result{})
 		return
+	}
+	if c.op == opOut {
+		m.out = withAfter(m.out[:0], env.Payload, 0)
+		c.body = m.out
 	}
 	m.cmdOut = appendCommand(m.cmdOut[:0], &c)
 	if !m.raft.Propose(m.cmdOut, p) {
@@ -147,8 +157,27 @@ func (m *group) parseStore(env *link.Envelope, c *command) stanza.Reason {
 	default:
 		return stanza.ReasonForbidden
 	}
+	if reason := m.crossing(env.Kind, c); reason != 0 {
+		return reason
+	}
 	if c.id != env.ID || c.id == 0 || stanza.QueueGroup(stanza.ShardOf(c.account, m.shards)) != m.id {
 		return stanza.ReasonForbidden
+	}
+	return 0
+}
+
+// crossing makes the command what it is between regions: a message comes from one, or goes to one, or neither.
+func (m *group) crossing(k link.Kind, c *command) stanza.Reason {
+	away := c.account.Region() != m.region
+	switch {
+	case (k == link.KindForward) != (c.from.Region() != m.region) || away && k == link.KindForward:
+		return stanza.ReasonForbidden // who routes has checked this: one of us is broken
+	case away:
+		c.op = opOut
+	case k == link.KindForward && c.op == opRead:
+		c.op = opForwardRead
+	case k == link.KindForward:
+		c.op = opForward
 	}
 	return 0
 }
@@ -196,14 +225,6 @@ func (m *group) queueDropped(p *proposal) {
 		Kind: link.KindQueueDropped, Group: stanza.DirGroup(m.id.Shard()), Account: p.account, Device: p.device,
 	}
 	_ = p.from.Send(&m.env) // lost: the router asks again
-}
-
-// receiptPayload reads what a receipt envelope carries.
-func receiptPayload(b []byte) (tag stanza.Tag, packed []byte, ok bool) {
-	if len(b) < 2 || stanza.ValidPacked(b[1:], stanza.MaxPacked) != nil {
-		return 0, nil, false
-	}
-	return stanza.Tag(b[0]), b[1:], stanza.Tag(b[0]) == stanza.TagDelivered
 }
 
 // storedPayload reads what a receipt_stored envelope carries besides.

@@ -34,6 +34,7 @@ const (
 	forDrop // from, account, device
 	forSweep
 	forReceiptSweep
+	forSent // account: the recipient, of another region
 )
 
 // proposal is what Done gets back with the outcome.
@@ -43,6 +44,8 @@ type proposal struct {
 	device            stanza.Device
 	account           stanza.Account
 	id                uint64
+	flags             uint8         // forStore: go back with the ack
+	why               stanza.Reason // forLocalReceipt
 	gw                *gateway
 	from              *link.Stream
 	sweep             *sweep
@@ -56,6 +59,7 @@ type group struct {
 	cfg    Config
 	id     stanza.Group
 	shards int
+	region stanza.Region
 	peers  *peers
 	count  *counters
 	gauges groupGauges
@@ -87,6 +91,7 @@ type group struct {
 	rooms    [][]sent       // empty windows
 	timers   timers[*attachment]
 	retries  timers[*pending]
+	abroad   drains
 	sweeps   [2]sweep
 	idle     map[queueKey]int64 // when an unlink was asked for
 
@@ -95,15 +100,16 @@ type group struct {
 	crowdedAt int64 // ms: when they began to be too many, or later
 
 	// Scratch.
-	env    link.Envelope
-	out    []byte
-	cmdOut []byte
+	env     link.Envelope
+	out     []byte
+	outward []byte
+	cmdOut  []byte
 }
 
 // newGroup returns the group of id; stopGroup is called when it cannot go on.
-func newGroup(cfg Config, id stanza.Group, shards int, p *peers, c *counters, log *slog.Logger, stopGroup func(error)) *group {
+func newGroup(cfg Config, id stanza.Group, shards int, region stanza.Region, p *peers, c *counters, log *slog.Logger, stopGroup func(error)) *group {
 	m := &group{
-		cfg: cfg, id: id, shards: shards, peers: p, count: c, gauges: c.group(id), log: log, stopGroup: stopGroup,
+		cfg: cfg, id: id, shards: shards, region: region, peers: p, count: c, gauges: c.group(id), log: log, stopGroup: stopGroup,
 		idle: map[queueKey]int64{}, asleep: newSleepers(), awake: awake{},
 	}
 	m.state = m.newState()
@@ -193,6 +199,7 @@ func (m *group) Lead(term uint64) {
 		p.send = sending{again: true} // an earlier leader may have sent it
 		m.list(p)
 	}
+	m.startDrains()
 	m.startSweeps()
 	m.log.Debug("leading", "term", term, "entries", m.entries, "receipts", len(m.pending))
 }
@@ -215,6 +222,7 @@ func (m *group) Follow() {
 	m.greet, m.acking, m.blocked, m.slow = nil, nil, nil, nil
 	m.timers, m.retries = nil, nil
 	m.ready, m.raised = nil, nil
+	m.abroad.reset()
 	clear(m.idle)
 }
 
@@ -238,6 +246,7 @@ func (m *group) Turn() {
 	if m.leading {
 		m.proposeAcks()
 		m.pushReady()
+		m.runDrains()
 		m.sendRaised()
 		m.sayHello()
 	}
@@ -286,6 +295,7 @@ func (m *group) Tick(now time.Time) {
 		m.checkAttachments()
 		m.shed()
 		m.retryReceipts()
+		m.tickDrains()
 		m.sweepTick()
 	}
 	if m.now-m.published >= publishEvery {
@@ -311,6 +321,8 @@ func (m *group) Done(p proposal, o shard.Outcome, r result) {
 		if o == shard.Committed {
 			m.queueDropped(&p)
 		}
+	case forSent:
+		m.sentDone(&p, o)
 	case forSweep, forReceiptSweep:
 		m.sweepDone(&p, o, r)
 	}

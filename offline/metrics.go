@@ -13,11 +13,15 @@ import (
 type counters struct {
 	refused *metrics.Reasons
 	dropped *metrics.Reasons
-	lines   *metrics.Lines
+
+	forwardRefused *metrics.Reasons
+	lines          *metrics.Lines
 
 	admitted, duplicates                      prometheus.Counter
 	acked, expired                            prometheus.Counter
 	pushed, pushedBytes, resent               prometheus.Counter
+	forwards, forwarded                       prometheus.Counter
+	outEntries, outBytes, outAge              *prometheus.GaugeVec
 	receiptsSent, receiptsDone, receiptsIn    prometheus.Counter
 	hits, misses, aheadBytes                  prometheus.Counter
 	entries, bytes, resident, cached, pending *prometheus.GaugeVec
@@ -31,7 +35,9 @@ func newCounters(reg prometheus.Registerer) *counters {
 	c := &counters{
 		refused: metrics.NewReasons(reg, "linecard_offline_refusals_total", "Messages refused, by reason."),
 		dropped: metrics.NewReasons(reg, "linecard_offline_drops_total", "Entries, answers and acks dropped, by reason."),
-		lines:   metrics.NewLines(slog.New(slog.DiscardHandler), metrics.Budget{}),
+		forwardRefused: metrics.NewReasons(reg, "linecard_offline_forward_refusals_total",
+			"Messages for other regions that were sent there and not taken, by reason; those that pass are sent again."),
+		lines: metrics.NewLines(slog.New(slog.DiscardHandler), metrics.Budget{}),
 	}
 	count := func(name, help string) prometheus.Counter {
 		m := prometheus.NewCounter(prometheus.CounterOpts{Name: "linecard_offline_" + name, Help: help})
@@ -50,6 +56,11 @@ func newCounters(reg prometheus.Registerer) *counters {
 	c.pushed = count("pushed_total", "Deliveries sent to gateways, resends not counted.")
 	c.pushedBytes = count("pushed_bytes_total", "Bytes of those deliveries.")
 	c.resent = count("resent_total", "Deliveries sent again.")
+	c.forwards = count("forwards_total", "Messages for other regions sent there, repeats counted.")
+	c.forwarded = count("forwarded_total", "Messages for other regions that are stored there.")
+	c.outEntries = gauge("outbound_entries", "Messages that wait for other regions; counted in the group's leader.")
+	c.outBytes = gauge("outbound_bytes", "Bytes of those, as queue limits count them.")
+	c.outAge = gauge("outbound_age_seconds", "How long the oldest of them waits, 0 without any.")
 	c.receiptsSent = count("receipts_sent_total", "Receipt envelopes sent to the senders' shards, repeats counted.")
 	c.receiptsDone = count("receipts_confirmed_total", "Delivered receipts that the senders' shards confirmed.")
 	c.receiptsIn = count("receipts_stored_total", "Delivered receipt entries stored for senders.")
@@ -69,6 +80,7 @@ func newCounters(reg prometheus.Registerer) *counters {
 // groupGauges are the gauges of one group, resolved.
 type groupGauges struct {
 	entries, bytes, resident, cached, pending, attachments, streams prometheus.Gauge
+	outEntries, outBytes, outAge                                    prometheus.Gauge
 }
 
 func (c *counters) group(g stanza.Group) groupGauges {
@@ -77,13 +89,14 @@ func (c *counters) group(g stanza.Group) groupGauges {
 		entries: c.entries.WithLabelValues(name), bytes: c.bytes.WithLabelValues(name),
 		resident: c.resident.WithLabelValues(name), cached: c.cached.WithLabelValues(name),
 		pending: c.pending.WithLabelValues(name), attachments: c.attachments.WithLabelValues(name),
-		streams: c.streams.WithLabelValues(name),
+		streams: c.streams.WithLabelValues(name), outEntries: c.outEntries.WithLabelValues(name),
+		outBytes: c.outBytes.WithLabelValues(name), outAge: c.outAge.WithLabelValues(name),
 	}
 }
 
 // drop removes the gauges of a group that was closed.
 func (c *counters) drop(g stanza.Group) {
-	for _, v := range []*prometheus.GaugeVec{c.entries, c.bytes, c.resident, c.cached, c.pending, c.attachments, c.streams} {
+	for _, v := range []*prometheus.GaugeVec{c.entries, c.bytes, c.resident, c.cached, c.pending, c.attachments, c.streams, c.outEntries, c.outBytes, c.outAge} {
 		v.DeleteLabelValues(g.String())
 	}
 }
@@ -98,6 +111,7 @@ func (m *group) publish() {
 	g.pending.Set(float64(len(m.pending)))
 	g.attachments.Set(float64(m.attached))
 	g.streams.Set(float64(len(m.state.streams.dirty)))
+	m.publishDrains()
 	m.count.hits.Add(float64(m.hits))
 	m.count.misses.Add(float64(m.misses))
 	if m.leading {
@@ -106,4 +120,23 @@ func (m *group) publish() {
 		}
 	}
 	m.hits, m.misses, m.lost = 0, 0, 0
+}
+
+// publishDrains shows what waits for other regions.
+func (m *group) publishDrains() {
+	entries, bytes, oldest := uint64(0), int64(0), int64(0)
+	for _, d := range m.abroad.byKey {
+		entries += d.entries
+		bytes += d.bytes
+		if d.oldest != 0 && (oldest == 0 || d.oldest < oldest) {
+			oldest = d.oldest
+		}
+	}
+	age := 0.0
+	if oldest != 0 && m.raft != nil {
+		age = float64(max(m.raft.Stamp()-oldest, 0)) / 1000
+	}
+	m.gauges.outEntries.Set(float64(entries))
+	m.gauges.outBytes.Set(float64(bytes))
+	m.gauges.outAge.Set(age)
 }

@@ -22,6 +22,7 @@ type Deps struct {
 	Incarnation uint64 // random per start
 	Shards      int    // of the cluster
 	Cluster     string
+	Region      stanza.Region
 	Logger      *slog.Logger          // nil: discards
 	Registerer  prometheus.Registerer // nil: no metrics
 	Host        *shard.Host           // of this daemon alone; the process closes it after Run
@@ -85,7 +86,7 @@ func New(cfg Config, deps Deps) (*Offline, error) {
 		o.order = append(o.order, s)
 	}
 	info := link.Info{
-		Role: link.RoleOffline, Node: deps.Node, Incarnation: deps.Incarnation, Shards: deps.Shards, Cluster: deps.Cluster,
+		Role: link.RoleOffline, Node: deps.Node, Incarnation: deps.Incarnation, Shards: deps.Shards, Cluster: deps.Cluster, Region: deps.Region,
 	}
 	o.ep = link.NewEndpoint(info, o, link.Options{Turns: true, Credits: deps.LinkCredit, Board: deps.Board, Logger: o.log, Registerer: deps.Registerer})
 	if err := o.open(); err != nil {
@@ -162,6 +163,10 @@ func (o *Offline) Receive(s *link.Stream, batch []link.Envelope) {
 			o.hello(s, env)
 			i++
 			continue
+		case link.KindRegions:
+			o.regions(s, env.ID)
+			i++
+			continue
 		case link.KindNotLeader:
 			o.peers.notLeader(env.Group, s)
 			s.Done(env.Group, env.Size())
@@ -169,11 +174,28 @@ func (o *Offline) Receive(s *link.Stream, batch []link.Envelope) {
 			continue
 		}
 		end := i + 1
-		for end < len(batch) && batch[end].Group == env.Group && batch[end].Kind != link.KindHello && batch[end].Kind != link.KindNotLeader {
+		for end < len(batch) && batch[end].Group == env.Group && !ofPeers(batch[end].Kind) {
 			end++
 		}
 		o.pass(s, batch[i:end])
 		i = end
+	}
+}
+
+// ofPeers reports whether an envelope is for the daemon, and no group.
+func ofPeers(k link.Kind) bool {
+	return k == link.KindHello || k == link.KindNotLeader || k == link.KindRegions
+}
+
+// regions notes what a border reaches, and has the groups go on with what waits for that. Under mu.
+func (o *Offline) regions(s *link.Stream, reach uint64) {
+	if s.Peer().Role != link.RoleBorder {
+		return
+	}
+	if gained := o.peers.reaches(s, reach); gained != 0 {
+		for _, g := range o.groups {
+			g.inbox.Push(s, link.Envelope{Kind: link.KindHello, ID: gained})
+		}
 	}
 }
 

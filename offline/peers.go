@@ -28,13 +28,21 @@ type leader struct {
 type peers struct {
 	gateways atomic.Pointer[map[link.GatewayID]*gateway]
 	leaders  atomic.Pointer[map[stanza.Group]leader]
+	borders  atomic.Pointer[[]border] // those that reach anybody
 
 	mu      sync.Mutex // writers
 	streams []*link.Stream
 }
 
+// border is a stream to a border and the regions that can be reached through it, a bit each.
+type border struct {
+	stream *link.Stream
+	reach  uint64
+}
+
 func newPeers() *peers {
 	p := &peers{}
+	p.borders.Store(&[]border{})
 	p.gateways.Store(&map[link.GatewayID]*gateway{})
 	p.leaders.Store(&map[stanza.Group]leader{})
 	return p
@@ -67,7 +75,7 @@ func (p *peers) up(s *link.Stream) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.streams = append(p.streams, s)
-	if info := s.Peer(); info.Role == link.RoleGateway {
+	if info := s.Peer(); info.Role == link.RoleGateway || info.Role == link.RoleBorder {
 		id := info.Gateway()
 		p.gatewayLocked(id).stream.Store(s)
 		left := maps.Clone(*p.gateways.Load())
@@ -87,6 +95,45 @@ func (p *peers) down(s *link.Stream) {
 	left := maps.Clone(*p.leaders.Load())
 	maps.DeleteFunc(left, func(_ stanza.Group, l leader) bool { return l.stream == s })
 	p.leaders.Store(&left)
+	p.reachesLocked(s, 0)
+}
+
+// reaches notes what a border reaches, and returns the regions that it did not reach before.
+func (p *peers) reaches(s *link.Stream, reach uint64) (gained uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !slices.Contains(p.streams, s) {
+		return 0
+	}
+	return p.reachesLocked(s, reach)
+}
+
+func (p *peers) reachesLocked(s *link.Stream, reach uint64) (gained uint64) {
+	all := *p.borders.Load()
+	before := uint64(0)
+	left := make([]border, 0, len(all)+1)
+	for _, b := range all {
+		if b.stream == s {
+			before = b.reach
+			continue
+		}
+		left = append(left, b)
+	}
+	if reach != 0 {
+		left = append(left, border{s, reach})
+	}
+	p.borders.Store(&left)
+	return reach &^ before
+}
+
+// border returns a stream to a border that reaches a region, nil if there is none.
+func (p *peers) border(r stanza.Region) *link.Stream {
+	for _, b := range *p.borders.Load() {
+		if b.reach&(1<<r) != 0 {
+			return b.stream
+		}
+	}
+	return nil
 }
 
 // hello notes the leader of a group; the highest term wins. It reports whether that is news.

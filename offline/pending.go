@@ -101,7 +101,7 @@ func (s *state) list(p *pending) {
 
 // confirm removes receipts that the sender's shard has stored or dropped.
 func (s *state) confirm(c *command) result {
-	p := s.pending[receiptKey{to: keyOf(c.account, c.device), from: c.from}]
+	p := s.pending[receiptKey{to: keyOf(c.account, c.device), from: c.from, why: c.reason}]
 	if p == nil {
 		return result{}
 	}
@@ -115,7 +115,7 @@ func (s *state) confirm(c *command) result {
 			s.waiting--
 		}
 	}
-	if p.send.away && bytes.Equal(c.body, p.send.packed[1:]) { // not a late repeat of what was confirmed before
+	if p.send.away && bytes.Equal(c.body, p.send.ids()) { // not a late repeat of what was confirmed before
 		p.send.away, p.send.again = false, false // what is left was never sent
 	}
 	s.settle(p)
@@ -171,8 +171,16 @@ func (s *state) receipt(e shard.Entry, c *command) result {
 		return result{reason: stanza.ReasonReceiptFull}
 	}
 	q.begin(e.Index, e.Seq)
-	s.append(q, &record{kind: recordDelivered, index: e.Index, from: c.from, stamp: e.Stamp, body: body})
+	s.append(q, &record{kind: receiptKind(c), index: e.Index, from: c.from, why: c.reason, stamp: e.Stamp, body: body})
 	return result{count: 1}
+}
+
+// receiptKind is the kind of the record that keeps c.
+func receiptKind(c *command) recordKind {
+	if c.tag == stanza.TagUndelivered {
+		return recordUndelivered
+	}
+	return recordDelivered
 }
 
 // withoutQueued returns c's ids without those that wait in q in a receipt of the same account. It reads the whole queue, which only
@@ -192,7 +200,7 @@ func (s *state) withoutQueued(q *queue, c *command) []byte {
 		if !s.read(q, seq, &r) {
 			return nil
 		}
-		if r.kind != recordDelivered || r.from != c.from {
+		if r.kind != receiptKind(c) || r.from != c.from || r.why != c.reason {
 			continue
 		}
 		for it := stanza.Packed(r.body); ; {
@@ -239,7 +247,7 @@ func (s *state) settleExpired(p *pending) {
 // flushPending appends the changed pending receipts to b.
 func (s *state) flushPending(b batch) {
 	for k := range s.dirtyPending {
-		s.key = appendKey(s.key[:0], tableReceipt, uint64(k.to), uint64(k.from))
+		s.key = appendKey(s.key[:0], tableReceipt, uint64(k.to), k.source())
 		p := s.pending[k]
 		if p == nil {
 			b.Delete(s.key)

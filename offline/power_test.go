@@ -64,7 +64,7 @@ func (p *powered) Open(d *disktest.Disk, first bool) (err error) {
 	for _, x := range p.groups {
 		fail := func(err error) { p.lost.Store(&err) }
 		x.m = &replica{
-			group: newGroup(cfg, x.id, disktest.Groups, newPeers(), newCounters(nil), slog.New(slog.DiscardHandler), fail),
+			group: newGroup(cfg, x.id, disktest.Groups, 0, newPeers(), newCounters(nil), slog.New(slog.DiscardHandler), fail),
 			led:   make(chan uint64, 8), done: make(chan result, 64),
 		}
 		if x.g, err = shard.Open(p.host, x.id, x.m); err != nil {

@@ -75,6 +75,9 @@ func (m *group) encodeDown(q *queue, seq uint64) bool {
 	case recordMessage:
 		s := stanza.MessageDown{ID: r.id, From: r.from, FromDevice: r.fromDevice, SentAt: r.stamp, Body: r.body}
 		m.out = s.Append(m.out[:0])
+	case recordUndelivered:
+		s := stanza.Undelivered{From: r.from, IDs: r.body, Reason: r.why}
+		m.out = s.Append(m.out[:0])
 	default:
 		s := stanza.ReceiptDown{Tag: stanza.TagDelivered, From: r.from, IDs: r.body}
 		if r.kind == recordRead {

@@ -14,7 +14,7 @@ type sending struct {
 	again  bool   // packed may have arrived before
 	tries  uint8  //
 	due    int64  // ms: the next try
-	packed []byte // tag and packed ids
+	packed []byte // appendReceipt
 }
 
 // flagAgain on a receipt envelope: an earlier one with some of these ids may have been stored. Only then the receiver looks for them.
@@ -42,7 +42,7 @@ func (m *group) sendRaised() {
 
 // packReceipt takes the oldest batch as what is sent until it is confirmed.
 func (m *group) packReceipt(p *pending) {
-	p.send.packed = stanza.AppendPacked(append(p.send.packed[:0], byte(stanza.TagDelivered)), p.batches[0].ids)
+	p.send.packed = appendReceipt(p.send.packed[:0], p.key.why, p.batches[0].ids)
 	p.send.away = true
 	p.send.tries = 0
 }
@@ -51,9 +51,13 @@ func (m *group) packReceipt(p *pending) {
 func (m *group) sendReceipt(p *pending) {
 	went := false
 	to := stanza.QueueGroup(stanza.ShardOf(p.key.to.account(), m.shards))
-	if to == m.id {
-		went = m.sendLocal(p)
-	} else if s := m.peers.leader(to); s != nil {
+	s := m.peers.leader(to)
+	if r := p.key.to.account().Region(); r != m.region {
+		s = m.peers.border(r)
+	} else if to == m.id {
+		went, s = m.sendLocal(p), nil
+	}
+	if s != nil {
 		m.env = link.Envelope{
 			Kind: link.KindReceipt, Group: to, Account: p.key.to.account(), Device: p.key.to.device(),
 			ID: uint64(p.key.from), Flags: againFlag(p.send.again), Payload: p.send.packed,
@@ -82,18 +86,25 @@ func againFlag(again bool) uint8 {
 // sendLocal stores a receipt for a device of this same group.
 func (m *group) sendLocal(p *pending) bool {
 	k := p.key
-	c := m.receiptCommand(k.to.account(), k.to.device(), k.from, p.send.again, p.send.packed[1:])
+	c := m.receiptCommand(k, p.send.again, p.send.ids())
 	m.cmdOut = appendCommand(m.cmdOut[:0], &c)
 	return m.raft.ProposeLazy(m.cmdOut, proposal{
-		purpose: forLocalReceipt, account: c.account, device: c.device, id: uint64(c.from),
+		purpose: forLocalReceipt, account: c.account, device: c.device, id: uint64(c.from), why: k.why,
 	})
 }
 
-func (m *group) receiptCommand(a stanza.Account, d stanza.Device, from stanza.Account, again bool, packed []byte) command {
+func (m *group) receiptCommand(k receiptKey, again bool, packed []byte) command {
 	return command{
-		op: opReceipt, account: a, device: d, from: from, tag: stanza.TagDelivered, again: again, body: packed,
+		op: opReceipt, account: k.to.account(), device: k.to.device(), from: k.from, tag: tagOf(k.why), reason: k.why, again: again, body: packed,
 		maxEntries: uint64(m.cfg.QueueEntries), maxBytes: uint64(m.cfg.QueueBytes),
 	}
+}
+
+func tagOf(why stanza.Reason) stanza.Tag {
+	if why != 0 {
+		return stanza.TagUndelivered
+	}
+	return stanza.TagDelivered
 }
 
 // localReceiptDone confirms a receipt that was stored in this group.
@@ -102,9 +113,9 @@ func (m *group) localReceiptDone(p *proposal, o shard.Outcome, r result) {
 		return // the timer tries again
 	}
 	m.countReceipt(r)
-	pend := m.pending[receiptKey{to: keyOf(p.account, p.device), from: stanza.Account(p.id)}]
-	if pend != nil && pend.send.away && m.leading {
-		m.proposeConfirm(p.account, p.device, stanza.Account(p.id), pend.send.packed[1:])
+	k := receiptKey{to: keyOf(p.account, p.device), from: stanza.Account(p.id), why: p.why}
+	if pend := m.pending[k]; pend != nil && pend.send.away && m.leading {
+		m.proposeConfirm(k, pend.send.ids())
 	}
 }
 
@@ -139,7 +150,8 @@ func (m *group) retryReceipts() {
 // receiptsTo sends at once what waits for a group that has a new leader.
 func (m *group) receiptsTo(g stanza.Group) {
 	for _, p := range m.pending {
-		if p.send.away && stanza.QueueGroup(stanza.ShardOf(p.key.to.account(), m.shards)) == g {
+		to := p.key.to.account()
+		if p.send.away && to.Region() == m.region && stanza.QueueGroup(stanza.ShardOf(to, m.shards)) == g {
 			p.send.tries = 0
 			m.sendReceipt(p)
 		}
@@ -149,13 +161,13 @@ func (m *group) receiptsTo(g stanza.Group) {
 // handleReceipt stores a receipt for a device of this shard.
 func (m *group) handleReceipt(it *link.Item) {
 	env := &it.Env
-	_, packed, ok := receiptPayload(env.Payload)
+	why, packed, ok := receiptPayload(env.Payload)
 	from := stanza.Account(env.ID)
 	if !ok || env.Account == 0 || env.Device == 0 || from == 0 || from > stanza.MaxAccount || stanza.QueueGroup(stanza.ShardOf(env.Account, m.shards)) != m.id {
 		m.log.Warn("malformed receipt")
 		return
 	}
-	c := m.receiptCommand(env.Account, env.Device, from, env.Flags&flagAgain != 0, packed)
+	c := m.receiptCommand(receiptKey{to: keyOf(env.Account, env.Device), from: from, why: why}, env.Flags&flagAgain != 0, packed)
 	m.cmdOut = appendCommand(m.cmdOut[:0], &c)
 	m.raft.ProposeLazy(m.cmdOut, proposal{ // not taken: it comes again
 		purpose: forReceipt, from: it.From, account: env.Account, device: env.Device, id: env.ID, payload: env.Payload,
@@ -168,7 +180,8 @@ func (m *group) receiptDone(p *proposal, o shard.Outcome, r result) {
 		return // it comes again
 	}
 	m.countReceipt(r)
-	ids := stanza.Packed(p.payload[1:])
+	_, packed, _ := receiptPayload(p.payload)
+	ids := stanza.Packed(packed)
 	first, _ := ids.Next()
 	m.out = appendStored(m.out[:0], p.account, p.device, p.payload)
 	m.env = link.Envelope{
@@ -187,16 +200,16 @@ func (m *group) handleReceiptStored(env *link.Envelope) {
 		m.log.Warn("malformed receipt confirmation")
 		return
 	}
-	if _, packed, ok := receiptPayload(rest); ok {
-		m.proposeConfirm(a, d, env.Account, packed)
+	if why, packed, ok := receiptPayload(rest); ok {
+		m.proposeConfirm(receiptKey{to: keyOf(a, d), from: env.Account, why: why}, packed)
 	}
 }
 
-func (m *group) proposeConfirm(a stanza.Account, d stanza.Device, from stanza.Account, packed []byte) {
-	if m.pending[receiptKey{to: keyOf(a, d), from: from}] == nil {
+func (m *group) proposeConfirm(k receiptKey, packed []byte) {
+	if m.pending[k] == nil {
 		return
 	}
-	c := command{op: opConfirm, account: a, device: d, from: from, tag: stanza.TagDelivered, body: packed}
+	c := command{op: opConfirm, account: k.to.account(), device: k.to.device(), from: k.from, tag: tagOf(k.why), reason: k.why, body: packed}
 	m.cmdOut = appendCommand(m.cmdOut[:0], &c)
 	m.raft.ProposeLazy(m.cmdOut, proposal{purpose: forConfirm}) // not taken: the receipt goes again
 }

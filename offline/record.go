@@ -6,7 +6,7 @@ import (
 	"linecard.example/internal/stanza"
 )
 
-// queueKey names a queue: account<<16 | device.
+// queueKey names a queue: account<<16 | device. Device 0 is no device: the queue of what is on its way to an account of another region.
 type queueKey uint64
 
 func keyOf(a stanza.Account, d stanza.Device) queueKey { return queueKey(uint64(a)<<16 | uint64(d)) }
@@ -23,10 +23,22 @@ type streamKey struct {
 	from queueKey
 }
 
-// receiptKey names what receipts are coalesced by: the device that they are for and the account that they come from.
+// receiptKey names what receipts are coalesced by: the device that they are for, the account that they come from, and why they say that
+// messages were not delivered, 0 when they were.
 type receiptKey struct {
 	to   queueKey
 	from stanza.Account
+	why  stanza.Reason
+}
+
+const whyShift = 40
+
+// source is from and why in one number of a table key.
+func (k receiptKey) source() uint64 { return uint64(k.why)<<whyShift | uint64(k.from) }
+
+func receiptKeyOf(key []byte) receiptKey {
+	source := keyPart(key, 1)
+	return receiptKey{to: queueKey(keyPart(key, 0)), from: stanza.Account(source & (1<<whyShift - 1)), why: stanza.Reason(source >> whyShift)}
 }
 
 // Prefixes of table keys. Numbers in keys are 8 bytes, big-endian.
@@ -56,12 +68,16 @@ const (
 	recordMessage   recordKind = 1
 	recordRead      recordKind = 2
 	recordDelivered recordKind = 3
+	// recordUndelivered is a receipt that says that messages were not, or not whole.
+	recordUndelivered recordKind = 4
+	// recordOut is a message or read receipt for an account of another region.
+	recordOut recordKind = 5
 
 	siblingBit = 0x80 // of the kind byte: a list of siblings follows
 )
 
 // record is an entry of a queue, decoded; siblings and body borrow. Encoded, in memory as in tables: kind byte, log index (8 bytes,
-// big-endian), from, then for messages fromDevice and id, then stamp, then siblings (count, and device and sequence of each),
+// big-endian), from, then for messages and what is on its way out fromDevice and id, for undelivered the reason, then stamp, then siblings (count, and device and sequence of each),
 // all uvarints; the body is the rest. A record never changes: what happens to an entry later is kept beside it.
 type record struct {
 	kind       recordKind
@@ -70,8 +86,9 @@ type record struct {
 	fromDevice stanza.Device
 	id         uint64
 	stamp      int64
-	siblings   siblings // the message's copies in other queues of the account
-	body       []byte   // ciphertext, or packed ids
+	why        stanza.Reason // undelivered
+	siblings   siblings      // the message's copies in other queues of the account
+	body       []byte        // ciphertext, packed ids, or the stanza for the other region
 }
 
 // siblings is an encoded list of (device, sequence).
@@ -107,9 +124,12 @@ func appendRecord(dst []byte, r *record) []byte {
 	dst = append(dst, kind)
 	dst = binary.BigEndian.AppendUint64(dst, r.index)
 	dst = binary.AppendUvarint(dst, uint64(r.from))
-	if r.kind == recordMessage {
+	switch r.kind {
+	case recordMessage, recordOut:
 		dst = binary.AppendUvarint(dst, uint64(r.fromDevice))
 		dst = binary.AppendUvarint(dst, r.id)
+	case recordUndelivered:
+		dst = binary.AppendUvarint(dst, uint64(r.why))
 	}
 	dst = binary.AppendUvarint(dst, uint64(r.stamp))
 	if r.siblings.n > 0 {
@@ -126,14 +146,17 @@ func decodeRecord(b []byte, r *record) bool {
 	}
 	kind := b[0]
 	*r = record{kind: recordKind(kind &^ siblingBit), index: binary.BigEndian.Uint64(b[1:])}
-	if r.kind < recordMessage || r.kind > recordDelivered {
+	if r.kind < recordMessage || r.kind > recordOut {
 		return false
 	}
 	f := codec{b: b[9:]}
 	f.account(&r.from)
-	if r.kind == recordMessage {
+	switch r.kind {
+	case recordMessage, recordOut:
 		f.device(&r.fromDevice)
 		f.uint(&r.id, stanza.MaxID)
+	case recordUndelivered:
+		f.reason(&r.why)
 	}
 	f.stamp(&r.stamp)
 	if kind&siblingBit != 0 && !f.bad {

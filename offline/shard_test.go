@@ -57,7 +57,7 @@ func openStage(t *testing.T, fs vfs.FS, first bool, flushBytes int) *stage {
 	cfg.Sweep, cfg.StreamSweep = cfg.Retention, cfg.Retention
 	id := stanza.QueueGroup(0)
 	m := &replica{
-		group: newGroup(cfg, id, 1, newPeers(), newCounters(nil), slog.New(slog.DiscardHandler), mustNotFail),
+		group: newGroup(cfg, id, 1, 0, newPeers(), newCounters(nil), slog.New(slog.DiscardHandler), mustNotFail),
 		led:   make(chan uint64, 8), done: make(chan result, 1),
 	}
 	g, err := shard.Open(host, id, m)
