@@ -18,6 +18,7 @@ import (
 
 	"linecard.example/internal/link"
 	reasons "linecard.example/internal/metrics"
+	"linecard.example/internal/stanza"
 )
 
 // Deps is what a gateway needs from its process.
@@ -25,6 +26,7 @@ type Deps struct {
 	Node        uint64 // durable id of the node
 	Incarnation uint64 // random per start
 	Shards      int    // of the cluster
+	Region      stanza.Region
 	Cluster     string
 	Logger      *slog.Logger          // nil: nothing is logged
 	Registerer  prometheus.Registerer // nil: a registry of its own
@@ -139,7 +141,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	}
 	g.exportBacklog(g.deps.Registerer)
 	g.exportSteps(g.deps.Registerer)
-	info := link.Info{Role: link.RoleGateway, Node: deps.Node, Incarnation: deps.Incarnation, Shards: deps.Shards, Cluster: deps.Cluster}
+	info := link.Info{Role: link.RoleGateway, Node: deps.Node, Incarnation: deps.Incarnation, Shards: deps.Shards, Cluster: deps.Cluster, Region: deps.Region}
 	g.endpoint = link.NewEndpoint(info, g, link.Options{Turns: true, Credits: deps.LinkCredit, Board: deps.Board, Logger: g.log, Registerer: g.deps.Registerer})
 	return g, nil
 }

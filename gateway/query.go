@@ -15,7 +15,8 @@ func (l *loop) query(s *session, q *stanza.Query, raw []byte) {
 	var group stanza.Group
 	switch q.Op {
 	case stanza.OpLookup:
-		handle, err := stanza.FoldHandle(q.Handle)
+		name, _, _ := stanza.SplitHandle(q.Handle)
+		handle, err := stanza.FoldHandle(name)
 		if err != nil {
 			l.queryError(s, q.ID, stanza.ReasonUnknownAccount, 0) // nobody can have such a handle
 			return

@@ -41,6 +41,7 @@ func (f *Fold) Load(t shard.Tables, _ uint64) error {
 		r := reader{b: v}
 		f.d.shards = int(r.uint(1 << 14))
 		f.d.cluster = string(r.text(maxCluster)) // load says if they are malformed
+		f.d.region = r.region()
 	}
 	return f.d.load()
 }
@@ -49,7 +50,7 @@ func (f *Fold) Load(t shard.Tables, _ uint64) error {
 func (f *Fold) Fold(e shard.Entry) error {
 	if !f.d.factsKnown {
 		if c, err := decodeCommand(e.Cmd); err == nil && c.op == opFacts {
-			f.d.shards, f.d.cluster = c.shards, string(c.text)
+			f.d.shards, f.d.cluster, f.d.region = c.shards, string(c.text), c.region
 		}
 	}
 	f.d.apply(e)
@@ -128,7 +129,7 @@ func (f *Fold) checkAccount(number stanza.Account, v []byte) error {
 		return err
 	}
 	shards := uint64(f.d.shards)
-	if shards == 0 || uint64(number)%shards != uint64(f.d.shard) || uint64(number)/shards > f.d.accounts {
+	if shards == 0 || uint64(number)%shards != uint64(f.d.shard) || uint64(number) < f.d.base() || (uint64(number)-f.d.base())/shards > f.d.accounts {
 		return fmt.Errorf("%w: account %d is of another shard, or was not made yet (%d were)", errRecord, number, f.d.accounts)
 	}
 	owner, err := f.d.owner(a.handle)

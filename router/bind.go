@@ -54,6 +54,9 @@ func (m *dirShard) checkBind(p *pending) (a *accountRecord, own *deviceRecord, r
 	if !m.mine(p.account) {
 		return nil, nil, stanza.ReasonInternal
 	}
+	if p.account.Region() != m.region {
+		return nil, nil, stanza.ReasonForeignRegion
+	}
 	a, err := m.directory.account(p.account)
 	switch {
 	case err != nil:

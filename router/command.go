@@ -18,7 +18,7 @@ const commandVersion = 1
 type operation uint8
 
 const (
-	opFacts        operation = 1  // shards, cluster: written once, the first entry of a group
+	opFacts        operation = 1  // shards, cluster, region unless it is 0: written once, the first entry of a group
 	opRegister     operation = 2  // handle, key, create, id
 	opLink         operation = 3  // account, by, key
 	opUnlink       operation = 4  // account, by, device
@@ -51,6 +51,7 @@ type command struct {
 	id      uint64 // register, note: the highest id that the device has used; ticket key: the key's
 	until   int64  // ms since 1970
 	shards  int
+	region  stanza.Region
 	text    []byte // handle, name, or an encoding of package roster
 	key     [keySize]byte
 	digest  [digestSize]byte
@@ -64,7 +65,7 @@ func (c *command) append(dst []byte) []byte {
 	switch c.op {
 	case opFacts:
 		dst = binary.AppendUvarint(dst, uint64(c.shards))
-		dst = appendText(dst, c.text)
+		dst = appendRegion(appendText(dst, c.text), c.region)
 	case opRegister:
 		dst = appendText(dst, c.text)
 		dst = append(dst, c.key[:]...)
@@ -119,6 +120,7 @@ func decodeCommand(b []byte) (c command, err error) {
 	case opFacts:
 		c.shards = int(r.uint(1 << 14))
 		c.text = r.text(maxCluster)
+		c.region = r.region()
 	case opRegister:
 		c.text = r.text(maxHandle)
 		r.fixed(c.key[:])
@@ -184,6 +186,25 @@ func (r *reader) uint(most uint64) uint64 {
 	}
 	r.b = r.b[n:]
 	return v
+}
+
+// region returns what appendRegion appended: nothing is region 0.
+func (r *reader) region() stanza.Region {
+	if r.bad || len(r.b) == 0 {
+		return 0
+	}
+	v := r.uint(uint64(stanza.MaxRegion))
+	if v == 0 {
+		r.fail()
+	}
+	return stanza.Region(v)
+}
+
+func appendRegion(dst []byte, r stanza.Region) []byte {
+	if r == 0 {
+		return dst
+	}
+	return append(dst, byte(r))
 }
 
 func (r *reader) account() stanza.Account { return stanza.Account(r.uint(maxAccount)) }

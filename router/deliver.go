@@ -32,6 +32,14 @@ func (m *dirShard) deliverMessage(gw *gateway, e *link.Envelope, v stanza.View) 
 		m.refuse(gw, e, stanza.ReasonInternal)
 		return
 	}
+	if msg.Account.Region() != m.region {
+		if _, err := stanza.ValidCiphers(msg.Body); err != nil {
+			m.refuse(gw, e, stanza.ReasonForbidden)
+			return
+		}
+		m.deliverAbroad(gw, e, msg.Account)
+		return
+	}
 	a := m.recipient(gw, e, msg.Account)
 	if a == nil {
 		return
@@ -88,6 +96,10 @@ func (m *dirShard) deliverRead(gw *gateway, e *link.Envelope, v stanza.View) {
 	read, err := stanza.ParseReadUp(v)
 	if err != nil {
 		m.refuse(gw, e, stanza.ReasonInternal)
+		return
+	}
+	if read.Account.Region() != m.region {
+		m.deliverAbroad(gw, e, read.Account)
 		return
 	}
 	a := m.recipient(gw, e, read.Account)

@@ -25,6 +25,7 @@ type records interface {
 type directory struct {
 	shard, shards int
 	cluster       string
+	region        stanza.Region
 	records       records
 	accounts      uint64 // created here so far: the counter of the last one
 	factsKnown    bool
@@ -57,12 +58,12 @@ func (d *directory) load() error {
 	}
 	if ok {
 		r := reader{b: v}
-		shards, cluster := int(r.uint(1<<14)), r.text(maxCluster)
+		shards, cluster, region := int(r.uint(1<<14)), r.text(maxCluster), r.region()
 		if r.bad {
 			return fmt.Errorf("directory: facts: %w", errRecord)
 		}
 		d.factsKnown = true
-		if err := d.checkFacts(shards, cluster); err != nil {
+		if err := d.checkFacts(shards, cluster, region); err != nil {
 			return err
 		}
 	}
@@ -85,7 +86,10 @@ func (d *directory) load() error {
 // errFacts says that the data are of another cluster than the configuration.
 var errFacts = errors.New("directory: wrong facts")
 
-func (d *directory) checkFacts(shards int, cluster []byte) error {
+func (d *directory) checkFacts(shards int, cluster []byte, region stanza.Region) error {
+	if region != d.region {
+		return fmt.Errorf("%w: the data belong to region %d, configured is %d", errFacts, region, d.region)
+	}
 	if shards != d.shards || string(cluster) != d.cluster {
 		return fmt.Errorf("%w: the data belong to cluster %q with %d shards, configured are %q and %d", errFacts, cluster, shards, d.cluster, d.shards)
 	}
@@ -131,11 +135,11 @@ func (d *directory) apply(e shard.Entry) result {
 }
 
 func (d *directory) applyFacts(c *command) result {
-	if err := d.checkFacts(c.shards, c.text); err != nil {
+	if err := d.checkFacts(c.shards, c.text, c.region); err != nil {
 		return d.giveUp(err)
 	}
 	if !d.factsKnown {
-		d.records.Set([]byte{prefixFacts}, appendText(binary.AppendUvarint(nil, uint64(c.shards)), c.text))
+		d.records.Set([]byte{prefixFacts}, appendRegion(appendText(binary.AppendUvarint(nil, uint64(c.shards)), c.text), c.region))
 		d.factsKnown = true
 	}
 	return result{}
@@ -166,8 +170,8 @@ func (d *directory) applyRegister(c *command) result {
 	if !c.create {
 		return result{reason: stanza.ReasonRegistrationClosed}
 	}
-	number := (d.accounts+1)*uint64(d.shards) + uint64(d.shard)
-	if number > maxAccount {
+	number := d.base() + (d.accounts+1)*uint64(d.shards) + uint64(d.shard)
+	if number > maxAccount || stanza.Account(number).Region() != d.region {
 		return result{reason: stanza.ReasonInternal}
 	}
 	d.accounts++
@@ -179,6 +183,12 @@ func (d *directory) applyRegister(c *command) result {
 	a.devices = append(a.devices, deviceRecord{number: 1, noted: min(c.id, stanza.MaxID), key: c.key})
 	d.save(stanza.Account(number), a)
 	return result{account: stanza.Account(number), device: 1, version: 1}
+}
+
+// base is what the numbers of accounts are counted from: the least of the region that is shard 0's.
+func (d *directory) base() uint64 {
+	shards := uint64(d.shards)
+	return (uint64(d.region.First()) + shards - 1) / shards * shards
 }
 
 // registerAgain answers a claim of a handle that has an owner. The last device that was unlinked may come back under a new

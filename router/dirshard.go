@@ -30,6 +30,8 @@ type dirShard struct {
 	queue   stanza.Group // queue/N
 	name    string
 	shards  int
+	region  stanza.Region
+	regions uint64 // that there is a link to, by the configuration: a bit each
 	cfg     Config
 	log     *slog.Logger
 	metrics *groupMetrics
@@ -45,6 +47,7 @@ type dirShard struct {
 	directory  *directory
 	peers      map[sender]*peer
 	gateways   *gatewaySet
+	borders    []*border
 	route      route
 	now        time.Time     // of the last tick
 	clock      time.Duration // of now, since started: for the limits
@@ -165,7 +168,7 @@ func (m *dirShard) takeOver() {
 // numbers depend on the shard count, and a process may host any part of the groups.
 func (m *dirShard) proposeFacts() {
 	if !m.directory.factsKnown {
-		m.cmd = (&command{op: opFacts, shards: m.shards, text: []byte(m.directory.cluster)}).append(m.cmd[:0])
+		m.cmd = (&command{op: opFacts, shards: m.shards, text: []byte(m.directory.cluster), region: m.directory.region}).append(m.cmd[:0])
 		m.group.Propose(m.cmd, nil)
 	}
 }

@@ -20,12 +20,18 @@ func (m *dirShard) receive(from sender, e *link.Envelope) {
 		m.queueNotLed(p, e)
 		return
 	}
+	if e.Kind == link.KindRegions {
+		m.regionsOf(p, e.ID)
+		return
+	}
 	if !m.leading {
 		m.answerNotLeader(p, e)
 		return
 	}
 	if p.gw != nil {
 		m.fromGateway(p, e)
+	} else if p.border != nil {
+		m.fromBorder(p, e)
 	} else if p.role == link.RoleOffline {
 		m.fromOffline(e)
 	} else if p.role == link.RoleOperator {
@@ -77,7 +83,7 @@ func (m *dirShard) answerNotLeader(p *peer, e *link.Envelope) {
 // wantsAnswer reports whether the sender of such an envelope waits for an answer.
 func wantsAnswer(k link.Kind) bool {
 	switch k {
-	case link.KindMessage, link.KindBind, link.KindRegister, link.KindRedeem, link.KindQuery, link.KindAnnounce, link.KindLeave:
+	case link.KindMessage, link.KindForward, link.KindBind, link.KindRegister, link.KindRedeem, link.KindQuery, link.KindAnnounce, link.KindLeave:
 		return true
 	}
 	return false
@@ -98,7 +104,13 @@ func (m *dirShard) queueNotLed(p *peer, e *link.Envelope) {
 	if m.route.to == p.to {
 		m.route.to = nil
 	}
-	if gw := m.gateways.byID[e.Gateway]; gw != nil && e.ID != 0 {
+	gw := m.gateways.byID[e.Gateway]
+	for _, b := range m.borders {
+		if b.id == e.Gateway {
+			gw = &b.gateway
+		}
+	}
+	if gw != nil && e.ID != 0 {
 		m.refuse(gw, e, stanza.ReasonUnavailable)
 	}
 }

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"slices"
 	"time"
 
 	"linecard.example/internal/link"
@@ -20,6 +21,8 @@ type peer struct {
 	role link.Role
 	gw   *gateway // of role gateway only; nil once a newer run of the same worker is here
 
+	border *border // of role border only
+
 	helloOwed   bool // the hello found no room
 	ticketsOwed bool // nor did the ticket keys
 }
@@ -32,6 +35,7 @@ type gateway struct {
 	downSince time.Time
 	round     uint32 // counts its streams: bindings of an earlier round that it does not repeat are dead
 	done      bool   // has re-sent its bindings to this leadership
+	abroad    bool   // a border's
 	bindings  int
 	fresh     int // those of the current round
 }
@@ -81,6 +85,10 @@ func (m *dirShard) up(s sender, info link.Info) {
 		p.gw.round++
 		p.gw.fresh = 0
 	}
+	if info.Role == link.RoleBorder {
+		p.border = &border{gateway: gateway{id: info.Gateway(), to: s, abroad: true}}
+		m.borders = append(m.borders, p.border)
+	}
 	if m.leading {
 		m.hello(p)
 		m.tellTickets(p)
@@ -113,6 +121,10 @@ func (m *dirShard) down(s sender) {
 	delete(m.peers, s)
 	if m.route.to == s {
 		m.route.to = nil
+	}
+	if p != nil && p.border != nil {
+		p.border.to = nil // what waits for a commit or verified leadership looks there
+		m.borders = slices.DeleteFunc(m.borders, func(b *border) bool { return b == p.border })
 	}
 	if p == nil || p.gw == nil || p.gw.to != s {
 		return

@@ -47,6 +47,7 @@ func (r *Router) OpenGroup(n int) error {
 func (r *Router) openGroup(n int) (*hosted, error) {
 	m := newDirShard(r.cfg, n, r.deps.Shards, r.deps.Cluster, r.deps.Clock(), r.log, r.metrics)
 	m.board = r.deps.Board
+	m.region, m.directory.region, m.regions = r.deps.Region, r.deps.Region, r.deps.Regions
 	m.directory.fail = func(err error) {
 		if errors.Is(err, errFacts) { // the configuration is wrong: so it is for every group
 			r.deps.Host.Fail(m.errGroup("apply", err))
@@ -69,8 +70,11 @@ func (r *Router) openGroup(n int) (*hosted, error) {
 // take gives a group the streams that are up, and envelopes from then on.
 func (r *Router) take(h *hosted) {
 	r.mu.Lock()
-	for s := range r.streams {
+	for s, reach := range r.streams {
 		h.shard.events.up(s, s.Peer())
+		if reach != 0 {
+			h.inbox.Push(s, link.Envelope{Kind: link.KindRegions, ID: reach})
+		}
 	}
 	if last := r.heard.of(h.number); last.from != nil {
 		h.inbox.Push(last.from, link.Envelope{Kind: link.KindHello, Group: h.shard.queue, Term: last.term})
@@ -129,11 +133,24 @@ func (r *Router) groups() []*hosted {
 func (r *Router) Up(s *link.Stream) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.streams[s] = struct{}{}
+	r.streams[s] = 0
 	for _, h := range r.hosted {
 		if h.shard.events.up(s, s.Peer()) {
 			h.group.Wake()
 		}
+	}
+}
+
+// regions notes what a border reaches, for groups that are here and those that come.
+func (r *Router) regions(s *link.Stream, e *link.Envelope) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, up := r.streams[s]; !up || s.Peer().Role != link.RoleBorder {
+		return
+	}
+	r.streams[s] = e.ID
+	for _, h := range r.hosted {
+		h.inbox.Push(s, *e)
 	}
 }
 

@@ -46,6 +46,7 @@ type pending struct {
 	hash      [wire.HashSize]byte
 	about     stanza.Account // the account that a message is for, or that is looked up; 0: by handle
 	handle    string         // looked up
+	regional  bool           // it was asked for as name@region
 	reply     chan<- error   // invite only; has room for one
 	operator  sender         // member only
 }

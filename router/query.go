@@ -1,6 +1,7 @@
 package router
 
 import (
+	"slices"
 	"time"
 
 	"linecard.example/internal/link"
@@ -17,8 +18,16 @@ func (m *dirShard) query(gw *gateway, e *link.Envelope) {
 	}
 	switch q.Op {
 	case stanza.OpLookup:
+		if _, r, ok := stanza.SplitHandle(q.Handle); ok && r != m.region {
+			m.queryAbroad(asked(wantLookup, gw, e), e, r)
+			return
+		}
 		m.lookup(asked(wantLookup, gw, e), &q)
 	case stanza.OpDeviceList:
+		if q.Account.Region() != m.region && q.Account != 0 {
+			m.queryAbroad(asked(wantLookup, gw, e), e, q.Account.Region())
+			return
+		}
 		m.listDevices(asked(wantLookup, gw, e), &q)
 	case stanza.OpLink:
 		m.link(asked(wantLink, gw, e), &q)
@@ -34,7 +43,8 @@ func (m *dirShard) lookup(p *pending, q *stanza.Query) {
 	if !m.mayAsk(p) {
 		return
 	}
-	handle, err := stanza.FoldHandle(q.Handle)
+	name, _, regional := stanza.SplitHandle(q.Handle)
+	handle, err := stanza.FoldHandle(name)
 	if err != nil {
 		m.queryError(p, stanza.ReasonUnknownAccount, 0)
 		return
@@ -43,7 +53,7 @@ func (m *dirShard) lookup(p *pending, q *stanza.Query) {
 		m.queryError(p, stanza.ReasonInternal, 0)
 		return
 	}
-	p.handle = handle
+	p.handle, p.regional = handle, regional
 	m.answerLookup(p, false)
 }
 
@@ -77,6 +87,9 @@ func (m *dirShard) answerLookup(p *pending, verified bool) {
 		res := stanza.Result{ID: p.id, Account: p.about, Version: a.version, Devices: m.deviceList(a)}
 		if p.handle != "" {
 			res.Handle = a.handle
+			if p.regional {
+				res.Handle = append(slices.Clip(res.Handle), suffix(m.region)...)
+			}
 		}
 		m.result(p, &res)
 	}
@@ -152,7 +165,7 @@ func (m *dirShard) unlink(p *pending, q *stanza.Query) {
 
 // ownAccount reports whether a query that changes an account comes from one of its sessions.
 func (m *dirShard) ownAccount(p *pending, q *stanza.Query) bool {
-	return p.account != 0 && p.device != 0 && m.mine(p.account) && (q.Account == 0 || q.Account == p.account)
+	return p.account != 0 && p.device != 0 && p.account.Region() == m.region && m.mine(p.account) && (q.Account == 0 || q.Account == p.account)
 }
 
 // unlinkIdle takes an offline's word that a device's queue is full and has not been read for 14 days. A device that is bound now

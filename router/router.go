@@ -23,6 +23,8 @@ type Deps struct {
 	Node, Incarnation uint64
 	Shards            int    // of the cluster, 1-16384
 	Cluster           string // its name, 1-64 bytes
+	Region            stanza.Region
+	Regions           uint64 // those that there are links to, by the configuration: a bit each
 	Logger            *slog.Logger
 	Registerer        prometheus.Registerer
 	Clock             func() time.Time
@@ -45,9 +47,9 @@ type Router struct {
 
 	// Under mu, which readers of links hold while they put envelopes into inboxes. The slices are replaced, never changed.
 	mu      sync.RWMutex
-	hosted  []*hosted // in the order of their opening
-	byShard []*hosted // by shard number; nil: not hosted here
-	streams map[*link.Stream]struct{}
+	hosted  []*hosted               // in the order of their opening
+	byShard []*hosted               // by shard number; nil: not hosted here
+	streams map[*link.Stream]uint64 // what a border has said that it reaches
 
 	heard heard
 }
@@ -75,11 +77,11 @@ func New(cfg Config, deps Deps) (*Router, error) {
 	if deps.Clock == nil {
 		deps.Clock = time.Now
 	}
-	r := &Router{cfg: cfg, deps: deps, log: deps.Logger, byShard: make([]*hosted, deps.Shards), streams: map[*link.Stream]struct{}{},
+	r := &Router{cfg: cfg, deps: deps, log: deps.Logger, byShard: make([]*hosted, deps.Shards), streams: map[*link.Stream]uint64{},
 		heard: heard{queues: map[int]hello{}}}
 	r.metrics = newMetrics(deps.Registerer)
 	r.metrics.lines = metrics.NewLines(r.log, deps.Lines)
-	info := link.Info{Role: link.RoleRouter, Node: deps.Node, Incarnation: deps.Incarnation, Shards: deps.Shards, Cluster: deps.Cluster}
+	info := link.Info{Role: link.RoleRouter, Node: deps.Node, Incarnation: deps.Incarnation, Shards: deps.Shards, Cluster: deps.Cluster, Region: deps.Region}
 	r.endpoint = link.NewEndpoint(info, r, link.Options{Turns: true, Credits: deps.LinkCredit, Board: deps.Board, Logger: r.log, Registerer: deps.Registerer})
 	if err := r.openGroups(); err != nil {
 		return nil, err
@@ -126,12 +128,23 @@ func (r *Router) Run(ctx context.Context) error {
 
 // Receive hands envelopes to the inboxes of their groups, a run of the same group at a time. It is called by the link.
 func (r *Router) Receive(s *link.Stream, batch []link.Envelope) {
+	if s.Peer().Role == link.RoleBorder {
+		for i := range batch {
+			if batch[i].Kind == link.KindRegions {
+				r.regions(s, &batch[i])
+			}
+		}
+	}
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	r.heard.hear(s, batch)
 	for len(batch) > 0 {
+		if batch[0].Kind == link.KindRegions {
+			batch = batch[1:]
+			continue
+		}
 		g, n := batch[0].Group, 1
-		for n < len(batch) && batch[n].Group == g {
+		for n < len(batch) && batch[n].Group == g && batch[n].Kind != link.KindRegions {
 			n++
 		}
 		if h := r.hostOf(g); h != nil {

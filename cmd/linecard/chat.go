@@ -21,7 +21,7 @@ type ChatCmd struct {
 // Validate is called by the parser.
 func (c *ChatCmd) Validate() error {
 	if c.To != "" {
-		if err := checkName("--to", c.To); err != nil {
+		if err := checkPeer("--to", c.To); err != nil {
 			return err
 		}
 	}
@@ -182,7 +182,7 @@ func (t *chat) typedLine(ctx context.Context, text string, toSend chan<- line) {
 		t.who()
 	case word == "/to":
 		name := strings.ToLower(strings.TrimSpace(rest))
-		if err := checkName("/to", name); err != nil {
+		if err := checkPeer("/to", name); err != nil {
 			t.screen.say("! %v", err)
 			return
 		}

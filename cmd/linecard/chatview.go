@@ -78,6 +78,10 @@ func (t *chat) show(ctx context.Context, e client.Event) {
 		if e.Read {
 			mark, word = t.screen.blue("✓✓"), "read"
 		}
+		if e.Undelivered != 0 {
+			t.undelivered(e)
+			return
+		}
 		for _, id := range e.IDs {
 			if l, ok := t.typed[id]; ok {
 				t.screen.say("  %s %s  %s", mark, word, excerpt(l.text))
@@ -85,6 +89,15 @@ func (t *chat) show(ctx context.Context, e client.Event) {
 					delete(t.typed, id)
 				}
 			}
+		}
+	}
+}
+
+// undelivered says what another region did not take, or not for every device.
+func (t *chat) undelivered(e *client.Receipt) {
+	for _, id := range e.IDs {
+		if l, ok := t.typed[id]; ok {
+			t.screen.say("! not delivered to every device (%s): %s", e.Undelivered, excerpt(l.text))
 		}
 	}
 }

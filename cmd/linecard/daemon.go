@@ -39,6 +39,8 @@ func (f daemonFlags) runWith(ctx context.Context, std Std, role node.Role, chang
 		switch role {
 		case node.Gateway:
 			fmt.Fprintf(std.Out, "linecard gateway: clients %s, admin http://%s\n", n.GatewayAddr(), n.AdminAddr())
+		case node.Border:
+			fmt.Fprintf(std.Out, "linecard border: region %d, other regions %v, admin http://%s\n", cfg.Region.Number, n.RegionAddr(), n.AdminAddr())
 		default:
 			fmt.Fprintf(std.Out, "linecard %s: links %s, admin http://%s\n", role, n.LinkAddr(), n.AdminAddr())
 		}
@@ -84,6 +86,14 @@ func (c GatewayCmd) Run(ctx context.Context, std Std) error {
 type shardFlags struct {
 	daemonFlags
 	Bootstrap bool `help:"Start a fresh data directory as the only replica of its shards. Ignored when it was in use."`
+}
+
+// BorderCmd runs the border of a region alone.
+type BorderCmd struct{ daemonFlags }
+
+// Run returns when ctx ends.
+func (c BorderCmd) Run(ctx context.Context, std Std) error {
+	return c.run(ctx, std, node.Border, false)
 }
 
 // RouterCmd runs a router alone.

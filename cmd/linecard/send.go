@@ -32,7 +32,7 @@ func (c *SendCmd) Validate() error {
 	case c.Text == "":
 		return errors.New("TEXT: nothing to send")
 	}
-	if err := checkName("--to", c.To); err != nil {
+	if err := checkPeer("--to", c.To); err != nil {
 		return err
 	}
 	return c.check()

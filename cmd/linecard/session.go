@@ -39,6 +39,15 @@ func checkName(flag, name string) error {
 	return nil
 }
 
+// checkPeer is checkName for a name that may have a region behind it.
+func checkPeer(flag, name string) error {
+	handle, _, _ := stanza.SplitHandle([]byte(name))
+	if _, err := stanza.FoldHandle(handle); err != nil {
+		return fmt.Errorf("%s %q: %w", flag, name, client.ErrBadName)
+	}
+	return nil
+}
+
 // device is a started client with its home.
 type device struct {
 	*client.Client

@@ -28,8 +28,8 @@ var (
 	ErrClosed = errors.New("client closed")
 	// ErrUnknownName: no account has that handle, or no account that number.
 	ErrUnknownName = errors.New("unknown name")
-	// ErrBadName: not a handle, which is 1-32 of [a-z0-9._-] (capitals are folded).
-	ErrBadName = errors.New("not a name: want 1-32 of a-z 0-9 . _ -")
+	// ErrBadName: not a handle, which is 1-32 of [a-z0-9._-] (capitals are folded), nor one with @ and a region behind it.
+	ErrBadName = errors.New("not a name: want 1-32 of a-z 0-9 . _ -, and @REGION behind one of another region")
 	// ErrNoDevice: the account has no device that could get the message; for the own account: none but this one.
 	ErrNoDevice = errors.New("the account has no device that could get the message")
 	// ErrTooLarge: the message does not fit into one frame with a copy for each device.
@@ -97,6 +97,7 @@ var closeText = map[Reason]string{
 	stanza.ReasonBadInvite:          "the invite is unknown, used or expired",
 	stanza.ReasonUnknownAccount:     "the server does not know this account",
 	stanza.ReasonUnavailable:        "part of the server is unavailable",
+	stanza.ReasonForeignRegion:      "the account's home is another region, which this server is not of",
 }
 
 // HintError: somebody on the path, perhaps the server, answered a handshake with a refusal. It is not authenticated, so the Client

@@ -35,12 +35,15 @@ type Message struct {
 
 func (*Message) event() {}
 
-// Receipt says that messages of this device were delivered or read.
+// Receipt says that messages of this device were delivered or read, or that some of another region's account's devices will not have them.
 type Receipt struct {
 	From Account // the recipient of the messages
 	Name string  // of From, when it is known
 	Read bool    // else delivered
 	IDs  []uint64
+	// Undelivered is why messages that were acked did not reach every device of an account of another region: stale_devices, those
+	// devices that are in the message's list and still there have them, which may be none; else, none has. 0: this is no such receipt.
+	Undelivered Reason
 }
 
 func (*Receipt) event() {}
@@ -206,7 +209,25 @@ func (c *Client) onReceipt(v stanza.View) error {
 	}
 	rec := &Receipt{From: r.From, Read: r.Tag == stanza.TagRead}
 	rec.Name, _ = c.home.name(r.From)
-	for ids := stanza.Packed(r.IDs); ; {
+	return c.showReceipt(rec, r.IDs)
+}
+
+// onUndelivered tells the application, and learns the device list that the messages were not made for.
+func (c *Client) onUndelivered(v stanza.View) error {
+	u, err := stanza.ParseUndelivered(v)
+	if err != nil {
+		return err
+	}
+	if u.Reason == stanza.ReasonStaleDevices {
+		c.requestList(u.From)
+	}
+	rec := &Receipt{From: u.From, Undelivered: u.Reason}
+	rec.Name, _ = c.home.name(u.From)
+	return c.showReceipt(rec, u.IDs)
+}
+
+func (c *Client) showReceipt(rec *Receipt, packed []byte) error {
+	for ids := stanza.Packed(packed); ; {
 		id, ok := ids.Next()
 		if !ok {
 			break

@@ -9,10 +9,11 @@ import (
 	"linecard.example/internal/stanza"
 )
 
-// Lookup returns the account of a name, from the Home if it was looked up before: names do not move. Errors: ErrBadName,
+// Lookup returns the account of a name, from the Home if it was looked up before: names do not move. One of another region has @ and the
+// region's number behind it. Errors: ErrBadName,
 // ErrUnknownName, ctx's, the client's.
 func (c *Client) Lookup(ctx context.Context, name string) (Account, error) {
-	folded, err := stanza.FoldHandle([]byte(name))
+	folded, err := c.fold(name)
 	if err != nil {
 		return 0, fmt.Errorf("%q: %w", name, ErrBadName)
 	}
@@ -40,6 +41,26 @@ func (c *Client) Lookup(ctx context.Context, name string) (Account, error) {
 	return a.account, c.home.putContact(a.account, folded)
 }
 
+// fold returns a name as it is kept: a handle, with @ and the region behind it when that is not the own one.
+func (c *Client) fold(name string) (string, error) {
+	folded, r, err := foldName([]byte(name))
+	if self := c.Self(); err != nil || self.Account == 0 || self.Account.Region() != r {
+		return folded, err
+	}
+	handle, _, _ := stanza.SplitHandle([]byte(folded))
+	return string(handle), nil
+}
+
+// foldName folds a name that may have a region behind it.
+func foldName(name []byte) (string, stanza.Region, error) {
+	handle, r, regional := stanza.SplitHandle(name)
+	folded, err := stanza.FoldHandle(handle)
+	if err != nil || !regional {
+		return folded, stanza.MaxRegion + 1, err
+	}
+	return fmt.Sprintf("%s@%d", folded, r), r, nil
+}
+
 func refusedFor(err error, reason Reason) bool {
 	var refused *RefusedError
 	return errors.As(err, &refused) && refused.Reason == reason
@@ -65,6 +86,9 @@ func (c *Client) Sender(ctx context.Context, m *Message) (name string, verified 
 	claimed, err := stanza.FoldHandle([]byte(m.Claimed))
 	if err != nil || claimed != m.Claimed {
 		return number, false
+	}
+	if r := m.From.Region(); r != c.Self().Account.Region() {
+		claimed = fmt.Sprintf("%s@%d", claimed, r)
 	}
 	switch a, err := c.Lookup(ctx, claimed); {
 	case err == nil && a == m.From:

@@ -125,9 +125,9 @@ func (f *fields) octet() byte {
 	return b
 }
 
-// handle takes the rest as a folded handle.
+// handle takes the rest as a folded name.
 func (f *fields) handle() string {
-	h, err := stanza.FoldHandle(f.rest)
+	h, _, err := foldName(f.rest)
 	if err != nil || h != string(f.rest) {
 		f.bad = true
 	}

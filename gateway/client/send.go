@@ -74,7 +74,7 @@ func (c *Client) Send(ctx context.Context, to, text string) (*Sent, error) {
 	if err != nil {
 		return nil, err
 	}
-	folded, _ := stanza.FoldHandle([]byte(to)) // Lookup has judged it
+	folded, _ := c.fold(to) // Lookup has judged it
 	now := time.Now()
 	pl := payload{from: c.Self().Handle, to: folded, written: now, text: text}
 	return c.sendPayload(ctx, a, appendPayload(nil, &pl), now)

@@ -108,6 +108,8 @@ func (s *session) handle(v stanza.View) error {
 		return c.onMessage(v)
 	case stanza.TagDelivered, stanza.TagRead:
 		return c.onReceipt(v)
+	case stanza.TagUndelivered:
+		return c.onUndelivered(v)
 	default:
 		if v.Tag.Delivery() {
 			return c.in.skip()

@@ -25,7 +25,7 @@ import (
 type cluster struct {
 	cfg      *Config
 	node     uint64
-	role     Role // of a member; Gateway: none
+	role     Role // of a member; Gateway, Border: none
 	log      *slog.Logger
 	board    *link.Board
 	enquirer *enquirer
@@ -63,7 +63,7 @@ func (n *Node) openCluster() error {
 		}
 		c.written = r.Version
 	}
-	if c.role != Gateway {
+	if c.role.member() {
 		if r == nil {
 			return fmt.Errorf("data directory %s %w", n.cfg.Data, errNoMember)
 		}

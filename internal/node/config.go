@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"linecard.example/border"
 	"linecard.example/gateway"
 	"linecard.example/internal/config"
 	"linecard.example/internal/metrics"
@@ -27,6 +28,7 @@ const (
 	Gateway Role = "gateway"
 	Router  Role = "router"
 	Offline Role = "offline"
+	Border  Role = "border"
 )
 
 // Config is the configuration of one process. A process reads the sections of the daemons it runs; one file may serve several.
@@ -60,6 +62,7 @@ type Config struct {
 	Gateway gateway.Config `toml:"gateway"`
 	Router  router.Config  `toml:"router"`
 	Offline offline.Config `toml:"offline"`
+	Region  border.Config  `toml:"region"`
 }
 
 // LogConfig says how a process logs to standard error.
@@ -142,7 +145,7 @@ func (c *Config) heartbeat() time.Duration {
 
 // linked reports whether a process that runs role is one of a cluster and goes by its roster.
 func (c *Config) linked(role Role) bool {
-	if role == Gateway {
+	if role == Gateway || role == Border {
 		return c.Links.Roster
 	}
 	return c.Raft.Listen != "" || c.Member
@@ -210,6 +213,7 @@ func (c Config) Validate(roles ...Role) error {
 	}
 	together := len(roles) == 3
 	f.Check(!together || c.Raft.Listen == "" && !c.Links.Roster, "raft.listen, links.roster", "`up` is all daemons in one process, and alone")
+	c.validateRegion(f, roles...)
 	for _, role := range roles {
 		c.validateRole(f, role, together)
 	}
@@ -224,23 +228,33 @@ func (c Config) validateRole(f config.Faults, role Role, together bool) {
 			"gateway.window_ids, gateway.window_bytes", "want what router.window_ids and router.window_bytes tell the clients")
 		f.Check(!together || c.Offline.WindowEntries <= c.Router.WindowIDs && c.Offline.WindowBytes <= c.Router.WindowBytes,
 			"offline.window_entries, offline.window_bytes", "want at most what router.window_ids and router.window_bytes tell the clients")
-		f.Check(together || len(c.Links.Routers) > 0, "links.routers", "a gateway needs the addresses of the routers")
-		f.Check(together || c.Links.Roster || len(c.Links.Offlines) > 0, "links.offlines", "a gateway needs the addresses of the offline processes, or links.roster")
+		c.validateDialler(f, role, together)
+	case Border:
+		c.validateDialler(f, role, together)
 	case Router:
 		f.Add(c.Router.Validate()...)
 		f.Check(together || c.linked(role) || len(c.Links.Offlines) > 0, "links.offlines", "a router needs the addresses of the offline processes")
 	case Offline:
 		f.Add(c.Offline.Validate()...)
 	}
-	if !together && role != Gateway {
+	if !together && role.member() {
 		f.Check(isAddress(c.Links.Listen), "links.listen", "%q: a %s needs HOST:PORT to accept links on", c.Links.Listen, role)
 	}
-	if !together && role != Gateway && c.linked(role) {
+	if !together && role.member() && c.linked(role) {
 		c.validateMember(f, role)
 	}
 	for _, a := range append(append([]string{}, c.Links.Routers...), c.Links.Offlines...) {
 		f.Check(isAddress(a), "links", "%q: want HOST:PORT", a)
 	}
+}
+
+// member reports whether processes of that role can be members of a cluster.
+func (r Role) member() bool { return r == Router || r == Offline }
+
+// validateDialler checks what a daemon needs that finds all others by dialling.
+func (c Config) validateDialler(f config.Faults, role Role, together bool) {
+	f.Check(together || len(c.Links.Routers) > 0, "links.routers", "a %s needs the addresses of the routers", role)
+	f.Check(together || c.Links.Roster || len(c.Links.Offlines) > 0, "links.offlines", "a %s needs the addresses of the offline processes, or links.roster", role)
 }
 
 // validateMember checks what others get to know of a member.

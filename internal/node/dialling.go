@@ -55,7 +55,7 @@ func (d rosterDials) Serve(ctx context.Context) error {
 	}
 }
 
-// rosterTargets lists the streams that the daemons of this process should have: gateways to all members, routers to offlines, offlines
+// rosterTargets lists the streams that the daemons of this process should have: gateways and borders to all members, routers to offlines, offlines
 // to each other.
 func (n *Node) rosterTargets() []target {
 	r := n.cluster.board.Current()
@@ -67,7 +67,7 @@ func (n *Node) rosterTargets() []target {
 		m := &r.Members[i]
 		role := link.Role(m.Role)
 		for _, e := range n.Endpoints() {
-			if m.Node != n.id.id && (role == link.RoleOffline || m.Role == roster.Router && e.Info().Role == link.RoleGateway) {
+			if m.Node != n.id.id && (role == link.RoleOffline || m.Role == roster.Router && (e.Info().Role == link.RoleGateway || e.Info().Role == link.RoleBorder)) {
 				all = append(all, target{e, m.Link, role, m.State == roster.Leaving})
 			}
 		}

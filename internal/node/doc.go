@@ -8,6 +8,7 @@
 //	enquirer.go what is asked of routers; operate.go: the commands of operators, joining.go: a directory becomes a member's
 //	report.go   what a member tells operators; status.go: what they make of it
 //	trial.go    a cluster on one machine, for a try: its files; trialrun.go: its processes
+//	regions.go  the border of `up` and of its own process, and its links to other regions
 //	disk.go     free space of the disks that the databases live on
 //	node.go     New and Run: one process with any of the daemons
 //	fsck.go     data at rest, checked; compare.go: held against another replica's

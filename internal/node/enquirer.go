@@ -52,7 +52,7 @@ type led struct {
 func newEnquirer(cfg *Config, node, incarnation uint64, board *link.Board, log *slog.Logger, reg prometheus.Registerer) *enquirer {
 	a := &enquirer{log: log, routers: cfg.Links.Routers, unmet: map[string]error{}, waiting: map[uint64]chan<- reply{},
 		leaders: map[stanza.Group]led{}, reports: map[uint64]memberReport{}}
-	info := link.Info{Role: link.RoleOperator, Node: node, Incarnation: incarnation, Shards: cfg.Shards, Cluster: cfg.Cluster}
+	info := link.Info{Role: link.RoleOperator, Node: node, Incarnation: incarnation, Shards: cfg.Shards, Cluster: cfg.Cluster, Region: cfg.Region.Region()}
 	a.ep = link.NewEndpoint(info, a, link.Options{Board: board, Failed: a.failed, Logger: log, Registerer: reg})
 	return a
 }

@@ -63,6 +63,10 @@ func (n *Node) unready(time.Time) []admin.Fault {
 		ok, why := n.offline.Ready()
 		check("offline", ok, why)
 	}
+	if n.border != nil {
+		ok, why := n.border.Ready()
+		check("border", ok, why)
+	}
 	if n.cluster != nil {
 		return faults // members may be away: who leads what is theirs, and looked at above
 	}
@@ -87,6 +91,10 @@ func (n *Node) wantedLinks() []linkWant {
 	if n.gateway != nil {
 		all = append(all, linkWant{n.gateway.Endpoint(), link.RoleRouter, local, routers},
 			linkWant{n.gateway.Endpoint(), link.RoleOffline, local, offlines})
+	}
+	if n.border != nil {
+		all = append(all, linkWant{n.border.Within(), link.RoleRouter, local, routers},
+			linkWant{n.border.Within(), link.RoleOffline, local, offlines})
 	}
 	if n.router != nil {
 		all = append(all, linkWant{n.router.Endpoint(), link.RoleOffline, local, offlines})

@@ -15,10 +15,12 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"linecard.example/border"
 	"linecard.example/gateway"
 	"linecard.example/internal/link"
 	"linecard.example/internal/metrics"
 	"linecard.example/internal/shard"
+	"linecard.example/internal/stanza"
 	"linecard.example/offline"
 	"linecard.example/router"
 )
@@ -39,6 +41,7 @@ type Node struct {
 	gateway *gateway.Gateway
 	router  *router.Router
 	offline *offline.Offline
+	border  *border.Border // of a border process, or of `up` with other regions
 	hosts   []*shard.Host
 	disks   []*shard.Disk // that the hosts live on
 
@@ -50,6 +53,10 @@ type Node struct {
 	adminLn net.Listener  // nil while the process to be replaced has the address
 	linkLn  net.Listener
 	raftLn  net.Listener
+
+	regionLn     net.Listener // nil: borders of other regions do not connect here
+	regionServer *tls.Config
+	regionTLS    map[stanza.Region]*tls.Config // to dial a region with
 
 	takeover *gateway.Takeover // the running gateway to replace, else nil
 	lock     dirLock           // of a gateway alone, without a supervisor
@@ -125,6 +132,11 @@ func (n *Node) open() error {
 		}
 	}
 	n.tellOperators()
+	if n.bordered() {
+		if err := n.openBorder(); err != nil {
+			return named(Border, err)
+		}
+	}
 	return n.id.settle()
 }
 
@@ -152,8 +164,8 @@ func (n *Node) openLinks() error {
 	if err := n.reg.Register(n.certificateGauge()); err != nil {
 		return fmt.Errorf("links: registering metrics: %w", err)
 	}
-	if n.runs(Gateway) {
-		return nil // a gateway only dials
+	if !n.roles[0].member() {
+		return nil // it only dials
 	}
 	if n.linkLn, err = net.Listen("tcp", n.cfg.Links.Listen); err != nil {
 		return fmt.Errorf("link listener: %w", err)
@@ -186,6 +198,8 @@ func (n *Node) board() *link.Board {
 func (n *Node) openRole(role Role) error {
 	log := n.log.With("daemon", string(role))
 	switch role {
+	case Border:
+		return nil // openBorder, which `up` does too
 	case Gateway:
 		static, cert, err := n.cfg.gatewayKeys(n.name(), n.clock())
 		if err != nil {
@@ -197,7 +211,7 @@ func (n *Node) openRole(role Role) error {
 		}
 		n.gateway, err = gateway.New(n.cfg.Gateway, gateway.Deps{
 			Node: n.id.id, Incarnation: n.incarnation, Shards: n.cfg.Shards, Cluster: n.cfg.Cluster,
-			Logger: log, Registerer: n.reg, Clock: n.clock, Static: static, Cert: cert,
+			Region: n.cfg.Region.Region(), Logger: log, Registerer: n.reg, Clock: n.clock, Static: static, Cert: cert,
 			LinkCredit: n.cfg.Links.Credit.Int(), Lines: n.cfg.Log.budget(), Board: n.board(),
 			Listen: listen, HandoverSocket: n.handoverSocket(), Takeover: n.takeover,
 		})
@@ -209,6 +223,7 @@ func (n *Node) openRole(role Role) error {
 		}
 		n.router, err = router.New(n.cfg.Router, router.Deps{
 			Node: n.id.id, Incarnation: n.incarnation, Shards: n.cfg.Shards, Cluster: n.cfg.Cluster,
+			Region: n.cfg.Region.Region(), Regions: n.cfg.Region.Regions(),
 			Logger: log, Registerer: n.reg, Clock: n.clock, Host: host, Groups: n.shards,
 			LinkCredit: n.cfg.Links.Credit.Int(), Lines: n.cfg.Log.budget(), Board: n.board(),
 		})
@@ -220,7 +235,7 @@ func (n *Node) openRole(role Role) error {
 		}
 		n.offline, err = offline.New(n.cfg.Offline, offline.Deps{
 			Node: n.id.id, Incarnation: n.incarnation, Shards: n.cfg.Shards, Cluster: n.cfg.Cluster,
-			Logger: log, Registerer: n.reg, Host: host, Groups: n.shards,
+			Region: n.cfg.Region.Region(), Logger: log, Registerer: n.reg, Host: host, Groups: n.shards,
 			LinkCredit: n.cfg.Links.Credit.Int(), Lines: n.cfg.Log.budget(), Board: n.board(),
 		})
 		return err
@@ -268,7 +283,7 @@ func (n *Node) openHost(role Role, log *slog.Logger) (*shard.Host, error) {
 
 // close closes what New opened, for a node that does not run.
 func (n *Node) close() {
-	for _, ln := range []net.Listener{n.adminLn, n.linkLn, n.raftLn} {
+	for _, ln := range []net.Listener{n.adminLn, n.linkLn, n.raftLn, n.regionLn} {
 		if ln != nil {
 			ln.Close()
 		}
@@ -359,6 +374,9 @@ func (n *Node) Endpoints() []*link.Endpoint {
 	}
 	if n.offline != nil {
 		all = append(all, n.offline.Endpoint())
+	}
+	if n.border != nil {
+		all = append(all, n.border.Within())
 	}
 	return all
 }

@@ -106,7 +106,7 @@ type daemonSet struct {
 }
 
 func (n *Node) startDaemons() *daemonSet {
-	set := &daemonSet{failed: make(chan error, 3)}
+	set := &daemonSet{failed: make(chan error, 4)}
 	start := func(role Role, run func(context.Context) error) {
 		ctx, cancel := context.WithCancel(context.Background())
 		end := make(chan error, 1)
@@ -128,6 +128,9 @@ func (n *Node) startDaemons() *daemonSet {
 	}
 	if n.gateway != nil {
 		start(Gateway, n.gateway.Run)
+	}
+	if n.border != nil {
+		start(Border, n.border.Run)
 	}
 	if n.router != nil {
 		start(Router, n.router.Run)
@@ -207,6 +210,7 @@ func (n *Node) startServices(ctx context.Context) <-chan struct{} {
 	} else {
 		n.addLinks(sup)
 	}
+	n.addRegions(sup)
 	if !n.together() {
 		sup.Add(tidyService{n.trimmer(), n.log.With("daemon", string(n.roles[0]))})
 	}
@@ -239,7 +243,7 @@ func (n *Node) addLinks(sup *suture.Supervisor) {
 			}
 		}
 	}
-	if n.gateway != nil {
+	if n.gateway != nil || n.border != nil {
 		dial(n.cfg.Links.Routers, link.RoleRouter)
 	}
 	dial(n.cfg.Links.Offlines, link.RoleOffline)
@@ -294,6 +298,10 @@ func (s connectService) Serve(ctx context.Context) error {
 		connect(n.gateway.Endpoint(), n.router.Endpoint())
 		connect(n.gateway.Endpoint(), n.offline.Endpoint())
 		connect(n.router.Endpoint(), n.offline.Endpoint())
+	}
+	if n.border != nil {
+		connect(n.border.Within(), n.router.Endpoint())
+		connect(n.border.Within(), n.offline.Endpoint())
 	}
 	connect(n.offline.Endpoint(), n.offline.Endpoint()) // receipts between its own shards
 	<-ctx.Done()

@@ -34,6 +34,8 @@ type Device struct {
 	texts     []string // of the messages received, in order
 	delivered map[uint64]bool
 	read      map[uint64]bool
+
+	undelivered map[uint64]client.Reason
 }
 
 // DeviceOptions change how a device connects.
@@ -66,7 +68,7 @@ func (s *System) OpenDevice(name string, hist *History, o DeviceOptions) (*Devic
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
 	defer cancel()
-	d := &Device{Name: name, Home: o.Home, t: s.t, hist: hist, receipts: o.Receipts, delivered: map[uint64]bool{}, read: map[uint64]bool{}}
+	d := &Device{Name: name, Home: o.Home, t: s.t, hist: hist, receipts: o.Receipts, delivered: map[uint64]bool{}, read: map[uint64]bool{}, undelivered: map[uint64]client.Reason{}}
 	d.Client, err = client.Open(ctx, client.Options{
 		Home: o.Home, Address: s.Server, Handle: name, Invite: o.Invite, Roots: roots, Notify: func(n client.Notice) {
 			if n.Kind == client.NoticeConnected {
@@ -131,7 +133,9 @@ func (d *Device) receive(ctx context.Context) bool {
 			return true // for a copy to the own account's other devices
 		}
 		for _, id := range e.IDs {
-			if e.Read {
+			if e.Undelivered != 0 {
+				d.undelivered[id] = e.Undelivered
+			} else if e.Read {
 				d.read[id] = true
 			} else {
 				d.delivered[id] = true
