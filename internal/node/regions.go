@@ -28,6 +28,9 @@ func (c Config) validateRegion(f config.Faults, roles ...Role) {
 	f.Check(len(roles) != 1 || roles[0] != Border || c.Region.Linked(), "region.peers", "a border needs the regions that it is for")
 }
 
+// borderWorker is the border's number among the workers of its node: queues know it as they know gateways, and `up` has one of those too.
+const borderWorker = 1<<16 - 1
+
 // openBorder makes the border and the listener for other regions.
 func (n *Node) openBorder() error {
 	authorities := map[stanza.Region][]*x509.Certificate{}
@@ -44,7 +47,7 @@ func (n *Node) openBorder() error {
 		return err
 	}
 	n.border, err = border.New(n.cfg.Region, border.Deps{
-		Node: n.id.id, Incarnation: n.incarnation, Shards: n.cfg.Shards, Cluster: n.cfg.Cluster, Logger: n.log.With("daemon", string(Border)),
+		Node: n.id.id, Incarnation: link.NewIncarnation(borderWorker, randomID()), Shards: n.cfg.Shards, Cluster: n.cfg.Cluster, Logger: n.log.With("daemon", string(Border)),
 		Registerer: n.reg, Clock: n.clock, LinkCredit: n.cfg.Links.Credit.Int(), Board: n.board(), Authorities: authorities,
 	})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -157,13 +158,19 @@ func (d *Device) Close() {
 	d.Client.Close()
 }
 
+// handleOf returns a name without its region: a history has one name for a device, whoever writes to it.
+func handleOf(name string) string {
+	handle, _, _ := strings.Cut(name, "@")
+	return handle
+}
+
 // Say sends a text and records it; the returned function waits for the ack.
 func (d *Device) Say(to, text string) (*client.Sent, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
 	defer cancel()
 	sent, err := d.Send(ctx, to, text)
 	if err == nil && d.hist != nil {
-		d.hist.Sent(Stream{From: d.Label(), To: to}, sent.ID)
+		d.hist.Sent(Stream{From: d.Label(), To: handleOf(to)}, sent.ID)
 	}
 	return sent, err
 }
@@ -174,7 +181,7 @@ func (d *Device) Acked(to string, sent *client.Sent) error {
 	defer cancel()
 	err := sent.Wait(ctx)
 	if err == nil && d.hist != nil {
-		d.hist.Acked(Stream{From: d.Label(), To: to}, sent.ID)
+		d.hist.Acked(Stream{From: d.Label(), To: handleOf(to)}, sent.ID)
 	}
 	return err
 }

@@ -32,6 +32,7 @@ type Settings struct {
 	Gateway, Router, Offline string // lines of the sections
 	Links                    string // further lines of [links]
 	Raft, Top                string // of a cluster: lines of [raft], and of what stands before all sections
+	Region                   string // lines of [region]
 
 	Clock func() time.Time // of a system inside the test's process; nil: time.Now
 	Disk  string           // lines of [disk]
@@ -56,6 +57,7 @@ type System struct {
 	Shape  Shape
 	Server string // where clients connect
 	Root   string // path of root.pub
+	Region int    // its number
 	Dir    string // everything of the system is below
 
 	clock  func() time.Time
@@ -78,6 +80,14 @@ const readyLimit = 60 * time.Second
 // Start starts a system and waits until it is ready. It ends with the test.
 func Start(t testing.TB, shape Shape, set Settings) *System {
 	t.Helper()
+	s := prepare(t, shape, set)
+	s.StartAll()
+	return s
+}
+
+// prepare makes all that a system needs but its processes.
+func prepare(t testing.TB, shape Shape, set Settings) *System {
+	t.Helper()
 	dir := t.TempDir()
 	s := &System{t: t, Shape: shape, Dir: dir, Server: FreeAddr(t), clock: set.Clock, exe: set.Binary, admin: map[string]string{}}
 	switch shape {
@@ -98,7 +108,6 @@ func Start(t testing.TB, shape Shape, set Settings) *System {
 		p.Log = set.LogLine
 	}
 	t.Cleanup(s.StopInside)
-	s.StartAll()
 	return s
 }
 
@@ -134,9 +143,9 @@ func (s *System) config(role string) string { return filepath.Join(s.Dir, role+"
 
 func (s *System) writeConfig(role, links string, set Settings) {
 	s.t.Helper()
-	text := fmt.Sprintf("data = %q\n[admin]\nlisten = %q\n[log]\n%s\n[links]\n%s%s\n[gateway]\nlisten = %q\n%s\n[router]\n%s\n[offline]\n%s\n[disk]\n%s\n",
+	text := fmt.Sprintf("data = %q\n[admin]\nlisten = %q\n[log]\n%s\n[links]\n%s%s\n[gateway]\nlisten = %q\n%s\n[router]\n%s\n[offline]\n%s\n[disk]\n%s\n[region]\n%s\n",
 		filepath.Join(s.Dir, role+"-data"), s.admin[role], cmp.Or(set.Log, "level = \"info\""), links, set.Links,
-		s.Server, set.Gateway, set.Router, set.Offline, set.Disk)
+		s.Server, set.Gateway, set.Router, set.Offline, set.Disk, set.Region)
 	if err := os.WriteFile(s.config(role), []byte(text), 0o600); err != nil {
 		s.t.Fatal(err)
 	}
