@@ -22,6 +22,10 @@ func commands() []command {
 		{op: opDrop, account: 9, device: 2},
 		{op: opExpireStreams, cut: 5, lo: [2]uint64{7, 1}, hi: [2]uint64{8, 2}},
 		{op: opExpireReceipts, cut: 5},
+		{op: opReceipt, account: 9, device: 2, from: 7, tag: stanza.TagUndelivered, reason: stanza.ReasonUnknownAccount, maxEntries: 1, maxBytes: 2, body: ids},
+		{op: opForwardRead, from: abroadA, fromDevice: 1, id: 3, account: 9, device: 2, maxEntries: 5, maxBytes: 6, body: ids},
+		outbound(7, 10, 9, abroadA, 1, 2),
+		sentTo(abroadA, 1<<50, 0, 3, 900),
 	}
 }
 
@@ -39,7 +43,7 @@ func TestCommands(t *testing.T) {
 			t.Errorf("%+v, want %+v", got, c)
 		}
 		for n := range len(b) - 6 {
-			if err := decodeCommand(b[6:6+n], &got); err == nil && c.op != opMessage && c.op != opRead && c.op != opReceipt && c.op != opConfirm {
+			if err := decodeCommand(b[6:6+n], &got); err == nil && c.op != opMessage && c.op != opRead && c.op != opReceipt && c.op != opConfirm && c.op != opForwardRead && c.op != opSent {
 				t.Errorf("operation %d decodes from %d of %d bytes", c.op, n, len(b)-6)
 			}
 		}
@@ -70,6 +74,8 @@ func TestRecords(t *testing.T) {
 		{kind: recordMessage, index: 5, from: 7, fromDevice: 2, id: 9, stamp: 1, siblings: sib, body: []byte("xyz")},
 		{kind: recordRead, index: 5, from: 7, stamp: 1, body: []byte{1}},
 		{kind: recordDelivered, index: 5, from: 7, stamp: 1, body: []byte{1, 2}},
+		{kind: recordUndelivered, index: 5, from: abroadA, why: stanza.ReasonStaleDevices, stamp: 1, body: []byte{1, 2}},
+		{kind: recordOut, index: 5, from: 7, fromDevice: 2, id: 9, stamp: 1, body: []byte("stanza")},
 	} {
 		b := appendRecord(nil, &want)
 		var got record

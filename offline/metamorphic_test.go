@@ -104,7 +104,9 @@ func (g *operations) next(m *model, s *state) command {
 		account: g.account(), device: g.device(), from: g.account(), fromDevice: g.device(), tag: stanza.TagDelivered,
 		maxEntries: uint64(3 + g.rng.IntN(30)), maxBytes: uint64(200 + g.rng.IntN(4000)),
 	}
-	switch n := g.rng.IntN(100); {
+	switch n := g.rng.IntN(120); {
+	case n >= 100:
+		g.abroad(&c, s, n)
 	case n < 45:
 		c.op = opMessage
 		g.number(&c)
@@ -129,7 +131,8 @@ func (g *operations) next(m *model, s *state) command {
 	case n < 90:
 		c.op, c.body = opConfirm, g.packed()
 		for k, batches := range m.pending { // any one
-			c.account, c.device, c.from = k.to.account(), k.to.device(), k.from
+			c.account, c.device, c.from, c.reason = k.to.account(), k.to.device(), k.from, k.why
+			c.tag = tagOf(k.why)
 			c.body = stanza.AppendPacked(nil, batches[0].ids)
 			break
 		}
@@ -151,6 +154,46 @@ func (g *operations) next(m *model, s *state) command {
 	return c
 }
 
+// abroad makes what goes to another region, or comes from one. The fold does not ask which accounts are whose.
+func (g *operations) abroad(c *command, s *state, n int) {
+	switch {
+	case n < 108:
+		c.op = opOut
+		g.number(c)
+		m := stanza.MessageUp{ID: c.id, Account: c.account, Version: 1, Body: stanza.AppendCipher(nil, 1, make([]byte, 1+g.rng.IntN(60)))}
+		c.body = m.Append(nil)
+		if n == 107 {
+			r := stanza.ReadUp{ID: c.id, Account: c.account, Device: 1, IDs: g.packed()}
+			c.body = r.Append(nil)
+		}
+	case n < 114:
+		c.op, c.device = opSent, 0
+		if q := s.find(keyOf(c.account, 0)); q != nil {
+			c.upTo = q.head + uint64(g.rng.IntN(5)) - 1
+		}
+		c.upTo = min(c.upTo, stanza.MaxID)
+		for d := range min(c.upTo, 4) {
+			if g.rng.IntN(3) == 0 {
+				c.body = appendFailure(c.body, d, stanza.ReasonStaleDevices)
+			}
+		}
+	case n < 116:
+		c.op, c.body, c.tag, c.reason, c.again = opReceipt, g.packed(), stanza.TagUndelivered, stanza.ReasonStaleDevices, g.rng.IntN(2) == 0
+	case n < 118:
+		c.op = opForwardRead
+		g.number(c)
+		c.body = g.packed()
+	default:
+		c.op = opForward
+		g.number(c)
+		for d := range stanza.Device(3) {
+			if g.rng.IntN(2) == 0 || (d == 2 && c.body == nil) {
+				c.body = stanza.AppendCipher(c.body, d+1, make([]byte, 1+g.rng.IntN(60)))
+			}
+		}
+	}
+}
+
 // number gives a message an id, mostly the next of its stream, and an after.
 func (g *operations) number(c *command) {
 	k := streamKey{to: c.account, from: keyOf(c.from, c.fromDevice)}
@@ -164,7 +207,7 @@ func (g *operations) number(c *command) {
 // aim points an ack at a queue that has something, if there is one.
 func (g *operations) aim(c *command, m *model) {
 	for _, k := range sortedKeys(m.queues) {
-		if len(m.queues[k].entries) > 0 && g.rng.IntN(3) == 0 {
+		if len(m.queues[k].entries) > 0 && k.device() != 0 && g.rng.IntN(3) == 0 {
 			c.account, c.device = k.account(), k.device()
 		}
 	}
@@ -238,7 +281,7 @@ func modelStep(m *model, s *state, c command, stamp int64) string {
 
 // counted returns an ack as the model takes it: how many entries it removes.
 func counted(s *state, c command) command {
-	if c.op == opAck {
+	if c.op == opAck || c.op == opSent {
 		n := uint64(0)
 		if q := s.find(keyOf(c.account, c.device)); q != nil && c.upTo >= q.head {
 			n = c.upTo + 1 - q.head

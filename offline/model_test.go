@@ -27,6 +27,7 @@ type modelEntry struct {
 	stamp int64
 	body  string
 	msg   *modelMessage
+	why   stanza.Reason
 }
 
 type modelMessage struct{ raised bool }
@@ -56,9 +57,9 @@ func (q *modelQueue) room(c *command, body int) bool {
 // apply returns the result in words, as show does.
 func (m *model) apply(c *command, stamp int64) string {
 	switch c.op {
-	case opMessage, opRead:
+	case opMessage, opRead, opForward, opForwardRead, opOut:
 		return m.store(c, stamp)
-	case opAck:
+	case opAck, opSent:
 		return m.ack(c, int(c.upTo), stamp)
 	case opReceipt:
 		return m.receipt(c, stamp)
@@ -91,10 +92,20 @@ func (m *model) store(c *command, stamp int64) string {
 	if known && c.id <= last.last {
 		return "duplicate"
 	}
-	if known && c.after > last.last {
+	strict := c.op == opForward || c.op == opForwardRead
+	if (known || strict) && c.after > last.last {
 		return fmt.Sprintf("gap %d", last.last)
 	}
-	if c.op == opRead {
+	if c.op == opOut {
+		q := m.queue(keyOf(c.account, 0))
+		if !q.room(c, len(c.body)) {
+			return "queue_full []"
+		}
+		q.entries = append(q.entries, &modelEntry{kind: recordOut, from: c.from, dev: c.fromDevice, id: c.id, stamp: stamp, body: string(c.body)})
+		m.streams[k] = streamState{c.id, stamp}
+		return "admitted"
+	}
+	if c.op == opRead || c.op == opForwardRead {
 		m.streams[k] = streamState{c.id, stamp}
 		q := m.queue(keyOf(c.account, c.device))
 		switch {
@@ -117,13 +128,18 @@ func (m *model) store(c *command, stamp int64) string {
 			return "forbidden"
 		}
 		q := m.queue(keyOf(c.account, d))
-		stale = stale || q.tomb != 0
+		if q.tomb != 0 {
+			stale = true
+			if strict {
+				continue
+			}
+		}
 		if !q.room(c, len(cipher)) {
 			full = append(full, d)
 		}
-		add[q] = &modelEntry{recordMessage, c.from, c.fromDevice, c.id, stamp, string(cipher), msg}
+		add[q] = &modelEntry{kind: recordMessage, from: c.from, dev: c.fromDevice, id: c.id, stamp: stamp, body: string(cipher), msg: msg}
 	}
-	if stale {
+	if stale && (!strict || len(add) == 0) {
 		return "stale_devices"
 	}
 	if full != nil {
@@ -139,13 +155,22 @@ func (m *model) store(c *command, stamp int64) string {
 // ack removes the first n entries.
 func (m *model) ack(c *command, n int, stamp int64) string {
 	q := m.queue(keyOf(c.account, c.device))
+	failed := map[int]stanza.Reason{}
+	for b := c.body; len(b) > 0; {
+		distance, why, rest, _ := nextFailure(b)
+		failed[n-1-int(distance)] = why
+		b = rest
+	}
 	n = min(n, len(q.entries))
-	for _, e := range q.entries[:n] {
-		if e.kind != recordMessage || e.msg.raised {
+	for i, e := range q.entries[:n] {
+		k := receiptKey{to: keyOf(e.from, e.dev), from: c.account, why: failed[i]}
+		switch {
+		case e.kind == recordMessage && !e.msg.raised:
+			e.msg.raised = true
+		case e.kind == recordOut && k.why != 0 && stanza.Tag(e.body[0]) == stanza.TagMessage:
+		default:
 			continue
 		}
-		e.msg.raised = true
-		k := receiptKey{to: keyOf(e.from, e.dev), from: c.account}
 		batches := m.pending[k]
 		if l := len(batches); l == 0 || len(batches[l-1].ids) >= stanza.MaxPacked {
 			batches = append(batches, receiptBatch{stamp: stamp})
@@ -176,7 +201,7 @@ func (m *model) receipt(c *command, stamp int64) string {
 	ids := packedIDs(c.body)
 	if c.again {
 		for _, e := range q.entries {
-			if e.kind == recordDelivered && e.from == c.from {
+			if e.kind == receiptKind(c) && e.from == c.from && e.why == c.reason {
 				queued := packedIDs([]byte(e.body))
 				ids = slices.DeleteFunc(ids, func(id uint64) bool { return slices.Contains(queued, id) })
 			}
@@ -188,13 +213,13 @@ func (m *model) receipt(c *command, stamp int64) string {
 	case len(ids) == 0:
 		return "duplicate"
 	case q.room(c, len(body)):
-		q.entries = append(q.entries, &modelEntry{kind: recordDelivered, from: c.from, stamp: stamp, body: body})
+		q.entries = append(q.entries, &modelEntry{kind: receiptKind(c), from: c.from, why: c.reason, stamp: stamp, body: body})
 	}
 	return "done"
 }
 
 func (m *model) confirm(c *command) {
-	k := receiptKey{to: keyOf(c.account, c.device), from: c.from}
+	k := receiptKey{to: keyOf(c.account, c.device), from: c.from, why: c.reason}
 	batches := m.pending[k]
 	for _, id := range packedIDs(c.body) {
 		for i := range batches {
@@ -247,7 +272,7 @@ func (m *model) compare(s *state) string {
 		for i, e := range want.entries {
 			var r record
 			seq := q.head + uint64(i)
-			if !s.read(q, seq, &r) || r.kind != e.kind || r.from != e.from || r.fromDevice != e.dev || r.id != e.id || r.stamp != e.stamp || string(r.body) != e.body {
+			if !s.read(q, seq, &r) || r.kind != e.kind || r.from != e.from || r.fromDevice != e.dev || r.id != e.id || r.stamp != e.stamp || r.why != e.why || string(r.body) != e.body {
 				return fmt.Sprintf("queue %d/%d entry %d: %+v, want %+v", k.account(), k.device(), i, r, *e)
 			}
 			if e.kind == recordMessage && e.msg.raised != q.wasRaised(seq) {
