@@ -249,6 +249,10 @@ func TestCallsBounded(t *testing.T) {
 		r.within(r.offline, message(here, there))
 	}
 	r.offline.got = nil
+	r.abroad(message(there, here))
+	if e := r.peer.got[len(r.peer.got)-1]; e.Reason != stanza.ReasonBusy {
+		t.Errorf("one of the other region: %v", e.Reason)
+	}
 	r.within(r.offline, message(here, there))
 	if e := r.offline.take(t, link.KindForwarded); e.Reason != stanza.ReasonBusy || r.b.calls.busy != maxCalls {
 		t.Errorf("%v with %d calls", e.Reason, r.b.calls.busy)
@@ -257,6 +261,24 @@ func TestCallsBounded(t *testing.T) {
 	r.b.sweep()
 	if len(r.offline.got) < maxCalls || r.b.calls.busy != 0 {
 		t.Errorf("%d answers, %d calls left", len(r.offline.got), r.b.calls.busy)
+	}
+}
+
+// TestPeerTakesItsPart: one region does not get all calls.
+func TestPeerTakesItsPart(t *testing.T) {
+	r := newRig(t)
+	for range maxAbroad + 1 {
+		r.abroad(message(there, here))
+	}
+	if e := r.peer.take(t, link.KindForwarded); e.Reason != stanza.ReasonBusy || len(r.router.got) != maxAbroad {
+		t.Errorf("%v after %d", e.Reason, len(r.router.got))
+	}
+	r.within(r.offline, message(here, there))
+	r.peer.take(t, link.KindForward)
+	r.now = r.now.Add(pathTime + time.Second)
+	r.b.sweep()
+	if r.b.calls.of[2] != 0 {
+		t.Errorf("%d calls of the region are left", r.b.calls.of[2])
 	}
 }
 

@@ -25,12 +25,15 @@ type call struct {
 	epoch     link.Fence
 	query     bool
 	abroad    bool // it came from another region
+	region    stanza.Region
 	until     time.Time
 }
 
 // Bounds of calls.
 const (
 	maxCalls = 1 << 16
+	// maxAbroad of them are of one other region: it must not take the room of this one and the rest.
+	maxAbroad = maxCalls / 16
 	// forwardTime is how long this region's router and queue may take, which say at once when they cannot.
 	forwardTime = 15 * time.Second
 	// pathTime is how long a message may be on its way and there, for a path on which much is on its way before it.
@@ -45,10 +48,14 @@ type calls struct {
 	gens []uint32
 	free []uint32
 	busy int
+	of   [stanza.MaxRegion + 1]int // of other regions
 }
 
 // add books a call and returns its name; false: there are too many.
 func (t *calls) add(c call) (slot, gen uint32, ok bool) {
+	if c.abroad && t.of[c.region] >= maxAbroad {
+		return 0, 0, false
+	}
 	if n := len(t.free); n > 0 {
 		slot, t.free = t.free[n-1], t.free[:n-1]
 	} else if len(t.all) < maxCalls {
@@ -60,6 +67,9 @@ func (t *calls) add(c call) (slot, gen uint32, ok bool) {
 	t.gens[slot]++
 	t.all[slot] = c
 	t.busy++
+	if c.abroad {
+		t.of[c.region]++
+	}
 	return slot, t.gens[slot], true
 }
 
@@ -74,6 +84,9 @@ func (t *calls) take(s stream, slot, gen uint32) (call, bool) {
 }
 
 func (t *calls) end(slot uint32) {
+	if c := &t.all[slot]; c.abroad {
+		t.of[c.region]--
+	}
 	t.all[slot] = call{}
 	t.free = append(t.free, slot)
 	t.busy--

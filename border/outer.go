@@ -76,7 +76,7 @@ func (b *Border) fromAbroad(s stream, r stanza.Region, e *link.Envelope) {
 // forwardIn sends a message of region r to the router of its recipient.
 func (b *Border) forwardIn(s stream, r stanza.Region, e *link.Envelope) {
 	c := b.callOf(s, e, forwardTime)
-	c.abroad = true
+	c.abroad, c.region = true, r
 	to, ok := recipient(e.Payload)
 	if !ok || e.Account == 0 || e.Device == 0 || e.ID == 0 || e.Account.Region() != r || to.Region() != b.region {
 		b.refuse(&c, stanza.ReasonForbidden, 0)
@@ -91,7 +91,7 @@ func (b *Border) forwardIn(s stream, r stanza.Region, e *link.Envelope) {
 // queryIn sends a question of region r to the router that can answer it: look-ups and device lists of accounts here, and no other.
 func (b *Border) queryIn(s stream, r stanza.Region, e *link.Envelope) {
 	c := b.callOf(s, e, queryTime)
-	c.abroad = true
+	c.abroad, c.region = true, r
 	region, dir, ok := asksFor(e.Payload, b.deps.Shards)
 	if !ok || e.Account == 0 || e.Account.Region() != r || region != b.region {
 		b.refuse(&c, stanza.ReasonForbidden, 0)

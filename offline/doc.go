@@ -43,6 +43,7 @@
 //	push.go     windows, push                                  asleep.go   attachments with nothing to do
 //	resend.go   resends, unresponsive sessions                 receipt.go  receipts out and in
 //	sweep.go    the leader's passes of expiry                  timers.go   due times
+//	abroad.go   queues for accounts of other regions: the fold; drain.go: their leader's side
 //	damage.go   what cannot be read or trusted stops the group
 //	atrest.go   the fold alone, for data at rest
 //	trim.go     buffers let go when little happens

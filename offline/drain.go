@@ -22,6 +22,7 @@ type outlet struct {
 	tries     uint8
 	listed    bool // in drains.ready
 	ending    bool // in drains.ending
+	stuck     bool // in drains.stuck
 
 	entries uint64 // of the queue, when it was last looked at
 	bytes   int64
@@ -67,6 +68,7 @@ const (
 	outBytes     = 256 << 10  // on their way from one group to one region; the links have room for that
 	maxDrains    = 1 << 16    // of a group; about 300 bytes each. The tables know of more
 	scanSlice    = 512        // queues looked at in one tick
+	stuckSlice   = 256        // of those that wait, tried again in one tick
 	outPatience  = 60_000     // ms; a path that ends says so, this is for what was lost behind it
 	firstHold    = int64(500) // ms
 	lastHold     = int64(60_000)
@@ -75,15 +77,21 @@ const (
 
 func (l *drains) reset() { *l = drains{byKey: map[queueKey]*outlet{}, gen: l.gen + 1} }
 
-// startDrains begins with the queues that are in memory, and a look through the tables for others.
+// startDrains begins a leadership.
 func (m *group) startDrains() {
 	m.abroad.reset()
+	m.findDrains()
+}
+
+// findDrains begins to look for queues with something for other regions: those in memory at once, those in tables tick by tick.
+func (m *group) findDrains() {
+	l := &m.abroad
+	l.again, l.scanning, l.from = false, true, 0
 	for k, q := range m.queues {
 		if k.device() == 0 && q.entries() > 0 {
 			m.startDrain(k)
 		}
 	}
-	m.abroad.scanning = true
 }
 
 // startDrain has a queue looked at in this turn, or soon.
@@ -117,11 +125,19 @@ func (l *drains) list(d *outlet) {
 	}
 }
 
+// wait has d tried again in its turn among those that find no room.
+func (l *drains) wait(d *outlet) {
+	if !d.stuck {
+		d.stuck = true
+		l.stuck = append(l.stuck, d)
+	}
+}
+
 // scanDrains looks through the next queues in tables that are of other regions.
 func (m *group) scanDrains() {
 	l := &m.abroad
 	if l.again && !l.scanning && len(l.byKey) < maxDrains/2 {
-		l.again, l.scanning, l.from = false, true, 0
+		m.findDrains()
 	}
 	if !l.scanning {
 		return
@@ -142,7 +158,12 @@ func (m *group) scanDrains() {
 			return false
 		}
 		q := newQueue(queueKey(keyPart(k, 0)))
-		if m.queues[q.key] == nil && decodeQueue(v, q) && q.entries() > 0 { // one that does not decode is found when it is asked for
+		if cached := m.queues[q.key]; cached != nil {
+			q = cached
+		} else if !decodeQueue(v, q) {
+			return true // found when it is asked for
+		}
+		if q.entries() > 0 {
 			m.startDrain(q.key)
 		}
 		return true
@@ -169,11 +190,14 @@ func (m *group) runDrains() {
 // tickDrains does what is due.
 func (m *group) tickDrains() {
 	l := &m.abroad
-	for _, d := range l.stuck {
+	n := min(len(l.stuck), stuckSlice)
+	for _, d := range l.stuck[:n] {
+		d.stuck = false
 		l.list(d)
 	}
-	clear(l.stuck)
-	l.stuck = l.stuck[:0]
+	left := copy(l.stuck, l.stuck[n:])
+	clear(l.stuck[left:])
+	l.stuck = l.stuck[:left]
 	m.scanDrains()
 	for {
 		d, ok := l.timers.due(m.now)
@@ -257,7 +281,7 @@ func (m *group) sendOut(s *link.Stream, d *outlet, q *queue, i int) bool {
 	e := &d.sent[i]
 	away := &m.abroad.away[d.key.account().Region()]
 	if *away > 0 && *away+e.size > outBytes {
-		m.abroad.stuck = append(m.abroad.stuck, d)
+		m.abroad.wait(d)
 		return false
 	}
 	var r record
@@ -279,7 +303,7 @@ func (m *group) sendOut(s *link.Stream, d *outlet, q *queue, i int) bool {
 		Slot: d.slot, Gen: d.gen, Epoch: link.Fence(e.seq), Payload: m.outward,
 	}
 	if s.SendSpare(&m.env) != nil {
-		m.abroad.stuck = append(m.abroad.stuck, d)
+		m.abroad.wait(d)
 		return false
 	}
 	if d.away == 0 {

@@ -33,6 +33,7 @@
 //	ticketkey.go   keys of resumption tickets: facts of dir/0, rotated, told to gateways
 //	deliver.go     messages and read receipts: the checks, the hand-over to the queue
 //	query.go       look-up, device list, link, unlink
+//	abroad.go      messages and questions for other regions, and from there
 //	drop.go        queues of unlinked devices, dropped until offline confirms
 //	limits.go      token buckets and contacts in fixed tables
 //	atrest.go      the fold alone, for data at rest

@@ -19,9 +19,9 @@
 // The receiver grants bytes per (stream, group); Options.Credits is the grant at the start, told in the introduction. Send charges
 // Envelope.Size and answers ErrNoCredit when it is spent; Stream.Done gives bytes back, and they travel in bulk when half of the
 // grant has come together. So the pending batches, the network and the receiver's inbox together never hold more than one grant
-// per group, and a stuck receiver costs nobody else anything. Three kinds are not charged: hello, of which a leader sends one per
-// stream and term and which must arrive even on a spent stream (bounded by FreePending), the roster (one for each stream), and the grants
-// themselves.
+// per group, and a stuck receiver costs nobody else anything. Four kinds are not charged: hello, of which a leader sends one per
+// stream and term and which must arrive even on a spent stream (bounded by FreePending), the roster (one for each stream), the regions
+// that a border reaches, and the grants themselves.
 //
 // # Roster
 //

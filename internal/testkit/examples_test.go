@@ -12,7 +12,7 @@ import (
 	"linecard.example/internal/node"
 )
 
-var exampleRoles = []string{"gateway", "router", "offline"}
+var exampleRoles = []string{"gateway", "router", "offline", "border"}
 
 func examplePath(role string) string {
 	return filepath.Join("..", "..", "cmd", "linecard", role+".example.toml")
@@ -83,9 +83,11 @@ func load(t *testing.T, text string) node.Config {
 func TestExamplesAreComplete(t *testing.T) {
 	elsewhere := map[string][]string{ // keys that a daemon does not read
 		"gateway": {"links.listen", "links.advertise", "links.shards", "raft.listen", "raft.advertise", "raft.heartbeat",
+			"disk.floor_percent", "disk.floor", "disk.ballast", "disk.check", "region.listen", "region.peers"},
+		"router":  {"links.roster", "region.listen"},
+		"offline": {"links.roster", "region.listen", "region.peers"},
+		"border": {"links.listen", "links.advertise", "links.shards", "raft.listen", "raft.advertise", "raft.heartbeat",
 			"disk.floor_percent", "disk.floor", "disk.ballast", "disk.check"},
-		"router":  {"links.roster"},
-		"offline": {"links.roster"},
 	}
 	for _, role := range exampleRoles {
 		text, err := os.ReadFile(examplePath(role))

@@ -273,6 +273,10 @@ func layouts() map[string]layout {
 		"message down": {down, down, parser(stanza.ParseMessageDown)},
 		"delivered":    receipt(stanza.TagDelivered),
 		"read down":    receipt(stanza.TagRead),
+		"undelivered": func() layout {
+			u := &stanza.Undelivered{From: 21, IDs: ids, Reason: stanza.ReasonStaleDevices}
+			return layout{u, u, parser(stanza.ParseUndelivered)}
+		}(),
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -14,7 +15,13 @@ import (
 
 // TestRegions is one exchange between two regions: a look-up, messages and receipts in both directions, and what is refused.
 func TestRegions(t *testing.T) {
-	one, two, _ := StartRegions(t, Inside, Settings{})
+	for _, shape := range []Shape{Inside, Apart} {
+		t.Run(string(shape), func(t *testing.T) { exchange(t, shape) })
+	}
+}
+
+func exchange(t *testing.T, shape Shape) {
+	one, two, _ := StartRegions(t, shape, Settings{})
 	hist := history.New()
 	ann := one.NewDevice("ann", hist, DeviceOptions{})
 	bob := two.NewDevice("bob", hist, DeviceOptions{})
@@ -65,6 +72,12 @@ func judgeAll(t *testing.T, hist *History, devices ...*Device) {
 	for _, fault := range hist.Faults(owners) {
 		t.Error(fault)
 	}
+}
+
+// TestRegionsMetrics: what a border shows is what the page says.
+func TestRegionsMetrics(t *testing.T) {
+	one, _, _ := StartRegions(t, Inside, Settings{})
+	compareTable(t, pages(t, one), func(name string) bool { return strings.HasPrefix(name, "linecard_border_") })
 }
 
 // TestRegionsFaults is a slow and lossy path that is cut and mended while both sides send, and either side is killed: whatever was acked

@@ -63,6 +63,7 @@ type System struct {
 	clock  func() time.Time
 	exe    string            // what Run runs; "": Binary
 	admin  map[string]string // role -> address
+	links  map[string]string // role -> its lines of [links], where it has any
 	procs  []*Process        // in the order of the message path
 	layout *cluster.Layout   // of shape Cluster
 	inner  *inner
@@ -89,7 +90,7 @@ func Start(t testing.TB, shape Shape, set Settings) *System {
 func prepare(t testing.TB, shape Shape, set Settings) *System {
 	t.Helper()
 	dir := t.TempDir()
-	s := &System{t: t, Shape: shape, Dir: dir, Server: FreeAddr(t), clock: set.Clock, exe: set.Binary, admin: map[string]string{}}
+	s := &System{t: t, Shape: shape, Dir: dir, Server: FreeAddr(t), clock: set.Clock, exe: set.Binary, admin: map[string]string{}, links: map[string]string{}}
 	switch shape {
 	case Apart:
 		s.prepareApart(set)
@@ -130,7 +131,8 @@ func (s *System) prepareApart(set Settings) {
 			s.t.Fatal(err)
 		}
 		s.admin[role] = FreeAddr(s.t)
-		s.writeConfig(role, fmt.Sprintf("keys = %q\n%s", keys, links[role]), set)
+		s.links[role] = fmt.Sprintf("keys = %q\n%s", keys, links[role])
+		s.writeConfig(role, s.links[role], set)
 		args := []string{role, "--config", s.config(role)}
 		if role != "gateway" {
 			args = append(args, "--bootstrap")
