@@ -33,7 +33,7 @@ type call struct {
 const (
 	maxCalls = 1 << 16
 	// maxAbroad of them are of one other region: it must not take the room of this one and the rest.
-	maxAbroad = maxCalls / 16
+	maxAbroad = maxCalls / 4
 	// forwardTime is how long this region's router and queue may take, which say at once when they cannot.
 	forwardTime = 15 * time.Second
 	// pathTime is how long a message may be on its way and there, for a path on which much is on its way before it.
