@@ -12,7 +12,20 @@ import (
 
 // dataFormat is the format of everything durable: the records of the logs, the tables, what is in DIR. It goes up when a linecard that knows
 // a lower one would take what this one writes for damage, or misread it. One that finds a higher one than its own does not touch the data.
-const dataFormat = 1
+// 2 knows what is for other regions; data of a cluster that has none stay 1, so that the linecard before can have them back.
+const (
+	dataFormat    = 2
+	aloneFormat   = 1
+	regionsFormat = 2
+)
+
+// format is that of the data that a process of this configuration writes.
+func (c Config) format() int {
+	if c.Region.Number != 0 || c.Region.Linked() {
+		return regionsFormat
+	}
+	return aloneFormat
+}
 
 // fileFormat names the file of a data directory that says what may read it, and whose it is: a line "linecard-data FORMAT CLUSTER SHARDS".
 // Directories that were in use before there was one have format 1.
@@ -86,7 +99,7 @@ func (f *facts) write(dir string) error {
 }
 
 // checkFacts refuses a data directory of a newer format, of another cluster or with another number of shards than configured. known: the
-// directory says all that.
+// directory says all that, and its format is what this configuration needs.
 func (c Config) checkFacts() (known bool, err error) {
 	f, err := readFacts(c.Data)
 	if err != nil || f == nil {
@@ -96,10 +109,10 @@ func (c Config) checkFacts() (known bool, err error) {
 		return true, fmt.Errorf("data directory %s belongs to cluster %q with %d shards, configured are %q and %d; the number of shards is fixed for ever",
 			c.Data, f.cluster, f.shards, c.Cluster, c.Shards)
 	}
-	return true, nil
+	return f.format >= c.format(), nil
 }
 
 // settleFacts notes what the data are written under, once all of them could be opened.
 func (c Config) settleFacts() error {
-	return (&facts{format: dataFormat, cluster: c.Cluster, shards: c.Shards}).write(c.Data)
+	return (&facts{format: c.format(), cluster: c.Cluster, shards: c.Shards}).write(c.Data)
 }
