@@ -35,6 +35,7 @@ func FuzzConfig(f *testing.F) {
 		"shards = 0\nunknown = 1\n[gateway]\nhandshake_rate = nan\nwindow_bytes = \"1B\"\n",
 		"[gateway]\nproxy_sources = [\"10.0.0.7\", \"2001:db8::/64\"]\n",
 		"[links]\nshards = \"3-1,99999999999999999999\"\n",
+		"[region]\nnumber = 1\nlisten = \":1\"\n[region.peers.2]\nca = \"x\"\naddrs = []\n[region.peers.3]\nca = \"y\"\n",
 		"[gateway\n", "gateway = 1\n", "shards = 1\nshards = 2\n",
 	} {
 		f.Add([]byte(text))
@@ -60,6 +61,15 @@ func FuzzConfig(f *testing.F) {
 			for _, l := range []*[]string{&lists.Links.Routers, &lists.Links.Offlines, &lists.Gateway.ProxySources} {
 				if len(*l) == 0 {
 					*l = nil
+				}
+			}
+			if len(lists.Region.Peers) == 0 {
+				lists.Region.Peers = nil
+			}
+			for name, p := range lists.Region.Peers {
+				if len(p.Addrs) == 0 {
+					p.Addrs = nil
+					lists.Region.Peers[name] = p
 				}
 			}
 		}

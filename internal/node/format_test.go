@@ -38,12 +38,12 @@ func TestNewerData(t *testing.T) {
 	if text, err := os.ReadFile(path); err != nil || string(text) != "linecard-data 1 local 3\n" {
 		t.Fatalf("%q %v", text, err)
 	}
-	if err := os.WriteFile(path, []byte("linecard-data 2 local 3 and more\n"), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte("linecard-data 3 local 3 and more\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	before := filesBelow(t, cfg.Data)
 	backup := t.TempDir()
-	if err := os.WriteFile(filepath.Join(backup, manifestName), []byte(`{"format":1,"data_format":2}`), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(backup, manifestName), []byte(`{"format":1,"data_format":3}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for what, do := range map[string]func() error{
