@@ -60,7 +60,9 @@ func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if n > 0 {
 		c.used.Store(int64(c.n.now()))
-		c.within = c.accepted && c.layer != nil
+	}
+	if n > 0 && c.accepted && c.layer != nil {
+		c.within = true
 	}
 	if err != nil && c.within {
 		c.Close()
@@ -77,7 +79,9 @@ func (c *conn) Write(p []byte) (int, error) {
 		return 0, lost(err)
 	}
 	n, err := c.Conn.Write(p)
-	c.within = false
+	if c.accepted { // one goroutine reads and writes; of a dialled one several do
+		c.within = false
+	}
 	if err == nil && c.accepted && c.layer != nil && c.readBy.Load() != 0 {
 		err = c.SetReadDeadline(time.Time{})
 	}
