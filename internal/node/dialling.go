@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/tls"
 	"sync"
 
 	"linecard.example/internal/link"
@@ -22,20 +23,25 @@ type rosterDials struct{ n *Node }
 
 // Serve dials until ctx ends.
 func (d rosterDials) Serve(ctx context.Context) error {
-	changed := d.n.cluster.board.Changed()
-	defer d.n.cluster.board.Unwatch(changed)
+	return keepUp(ctx, d.n.cluster.board, d.n.tls, d.n.rosterTargets)
+}
+
+// keepUp keeps the streams up that targets lists, and asks it again when the roster has changed, until ctx ends.
+func keepUp(ctx context.Context, board *link.Board, conf *tls.Config, targets func() []target) error {
+	changed := board.Changed()
+	defer board.Unwatch(changed)
 	running := map[target]context.CancelFunc{}
 	var dials sync.WaitGroup
 	defer dials.Wait()
 	for {
 		wanted := map[target]bool{}
-		for _, t := range d.n.rosterTargets() {
+		for _, t := range targets() {
 			t.leaving = false // the stream goes on
 			wanted[t] = true
 			if running[t] == nil {
 				end, cancel := context.WithCancel(ctx)
 				running[t] = cancel
-				dials.Go(func() { t.from.Dial(end, t.addr, t.role, d.n.tls) })
+				dials.Go(func() { t.from.Dial(end, t.addr, t.role, conf) })
 			}
 		}
 		for t, cancel := range running {
@@ -73,4 +79,42 @@ func (n *Node) rosterTargets() []target {
 		}
 	}
 	return all
+}
+
+// routerDials keeps a stream up from an enquirer to each router that the configuration names and, once the roster is known, to each that it has:
+// any of them may lead the directory, and no other can change the roster.
+type routerDials struct {
+	a    *enquirer
+	conf *tls.Config
+}
+
+// Serve dials until ctx ends.
+func (d routerDials) Serve(ctx context.Context) error {
+	return keepUp(ctx, d.a.board, d.conf, d.a.targets)
+}
+
+// targets lists routers; this process is among them only if the configuration names it.
+func (a *enquirer) targets() (all []target) {
+	for _, addr := range a.routers {
+		all = append(all, target{from: a.ep, addr: addr, role: link.RoleRouter})
+	}
+	if r := a.board.Current(); r != nil {
+		for i := range r.Members {
+			if m := &r.Members[i]; m.Role == roster.Router && m.Node != a.ep.Info().Node {
+				all = append(all, target{from: a.ep, addr: m.Link, role: link.RoleRouter})
+			}
+		}
+	}
+	return all
+}
+
+// begin has a command's enquirer dial routers until the function that it returns is called.
+func (a *enquirer) begin(conf *tls.Config) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var dials sync.WaitGroup
+	dials.Go(func() { _ = routerDials{a, conf}.Serve(ctx) }) // says no more than that ctx ended
+	return func() {
+		cancel()
+		dials.Wait()
+	}
 }

@@ -24,6 +24,7 @@ import (
 // with those of the daemons. Over it comes the roster before anybody knows whom to dial, and over it the roster is changed.
 type enquirer struct {
 	ep      *link.Endpoint
+	board   *link.Board
 	log     *slog.Logger
 	routers []string      // addresses to find one at
 	next    atomic.Uint64 // number of the last request
@@ -50,7 +51,7 @@ type led struct {
 
 // newEnquirer returns an enquirer for a cluster; what it hears of the roster goes on board.
 func newEnquirer(cfg *Config, node, incarnation uint64, board *link.Board, log *slog.Logger, reg prometheus.Registerer) *enquirer {
-	a := &enquirer{log: log, routers: cfg.Links.Routers, unmet: map[string]error{}, waiting: map[uint64]chan<- reply{},
+	a := &enquirer{board: board, log: log, routers: cfg.Links.Routers, unmet: map[string]error{}, waiting: map[uint64]chan<- reply{},
 		leaders: map[stanza.Group]led{}, reports: map[uint64]memberReport{}}
 	info := link.Info{Role: link.RoleOperator, Node: node, Incarnation: incarnation, Shards: cfg.Shards, Cluster: cfg.Cluster, Region: cfg.Region.Region()}
 	a.ep = link.NewEndpoint(info, a, link.Options{Board: board, Failed: a.failed, Logger: log, Registerer: reg})

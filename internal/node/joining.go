@@ -49,7 +49,7 @@ func JoinCluster(ctx context.Context, cfg Config, role Role, log *slog.Logger) (
 		}
 	}
 	a := newEnquirer(&cfg, id.id, randomID(), board, log, nil)
-	defer dialAll(a.ep, cfg.Links.Routers, conf)()
+	defer a.begin(conf)()
 	if held {
 		if err := a.awaitRoster(ctx, board); err != nil {
 			return nil, err

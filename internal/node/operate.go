@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"sync"
 	"time"
 
 	"linecard.example/internal/link"
@@ -52,19 +51,6 @@ func fresh(dir string) error {
 	return err
 }
 
-// dialAll dials routers until the function that it returns is called.
-func dialAll(e *link.Endpoint, routers []string, conf *tls.Config) (stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	var dials sync.WaitGroup
-	for _, addr := range routers {
-		dials.Go(func() { e.Dial(ctx, addr, link.RoleRouter, conf) })
-	}
-	return func() {
-		cancel()
-		dials.Wait()
-	}
-}
-
 // LeaveCluster has the member of that name leave: its replicas go to others, and then it can be stopped. A dead one is replaced so.
 func LeaveCluster(ctx context.Context, cfg Config, name string, log *slog.Logger) error {
 	conf, err := cfg.operatorTLS()
@@ -72,7 +58,7 @@ func LeaveCluster(ctx context.Context, cfg Config, name string, log *slog.Logger
 		return err
 	}
 	a := newEnquirer(&cfg, randomID(), randomID(), link.NewBoard(), log, nil)
-	defer dialAll(a.ep, cfg.Links.Routers, conf)()
+	defer a.begin(conf)()
 	why, err := a.ask(ctx, link.KindLeave, []byte(name))
 	if err == nil && why != roster.Done {
 		err = errors.New(why.String())

@@ -252,9 +252,7 @@ func (n *Node) addLinks(sup *suture.Supervisor) {
 // addCluster adds what a process does that goes by the roster.
 func (n *Node) addCluster(sup *suture.Supervisor) {
 	c := n.cluster
-	for _, addr := range n.cfg.Links.Routers {
-		sup.Add(dialService{n, c.enquirer.ep, addr, link.RoleRouter})
-	}
+	sup.Add(routerDials{c.enquirer, n.tls})
 	sup.Add(rosterDials{n})
 	switch {
 	case n.router != nil:

@@ -49,7 +49,7 @@ func statusOfCluster(ctx context.Context, cfg Config, wait time.Duration, log *s
 	}
 	board := link.NewBoard()
 	a := newEnquirer(&cfg, randomID(), randomID(), board, log, nil)
-	defer dialAll(a.ep, cfg.Links.Routers, conf)()
+	defer a.begin(conf)()
 	if err := a.awaitRoster(ctx, board); err != nil {
 		return nil, err
 	}
