@@ -27,7 +27,7 @@ race: ## the tests of concurrent code under the race detector
 	go test -race -short ./gateway/... ./router ./offline ./internal/link ./internal/shard ./internal/slab ./internal/admin
 
 test-long: ## full counts: minutes to hours
-	LINECARD_LONG=1 go test -count=1 -timeout 4h -v ./internal/testkit/... ./internal/planted ./offline/... ./router/...
+	LINECARD_LONG=1 go test -count=1 -timeout 4h -v ./internal/testkit/... ./internal/simtest ./internal/planted ./offline/... ./router/...
 	$(MAKE) fuzz FUZZTIME=1h
 
 lint: $(LINT) ## gofmt, vet and golangci-lint

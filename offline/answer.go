@@ -2,6 +2,7 @@ package offline
 
 import (
 	"linecard.example/internal/link"
+	"linecard.example/internal/planted"
 	"linecard.example/internal/shard"
 	"linecard.example/internal/stanza"
 )
@@ -11,6 +12,8 @@ func (m *group) answerStore(p *proposal, o shard.Outcome, r *result) {
 	switch {
 	case o == shard.Rejected:
 		m.refuse(p, stanza.ReasonUnavailable, r)
+	case o != shard.Committed && planted.On(planted.UnknownIsFailure):
+		m.refuse(p, stanza.ReasonForbidden, r)
 	case o != shard.Committed:
 		m.refuse(p, stanza.ReasonRetry, r)
 	case r.verdict == refused:

@@ -19,16 +19,27 @@ const (
 // lossy is the test of lossy links. Its crowd looks at the wire, in front of the client's id rule.
 const lossy = "TestLinks/all/lossy,_one_process"
 
+// schedules is the simulation's test.
+const schedules = "TestSchedules"
+
+// What the simulation's judge says.
+const (
+	simLost  = `lost \d+ acked messages`
+	simState = `does not start: .*raft state is missing`
+)
+
 // catches is the table. What can be seen from end to end has a test of a whole system beside that of its package.
 var catches = map[Bug][]catch{
 	AckBeforeSync: {
 		{pkg: "offline", test: "TestPowerCutKeepsAcked", says: acksLost},
+		{pkg: "internal/simtest", test: schedules, says: simLost},
 	},
 	NoSync: {
 		{pkg: "offline", test: "TestPowerCutKeepsAcked", says: acksLost},
 		{pkg: "internal/shard", test: "TestPowerLoss", says: commitsLost},
 		{pkg: "offline", test: "TestPowerCutAtEverySync", says: commandsLost},
 		{pkg: "router", test: "TestPowerCutAtEverySync", says: commandsLost, long: true},
+		{pkg: "internal/simtest", test: schedules, says: simLost + `|was told unknown_account`},
 	},
 	NoDedup: {
 		{pkg: "offline", test: "TestAdmission", says: `the same again: admitted, want duplicate`},
@@ -39,32 +50,39 @@ var catches = map[Bug][]catch{
 	PushPastCursor: {
 		{pkg: "offline", test: "TestDaemon", says: `message \d+ as delivery 1, want 1`},
 		{pkg: "internal/testkit", test: "TestAwayThenLogin/inside", says: `bob/1 lost \d+ acked messages`},
+		{pkg: "internal/simtest", test: schedules, says: simLost},
 	},
 	TruncateBeforeFlush: {
 		{pkg: "internal/shard", test: "TestPowerLoss", says: stateLost},
 		{pkg: "offline", test: "TestMetamorphicOnRaft", says: stateLost},
 		{pkg: "offline", test: "TestPowerCutAtEverySync", says: stateLost},
 		{pkg: "router", test: "TestPowerCutAtEverySync", says: stateLost, long: true},
+		{pkg: "internal/simtest", test: schedules, says: simState},
 	},
 	LastIDsAhead: {
 		{pkg: "offline", test: "TestMetamorphic", says: `duplicate, want admitted|\d+ pending, want \d+|totals .* want|fold \d: pending \{.*, want \[`},
 		{pkg: "offline", test: "TestWrittenAhead", says: `message 2 applied again after the crash: duplicate`},
 		{pkg: "offline", test: "TestPowerCutAtEverySync", says: commandsLost},
+		{pkg: "internal/simtest", test: schedules, says: simLost},
 	},
 	OldAck: {
 		{pkg: "offline", test: "TestAckOfEarlierEpoch", says: `an ack of an earlier epoch took a message`},
+		{pkg: "internal/simtest", test: schedules, says: simLost},
 	},
 	AttachmentLost: {
 		{pkg: "router", test: "TestSoftStateConverges", says: `attached false .* live is`},
 		{pkg: "internal/testkit", test: "TestDaemonRestart", says: `lost \d+ acked messages`, long: true},
+		{pkg: "internal/simtest", test: schedules, says: `is not served|lost`},
 	},
 	LaterIDFirst: {
 		{pkg: "gateway/client", test: "TestRandomServer", says: `counts as a duplicate and was never admitted`},
 		{pkg: "internal/testkit", test: "TestFullQueueDrains", says: `bob/1 lost \d+ acked messages`},
+		{pkg: "internal/simtest", test: schedules, says: simLost},
 	},
 	OutOfTurn: {
 		{pkg: "gateway", test: "TestDeliveryTurns", says: `got "a again" .*, want "b"`},
 		{pkg: "internal/testkit", test: lossy, says: `crowd\d+: message \d+ of crowd\d+ after \d+`, long: true},
+		{pkg: "internal/simtest", test: schedules, says: simLost},
 	},
 	HeadsAhead: {
 		{pkg: "offline", test: "TestMetamorphic", says: `totals .* want|admitted, want|queue_full .*, want`},
@@ -80,8 +98,16 @@ var catches = map[Bug][]catch{
 	RaisedLost: {
 		{pkg: "offline", test: "TestMetamorphic", says: `entry \d+: raised false`},
 	},
+	StaleReads: {
+		{pkg: "internal/shard", test: "TestReplicasInWeather", says: `read under verified leadership and does not know c\d+`},
+		{pkg: "internal/simtest", test: schedules, says: `was told (unlinked|unknown_account)`},
+	},
+	UnknownIsFailure: {
+		{pkg: "internal/simtest", test: schedules, says: `which was refused for good|was refused for good, and .* has it`},
+	},
 	NoIDRule: {
 		{pkg: "gateway/client", test: "TestIDRule", says: `Text:"?one"?.*, want "other device"`},
 		{pkg: "internal/testkit", test: "TestCrash/together", says: `got id \d+ twice`, long: true},
+		{pkg: "internal/simtest", test: schedules, says: `got id \d+ twice`},
 	},
 }

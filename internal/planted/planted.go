@@ -55,6 +55,12 @@ const (
 	FlushWithoutMemory Bug = "flush-without-memory"
 	// RaisedLost forgets at a flush for which messages a receipt was raised: one delivered receipt, by the first device that acks.
 	RaisedLost Bug = "raised-lost"
+	// StaleReads has a leader that believes to be one answer what must not be stale, without asking its followers whether it still is: that
+	// is answered after a commit or a verified leadership.
+	StaleReads Bug = "stale-reads"
+	// UnknownIsFailure tells a sender that a message is refused for good when its outcome is unknown: it may be committed all the same, so
+	// that an unknown outcome is reported as neither.
+	UnknownIsFailure Bug = "unknown-is-failure"
 	// NoIDRule has a client show what its home has seen: exactly once after the client's own check of ids.
 	NoIDRule Bug = "no-id-rule"
 )
@@ -63,6 +69,6 @@ const (
 func All() []Bug {
 	return []Bug{
 		AckBeforeSync, NoSync, NoDedup, PushPastCursor, TruncateBeforeFlush, LastIDsAhead, OldAck, AttachmentLost, LaterIDFirst, OutOfTurn,
-		HeadsAhead, WriteAheadLost, FlushWithoutMemory, RaisedLost, NoIDRule,
+		HeadsAhead, WriteAheadLost, FlushWithoutMemory, RaisedLost, StaleReads, UnknownIsFailure, NoIDRule,
 	}
 }

@@ -239,10 +239,10 @@ func TestReplicasInWeather(t *testing.T) {
 			}
 			unknown += c.calm()
 			total, reads = total+c.next, reads+c.reads
+			if t.Failed() {
+				t.Fatalf("seed %d", seed)
+			}
 		})
-		if t.Failed() {
-			t.Fatalf("seed %d", seed)
-		}
 	}
 	runtime.GC()
 	runtime.GC()

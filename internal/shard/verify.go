@@ -1,6 +1,10 @@
 package shard
 
-import "github.com/hashicorp/raft"
+import (
+	"github.com/hashicorp/raft"
+
+	"linecard.example/internal/planted"
+)
 
 // verification is one round: a majority of the voters has to say that it follows this leader still. Shard goroutine only.
 //
@@ -25,6 +29,11 @@ func (g *Group[C, R]) startVerify() {
 	g.verifies = nil
 	if g.led == 0 || g.closing || g.broken {
 		g.post(func(m *mail) { m.verified = append(m.verified, false) })
+		return
+	}
+	if planted.On(planted.StaleReads) {
+		g.endRound(true)
+		g.poke() // those who asked meanwhile are next
 		return
 	}
 	if g.known != nil {
