@@ -163,7 +163,7 @@ func (p *process) kill(silent bool) {
 	r.ep.Break()
 	p.w.disconnect(p.name)
 	r.end()
-	<-r.ended
+	p.w.note("%s: ended: %v", p.name, <-r.ended)
 	if err := r.host.Close(); err != nil {
 		p.w.hist.Fault("%s cannot be taken apart after its power was cut, and goes on: %v", p.name, err)
 	}

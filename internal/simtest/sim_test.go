@@ -22,11 +22,21 @@ import (
 	"linecard.example/internal/stanza"
 )
 
-// The environment of a worker: which seeds it runs.
+// The environment of these tests.
 const (
-	seedsVariable = "LINECARD_SIM_SEEDS" // first, step and count
-	seedVariable  = "LINECARD_SEED"      // of TestSeed
+	countVariable = "LINECARD_SCHEDULES" // how many TestSchedules runs
+	seedVariable  = "LINECARD_SEED"      // the schedule that TestSeed runs
+	seedsVariable = "LINECARD_SIM_SEEDS" // what a worker runs: first, step and count
 )
+
+// quietly takes from Go's runtime what it does at moments of its own. GOMAXPROCS and preemption are the environment's.
+const quietly = "GOMAXPROCS=1 GODEBUG=asyncpreemptoff=1,randseednop=0"
+
+// steady ends collections at any moment, after which goroutines take other turns.
+func steady() {
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(700 << 20)
+}
 
 // runSeed runs one schedule in a bubble.
 func runSeed(t *testing.T, seed uint64, verbose bool) (r Result) {
@@ -68,8 +78,7 @@ func TestWorker(t *testing.T) {
 	if _, err := fmt.Sscan(text, &first, &step, &count); err != nil {
 		t.Fatal(err)
 	}
-	debug.SetGCPercent(-1) // a collection at any moment would have goroutines take turns otherwise
-	debug.SetMemoryLimit(700 << 20)
+	steady()
 	for i := range count {
 		seed := first + i*step
 		fmt.Printf("\nseed %d\n", seed)
@@ -92,7 +101,7 @@ func startWorker(t *testing.T, first, step, count uint64, got func(Result) (more
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestWorker$", "-test.timeout=0")
-	cmd.Env = append(os.Environ(), seedsVariable+"="+fmt.Sprint(first, step, count), "GOMAXPROCS=1", "GODEBUG=asyncpreemptoff=1,randseednop=0")
+	cmd.Env = append(append(os.Environ(), seedsVariable+"="+fmt.Sprint(first, step, count)), strings.Fields(quietly)...)
 	pipe, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -134,23 +143,32 @@ func startWorker(t *testing.T, first, step, count uint64, got func(Result) (more
 }
 
 // schedules is how many TestSchedules runs.
-func schedules() uint64 {
+func schedules(t *testing.T) uint64 {
+	text := os.Getenv(countVariable)
 	switch {
+	case planted.Built && os.Getenv(planted.Variable) == "":
+		return 50
+	case planted.Built: // one of 12 fails, of the bug that is found least often
+		return 200
+	case text != "":
+		count, err := strconv.ParseUint(text, 10, 32)
+		if err != nil || count == 0 {
+			t.Fatalf("%s=%s is no number of schedules", countVariable, text)
+		}
+		return count
 	case os.Getenv("LINECARD_LONG") != "":
-		return 50_000
-	case planted.Built: // each of them is found among the first few
-		return 400
+		return 20_000
 	case testing.Short():
 		return 50
 	}
-	return 1200
+	return 400
 }
 
-// TestSchedules runs the schedules of CI; LINECARD_LONG runs more of them. It ends with the first seed that fails, which it runs again to
-// say how often that fails; TestSeed shows what happens.
+// TestSchedules runs the schedules of the first seeds, in CI and with LINECARD_LONG more of them. It ends with the first seed that fails,
+// which it runs again to say how often that fails; TestSeed shows what happens.
 func TestSchedules(t *testing.T) {
 	const workers = 2
-	count := schedules()
+	count := schedules(t)
 	var mu sync.Mutex
 	var all uint64
 	var total Result
@@ -158,7 +176,7 @@ func TestSchedules(t *testing.T) {
 	var wg sync.WaitGroup
 	for n := range uint64(workers) {
 		wg.Go(func() {
-			startWorker(t, 1+n, workers, count/workers, func(r Result) bool {
+			startWorker(t, 1+n, workers, (count+workers-1-n)/workers, func(r Result) bool {
 				mu.Lock()
 				defer mu.Unlock()
 				all++
@@ -174,8 +192,8 @@ func TestSchedules(t *testing.T) {
 	wg.Wait()
 	t.Logf("%d schedules: %d messages sent, %d acked, %d received; %v simulated", all, total.Sent, total.Acked, total.Received, total.Simulated)
 	for _, r := range faulty {
-		t.Errorf("seed %d, %s (%s=%d go test -v -run TestSeed ./internal/simtest runs it again):\n%s",
-			r.Seed, again(t, r.Seed), seedVariable, r.Seed, strings.Join(r.Faults, "\n"))
+		t.Errorf("seed %d, %s (%s %s=%d go test -count=1 -v -run '^TestSeed$' ./internal/simtest runs it once more):\n%s",
+			r.Seed, again(t, r.Seed), quietly, seedVariable, r.Seed, strings.Join(r.Faults, "\n"))
 	}
 	if all != count && len(faulty) == 0 {
 		t.Errorf("%d schedules of %d were run", all, count)
@@ -184,6 +202,9 @@ func TestSchedules(t *testing.T) {
 
 // again runs a seed that failed a few times more.
 func again(t *testing.T, seed uint64) string {
+	if planted.Built {
+		return "with a bug that was planted"
+	}
 	const times = 5
 	failed := 0
 	startWorker(t, seed, 0, times, func(r Result) bool {
@@ -205,6 +226,7 @@ func TestSeed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	steady()
 	r := runSeed(t, seed, testing.Verbose())
 	if os.Getenv(seedVariable) != "" {
 		t.Log(r.Trace)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"hash/fnv"
-	"io"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -79,7 +78,7 @@ func newWorld(seed uint64, verbose bool) *World {
 // source returns randomness for one purpose.
 func (w *World) source(what string) *rand.Rand {
 	h := fnv.New64a()
-	io.WriteString(h, what)
+	h.Write([]byte(what))
 	return rand.New(rand.NewPCG(w.Seed, h.Sum64()))
 }
 
