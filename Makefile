@@ -3,6 +3,7 @@
 LINT_VERSION := v2.15.0
 LINT := $(shell go env GOPATH)/bin/golangci-lint
 FUZZTIME ?= 180s
+SCHEDULES ?= 1000
 DATA ?= ./data
 LISTEN ?= 127.0.0.1:7400
 ADMIN ?= 127.0.0.1:7401
@@ -11,7 +12,7 @@ ADMIN ?= 127.0.0.1:7401
 BUDGETS ?= --assert 'sessions>=15000' --assert 'lost<=0' --assert 'user_bytes_per_session<=5500' --assert 'gateway_marginal_bytes<=700' \
 	--assert 'router_bytes<=1500' --assert 'offline_bytes<=900'
 
-.PHONY: up build test test-long race lint fuzz bench bench-micro generate ci cross clean
+.PHONY: up build test test-long simulation race lint fuzz bench bench-micro generate ci cross clean
 
 up: build ## build and run the whole system, data under ./data
 	./bin/linecard up --data $(DATA) --listen $(LISTEN) --admin $(ADMIN)
@@ -22,6 +23,9 @@ build: ## bin/linecard
 
 test: ## every test, as CI runs them
 	go test ./...
+
+simulation: ## clusters in simulated time, more schedules than in test
+	LINECARD_SCHEDULES=$(SCHEDULES) go test -count=1 -v -run '^TestSchedules$$' ./internal/simtest
 
 race: ## the tests of concurrent code under the race detector
 	go test -race -short ./gateway/... ./router ./offline ./internal/link ./internal/shard ./internal/slab ./internal/admin
