@@ -192,7 +192,7 @@ func TestSchedules(t *testing.T) {
 	wg.Wait()
 	t.Logf("%d schedules: %d messages sent, %d acked, %d received; %v simulated", all, total.Sent, total.Acked, total.Received, total.Simulated)
 	for _, r := range faulty {
-		t.Errorf("seed %d, %s (%s %s=%d go test -count=1 -v -run '^TestSeed$' ./internal/simtest runs it once more):\n%s",
+		t.Errorf("seed %d, %s (%s %s=%d go test -count=20 -failfast -run '^TestSeed$' ./internal/simtest runs it until it fails, and shows that):\n%s",
 			r.Seed, again(t, r.Seed), quietly, seedVariable, r.Seed, strings.Join(r.Faults, "\n"))
 	}
 	if all != count && len(faulty) == 0 {
@@ -216,7 +216,7 @@ func again(t *testing.T, seed uint64) string {
 	return fmt.Sprintf("which fails in %d of %d further runs", failed, times)
 }
 
-// TestSeed runs the schedule of one seed with its trace.
+// TestSeed runs the schedule of one seed. Of one that was chosen go test shows the trace, with the processes' logs, when it fails, or with -v.
 func TestSeed(t *testing.T) {
 	text := os.Getenv(seedVariable)
 	if text == "" {
@@ -227,8 +227,9 @@ func TestSeed(t *testing.T) {
 		t.Fatal(err)
 	}
 	steady()
-	r := runSeed(t, seed, testing.Verbose())
-	if os.Getenv(seedVariable) != "" {
+	chosen := os.Getenv(seedVariable) != ""
+	r := runSeed(t, seed, chosen)
+	if chosen {
 		t.Log(r.Trace)
 	}
 	t.Logf("seed %d: digest %x, %d sent, %d acked, %d received, %v simulated", seed, r.Digest, r.Sent, r.Acked, r.Received, r.Simulated)
