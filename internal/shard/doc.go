@@ -104,6 +104,7 @@
 //	transport_accept.go       the listener's side of it; transport_dial.go: the dialler's; transport_twins.go: two with one id; removed.go: who was away
 //	transport_conn.go         open connections, their timeouts, two processes with one node id
 //	transport_group.go        raft's transport of one group on top
+//	transport_pipeline.go     its pipelines, whose answers are always taken
 //	transport_status.go       questions about replicas
 //	transport_log.go          what operators see of all this
 //	mesh.go      Mesh: the network between replicas, as a simulation has it
