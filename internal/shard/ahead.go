@@ -54,17 +54,19 @@ func (c *core) holds(index, term uint64) bool {
 }
 
 // answerHeld answers for a snapshot that brings nothing: raft is asked as if the leader had sent nothing behind its last entry, which keeps
-// terms, the leader and its lease as they should be. On the goroutine that forwards.
+// terms, the leader and its lease as they should be. The bytes are read off on a goroutine of their own, until they end or the sender takes too
+// long for the next ones: votes and entries do not wait for that.
 func (t *watched) answerHeld(rpc raft.RPC, req *raft.InstallSnapshotRequest) {
 	answer := make(chan raft.RPCResponse, 1)
 	t.enqueue(raft.RPC{RespChan: answer, Command: t.core.fit(&raft.AppendEntriesRequest{
-		RPCHeader: req.RPCHeader, Term: req.Term, Leader: req.Leader,
-		PrevLogEntry: req.LastLogIndex, PrevLogTerm: req.LastLogTerm, LeaderCommitIndex: req.LastLogIndex,
+		RPCHeader: req.RPCHeader, Term: req.Term, PrevLogEntry: req.LastLogIndex, PrevLogTerm: req.LastLogTerm, LeaderCommitIndex: req.LastLogIndex,
 	})})
-	r := <-answer
-	_, _ = io.Copy(io.Discard, rpc.Reader) // the next request comes behind it; who cannot read it fails there
-	if a, ok := r.Response.(*raft.AppendEntriesResponse); ok {
-		r.Response = &raft.InstallSnapshotResponse{RPCHeader: a.RPCHeader, Term: a.Term, Success: a.Success}
-	}
-	rpc.Respond(r.Response, r.Error)
+	go func() {
+		r := <-answer
+		_, _ = io.Copy(io.Discard, rpc.Reader) // the next request comes behind it; who cannot read it fails there
+		if a, ok := r.Response.(*raft.AppendEntriesResponse); ok {
+			r.Response = &raft.InstallSnapshotResponse{RPCHeader: a.RPCHeader, Term: a.Term, Success: a.Success}
+		}
+		rpc.Respond(r.Response, r.Error)
+	}()
 }

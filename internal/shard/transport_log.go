@@ -87,9 +87,9 @@ func (n *Network) dialled(node, addr string, err error) {
 		n.told.down[node] = why
 	}
 	n.told.mu.Unlock()
-	switch {
-	case why == was:
-	case why == "":
+	switch why {
+	case was:
+	case "":
 		n.log.Info("replica can be reached again", "node", node, "addr", addr)
 	default:
 		n.log.Warn("replica cannot be reached", "node", node, "addr", addr, "err", err)
