@@ -248,13 +248,13 @@ func (c *core) await(f func()) { go f() }
 // newRaft makes raft run. trans is still the caller's to close after an error.
 func (c *core) newRaft(rc *raft.Config, trans raft.Transport, self raft.ServerAddress) (*raft.Raft, error) {
 	if c.alone() {
-		return raft.NewRaft(rc, &fsm{c}, c.store, c.stable, c.snaps, trans)
+		return c.newEngine(rc, trans)
 	}
 	w, err := watch(trans, c, self)
 	if err != nil {
 		return nil, err
 	}
-	r, err := raft.NewRaft(rc, &fsm{c}, c.store, c.stable, c.snaps, w)
+	r, err := c.newEngine(rc, w)
 	if err != nil {
 		w.stop()
 		return nil, err
