@@ -161,7 +161,7 @@ func schedules(t *testing.T) uint64 {
 	case testing.Short():
 		return 50
 	}
-	return 400
+	return 100
 }
 
 // TestSchedules runs the schedules of the first seeds, in CI and with LINECARD_LONG more of them. It ends with the first seed that fails,

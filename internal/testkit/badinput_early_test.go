@@ -260,7 +260,8 @@ func bindCases() []badCase {
 		with("another's handle", stanza.ReasonHandleTaken, func(b *bad) []byte { return reg(member(b).Handle) }),
 		with("another's device", stanza.ReasonBadKey, func(b *bad) []byte { return bind(member(b).Bound.Account, member(b).Bound.Device) }),
 		with("a device that is not there", stanza.ReasonUnlinked, func(b *bad) []byte { return bind(member(b).Bound.Account, 9) }),
-		with("an account that is not there", stanza.ReasonUnknownAccount, is(bind(stanza.MaxAccount, 1))),
+		with("an account that is not there", stanza.ReasonUnknownAccount, is(bind(nobody, 1))),
+		with("an account of another region", stanza.ReasonForeignRegion, is(bind(stanza.MaxAccount, 1))),
 	}
 }
 

@@ -118,6 +118,9 @@ func withFrom(tag stanza.Tag) []byte {
 	return s.End([]byte{1, 1, 'x'})
 }
 
+// nobody is the last account number of region 0, which no test gets to.
+var nobody = stanza.Region(1).First() - 1
+
 // refusalCases is what is refused by itself: the session goes on.
 func refusalCases() []badCase {
 	refused := func(name string, e event, s func(b *bad) []byte) badCase {
@@ -126,6 +129,9 @@ func refusalCases() []badCase {
 	other := func(b *bad) stanza.Account { return b.k.crowd.members[0].Bound.Account }
 	return []badCase{
 		refused("a message to an account that is not there", refusedBy("router", stanza.ReasonUnknownAccount), func(*bad) []byte {
+			return message(firstID, 0, nobody, 0)
+		}),
+		refused("a message to an account of a region without a link", refusedBy("router", stanza.ReasonForeignRegion), func(*bad) []byte {
 			return message(firstID, 0, stanza.MaxAccount, 0)
 		}),
 		refused("a message to nobody but the sender", refusedBy("router", stanza.ReasonForbidden), func(b *bad) []byte {

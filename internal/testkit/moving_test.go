@@ -12,6 +12,9 @@ import (
 // TestMachinesMove: under load a fourth machine comes and gets its part, one leaves in order and has nothing left, and one that is dead is
 // taken out and comes back empty under its old name. Nothing that was acknowledged is lost, and no session ends.
 func TestMachinesMove(t *testing.T) {
+	if os.Getenv("LINECARD_LONG") == "" {
+		t.Skip("takes most of a minute: make test-long")
+	}
 	s := Start(t, Cluster, Settings{})
 	s.WaitVoters(3)
 	c := s.Chat()
