@@ -22,7 +22,7 @@ build: ## bin/linecard
 	go build -buildvcs=auto -o bin/linecard ./cmd/linecard
 
 test: ## every test, as CI runs them
-	go test -timeout 25m ./...
+	go test -timeout 25m ./internal/testkit ./... # the longest first, beside the others
 
 simulation: ## clusters in simulated time, more schedules than in test
 	LINECARD_SCHEDULES=$(SCHEDULES) go test -count=1 -v -run '^TestSchedules$$' ./internal/simtest
