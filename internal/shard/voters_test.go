@@ -213,7 +213,8 @@ func TestFollowerDeposesNobody(t *testing.T) {
 	})
 }
 
-// A leader that is heard and hears nobody gives up, and another one leads.
+// A leader that is heard and hears nobody gives up, and another one leads. Each time that the two others share the votes costs up to 0.6 s more:
+// with the odds of the timeouts one of sixty runs takes more than 2 s, and none of them 4 s.
 func TestDeafLeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ms := grown(t, 3, nil)
@@ -223,7 +224,7 @@ func TestDeafLeader(t *testing.T) {
 		lead.slow.gate.close()
 		defer lead.slow.gate.open()
 		time.Sleep(5 * time.Second)
-		if gap := p.longest(); gap > 2*time.Second || leading(ms) == lead {
+		if gap := p.longest(); gap > 4*time.Second || leading(ms) == lead {
 			t.Errorf("%v without a commit", gap)
 		}
 		lead.slow.gate.open()
