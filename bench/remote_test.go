@@ -13,7 +13,7 @@ import (
 // TestServersElsewhere runs density against servers that this program has not started: their memory and CPU come from their metrics.
 func TestServersElsewhere(t *testing.T) {
 	if testing.Short() {
-		t.Skip("starts servers")
+		t.Skip("-short leaves out what starts servers")
 	}
 	s := testkit.Start(t, testkit.Apart, testkit.Settings{Gateway: lifted})
 	root, err := os.ReadFile(s.Root)

@@ -59,7 +59,7 @@ func documented(t *testing.T, scenario string) (keys []string) {
 // documents, all of them and no others.
 func TestScenarios(t *testing.T) {
 	if testing.Short() {
-		t.Skip("starts servers")
+		t.Skip("-short leaves out what starts servers")
 	}
 	for _, c := range []struct {
 		name   string
@@ -120,7 +120,7 @@ func TestScenarios(t *testing.T) {
 // TestServerDies holds that a run ends, and says why, when a server does, though its sessions would try for ever to get back.
 func TestServerDies(t *testing.T) {
 	if testing.Short() {
-		t.Skip("starts servers")
+		t.Skip("-short leaves out what starts servers")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -133,7 +133,7 @@ func TestServerDies(t *testing.T) {
 			return err
 		}
 		go func() {
-			for c := (swarm.Counters{}); c.Bound == 0 && r.ctx.Err() == nil; time.Sleep(pollEvery) {
+			for c := (swarm.Counters{}); c.Bound == 0 && r.ctx.Err() == nil; time.Sleep(pollEvery) { // another process: it can only be asked again
 				c, _ = r.fleet.Counters(r.ctx)
 			}
 			_ = r.sys.daemons[0].cmd.Process.Kill()

@@ -61,7 +61,7 @@ func Agent(ctx context.Context, ln net.Listener, token string, command []string,
 		case err != nil: // no descriptor left, for one: engines that run go on
 			fmt.Fprintln(log, "linecard bench agent:", err)
 			<-strangers
-			time.Sleep(acceptPause)
+			time.Sleep(acceptPause) // no descriptor: accept fails at once, again and again
 			continue
 		}
 		engines.Go(func() {

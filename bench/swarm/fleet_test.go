@@ -194,7 +194,7 @@ func TestEngineThatDoesNotRead(t *testing.T) {
 		if waiting == 1 {
 			break
 		}
-		time.Sleep(time.Millisecond)
+		time.Sleep(time.Millisecond) // who waits tells nobody: it is looked for again
 	}
 	if err := <-stuck; err == nil || e.fault() == nil {
 		t.Errorf("%v, %v", err, e.fault())

@@ -233,7 +233,7 @@ func goroutinesEnd(t *testing.T, before int) {
 			buf := make([]byte, 1<<20)
 			t.Fatalf("%d goroutines before, %d after:\n%s", before, runtime.NumGoroutine(), buf[:runtime.Stack(buf, true)])
 		}
-		time.Sleep(time.Millisecond)
+		time.Sleep(time.Millisecond) // goroutines of libraries end after what waits for them: they are counted again
 	}
 }
 

@@ -158,7 +158,7 @@ func (p *process) kill(silent bool) {
 	p.disk.Off()
 	p.w.note("%s: power cut", p.name)
 	if silent {
-		time.Sleep(linkPatience)
+		time.Sleep(linkPatience) // in the bubble, as all of this package
 	}
 	r.ep.Break()
 	p.w.disconnect(p.name)

@@ -21,7 +21,7 @@ func (c *campaign) clockSteps() {
 			for _, clock := range clocks {
 				must(c.t, clock.step(by))
 			}
-			time.Sleep(500 * time.Millisecond)
+			time.Sleep(500 * time.Millisecond) // the fault lasts so long, under load
 		})
 		for _, victim := range victims {
 			c.s.Process(fmt.Sprintf("%s-%d", roleOf(victim), int(machineOf(victim)[0]-'0')%3+1)).Kill()

@@ -28,7 +28,7 @@ func (c *campaign) slowDisk() {
 	victim := c.leadOnSmallDisk("offline")
 	c.measure("an offline whose disk takes 0.1 s for each write", []string{victim}, func() {
 		c.g.slow(c.t, victim, c.s.Process(victim), 10)
-		time.Sleep(3 * time.Second)
+		time.Sleep(3 * time.Second) // the fault lasts so long, under load
 		c.g.slow(c.t, victim, c.s.Process(victim), 0)
 	})
 }

@@ -22,7 +22,7 @@ func (c *campaign) hold() time.Duration {
 
 // calm is no fault: what the load sees without one.
 func (c *campaign) calm() {
-	c.measure("none", nil, func() { time.Sleep(time.Second) })
+	c.measure("none", nil, func() { time.Sleep(time.Second) }) // of load
 }
 
 // kill kills a process at a random moment. Half of the kills come while the cluster may still be at work on the last one; of the others it is
@@ -89,7 +89,7 @@ func (c *campaign) stopped(role string) {
 		defer p.Signal(syscall.SIGCONT)
 		home := client.MemoryHome()
 		second = c.link(linker, home)
-		time.Sleep(c.hold())
+		time.Sleep(c.hold()) // the fault lasts so long, under load
 		p.Signal(syscall.SIGCONT)
 		must(c.t, sender.SayAll(linker.Name, 8, 1))
 	})
@@ -125,7 +125,7 @@ func (c *campaign) machineCut() {
 				c.g.cut(c.t, other, machine)
 			}
 		}
-		time.Sleep(c.hold())
+		time.Sleep(c.hold()) // the fault lasts so long, under load
 		c.g.heal(c.t)
 	})
 }
@@ -137,7 +137,7 @@ func (c *campaign) gatewayCut() {
 	c.measure("a leader cut off from gateways only", []string{"router-" + machine, "offline-" + machine}, func() {
 		c.g.cut(c.t, machine, gatewayMachine)
 		c.g.cut(c.t, gatewayMachine, machine)
-		time.Sleep(c.hold())
+		time.Sleep(c.hold()) // the fault lasts so long, under load
 		c.g.heal(c.t)
 	})
 }
@@ -159,7 +159,7 @@ func (c *campaign) halfCut(mute bool) {
 				c.g.cut(c.t, other, machine)
 			}
 		}
-		time.Sleep(c.hold())
+		time.Sleep(c.hold()) // the fault lasts so long, under load
 		c.g.heal(c.t)
 	})
 }

@@ -192,7 +192,7 @@ func TestMetrics(t *testing.T) {
 			}
 			left := missing() // gauges follow within a second or so, later on a busy machine
 			for end := time.Now().Add(waitLimit); len(left) > 0 && time.Now().Before(end); left = missing() {
-				time.Sleep(50 * time.Millisecond)
+				time.Sleep(50 * time.Millisecond) // other processes: they can only be asked again
 			}
 			for _, what := range left {
 				t.Error(what)

@@ -91,7 +91,7 @@ func (s *System) Chat() *Chatter {
 					c.ends <- err
 					return
 				}
-				time.Sleep(chatPause)
+				time.Sleep(chatPause) // the rate of the load
 			}
 		}()
 	}

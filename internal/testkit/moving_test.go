@@ -13,7 +13,7 @@ import (
 // taken out and comes back empty under its old name. Nothing that was acknowledged is lost, and no session ends.
 func TestMachinesMove(t *testing.T) {
 	if os.Getenv("LINECARD_LONG") == "" {
-		t.Skip("takes most of a minute: make test-long")
+		t.Skip("most of a minute of waiting for replicas to move, which CI has no time for: LINECARD_LONG=1, as make test-long sets it")
 	}
 	s := Start(t, Cluster, Settings{})
 	s.WaitVoters(3)
