@@ -213,33 +213,45 @@ func TestFollowerDeposesNobody(t *testing.T) {
 	})
 }
 
-// A leader that is heard and hears nobody gives up, and another one leads. Each time that the two others share the votes costs up to 0.6 s more:
-// with the odds of the timeouts one of sixty runs takes more than 2 s, and none of them 4 s.
+// A leader that is heard and hears nobody gives up, and another one leads: within 2 s, but for one of nine times, and always within 4 s. Each
+// time that the two others share the votes costs up to 0.6 s more, so that one of sixty takes longer than 2 s.
 func TestDeafLeader(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ms := grown(t, 3, nil)
-		lead := leading(ms)
-		p := startPump(t, ms, 10*time.Millisecond)
-		p.longest()
-		lead.slow.gate.close()
-		defer lead.slow.gate.open()
-		time.Sleep(5 * time.Second)
-		if gap := p.longest(); gap > 4*time.Second || leading(ms) == lead {
-			t.Errorf("%v without a commit", gap)
-		}
-		lead.slow.gate.open()
-		p.end(t, ms)
-		within(t, 10*time.Second, "one leader", func() bool {
-			n := 0
-			for _, x := range ms {
-				if _, ok := x.g.Leading(); ok {
-					n++
-				}
+	gaps := make([]time.Duration, 9)
+	for i := range gaps {
+		synctest.Test(t, func(t *testing.T) { gaps[i] = deafLeader(t) })
+	}
+	slices.Sort(gaps)
+	if gaps[len(gaps)-2] > 2*time.Second || gaps[len(gaps)-1] > 4*time.Second {
+		t.Errorf("%v without a commit", gaps)
+	}
+}
+
+// deafLeader returns how long nothing was committed.
+func deafLeader(t *testing.T) time.Duration {
+	ms := grown(t, 3, nil)
+	lead := leading(ms)
+	p := startPump(t, ms, 10*time.Millisecond)
+	p.longest()
+	lead.slow.gate.close()
+	defer lead.slow.gate.open()
+	time.Sleep(5 * time.Second)
+	gap := p.longest()
+	if leading(ms) == lead {
+		t.Error("it leads still")
+	}
+	lead.slow.gate.open()
+	p.end(t, ms)
+	within(t, 10*time.Second, "one leader", func() bool {
+		n := 0
+		for _, x := range ms {
+			if _, ok := x.g.Leading(); ok {
+				n++
 			}
-			return n == 1
-		})
-		agree(t, ms)
+		}
+		return n == 1
 	})
+	agree(t, ms)
+	return gap
 }
 
 // A hand-over to one that has just died fails in time, and what waited for it goes on.
