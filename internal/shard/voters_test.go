@@ -213,7 +213,7 @@ func TestFollowerDeposesNobody(t *testing.T) {
 	})
 }
 
-// A leader that is heard and hears nobody gives up, and another one leads: within 2 s, but for one of nine times, and always within 4 s. Each
+// A leader that is heard and hears nobody gives up, and another one leads: within 2 s, but for two of nine times at most, and always within 4 s. Each
 // time that the two others share the votes costs up to 0.6 s more, so that one of sixty takes longer than 2 s.
 func TestDeafLeader(t *testing.T) {
 	gaps := make([]time.Duration, 9)
@@ -221,7 +221,7 @@ func TestDeafLeader(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) { gaps[i] = deafLeader(t) })
 	}
 	slices.Sort(gaps)
-	if gaps[len(gaps)-2] > 2*time.Second || gaps[len(gaps)-1] > 4*time.Second {
+	if gaps[len(gaps)-3] > 2*time.Second || gaps[len(gaps)-1] > 4*time.Second {
 		t.Errorf("%v without a commit", gaps)
 	}
 }
