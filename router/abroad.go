@@ -134,23 +134,12 @@ func (m *dirShard) fit(a *accountRecord, msg *stanza.MessageUp, whole []byte) (s
 
 // pass hands e on to the queue's leader, which answers the border itself.
 func (m *dirShard) pass(gw *gateway, e *link.Envelope, sent []byte, stale bool) {
-	if m.route.to == nil {
-		m.refuse(gw, e, stanza.ReasonUnavailable)
-		return
-	}
 	m.out = *e
-	m.out.Group, m.out.Gateway, m.out.Payload, m.out.Flags = m.queue, gw.id, sent, 0
+	m.out.Payload, m.out.Flags = sent, 0
 	if stale {
 		m.out.Flags = link.FlagStale
 	}
-	switch err := m.route.to.Send(&m.out); {
-	case err == nil:
-		m.metrics.forwarded.Inc()
-	case errors.Is(err, link.ErrNoCredit):
-		m.refuse(gw, e, stanza.ReasonBusy)
-	default:
-		m.refuse(gw, e, stanza.ReasonUnavailable)
-	}
+	m.handOn(gw, e)
 }
 
 // queryAbroad sends a question about another region there. The border answers when nobody else does.

@@ -161,12 +161,18 @@ func (m *dirShard) allowed(gw *gateway, e *link.Envelope, to stanza.Account) boo
 
 // store hands e on to the queue's leader, which answers the gateway itself.
 func (m *dirShard) store(gw *gateway, e *link.Envelope) {
+	m.out = *e
+	m.out.Kind = link.KindStore
+	m.handOn(gw, e)
+}
+
+// handOn sends m.out, made of e, to the queue's leader, which answers gw itself, or refuses e.
+func (m *dirShard) handOn(gw *gateway, e *link.Envelope) {
 	if m.route.to == nil {
 		m.refuse(gw, e, stanza.ReasonUnavailable)
 		return
 	}
-	m.out = *e
-	m.out.Kind, m.out.Group, m.out.Gateway = link.KindStore, m.queue, gw.id
+	m.out.Group, m.out.Gateway = m.queue, gw.id
 	switch err := m.route.to.Send(&m.out); {
 	case err == nil:
 		m.metrics.forwarded.Inc()
