@@ -24,6 +24,14 @@ type identity struct {
 // leave a directory that refuses to start.
 const freshMark = " new"
 
+// makeIdentity is readIdentity of a data directory that may not be there yet.
+func makeIdentity(dir string) (identity, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return identity{}, fmt.Errorf("data directory: %w", err)
+	}
+	return readIdentity(dir)
+}
+
 // readIdentity reads dir/node, or makes it when it does not exist. Anything else in the file than 16 hexadecimal digits, the mark
 // and a line end is an error that names the file: a wrong id would start a second life under the data of the first.
 func readIdentity(dir string) (identity, error) {

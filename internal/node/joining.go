@@ -35,10 +35,7 @@ func JoinCluster(ctx context.Context, cfg Config, role Role, log *slog.Logger) (
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
-		return nil, fmt.Errorf("data directory: %w", err)
-	}
-	id, err := readIdentity(cfg.Data)
+	id, err := makeIdentity(cfg.Data)
 	if err != nil {
 		return nil, err
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"time"
 
 	"linecard.example/internal/link"
@@ -28,10 +27,7 @@ func InitCluster(cfg Config, voters int) (*roster.Roster, error) {
 	if _, err := heldAlone(cfg, Router, nil); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
-		return nil, fmt.Errorf("data directory: %w", err)
-	}
-	id, err := readIdentity(cfg.Data)
+	id, err := makeIdentity(cfg.Data)
 	if err != nil {
 		return nil, err
 	}

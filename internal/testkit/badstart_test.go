@@ -34,10 +34,7 @@ func (s *System) changed(name string, pairs ...string) string {
 // TestBadStarts: members that must not start end with one line that says why, commands that cannot be carried out as well, and the cluster
 // goes on as if nobody had tried.
 func TestBadStarts(t *testing.T) {
-	s := Start(t, Cluster, Settings{})
-	s.WaitVoters(3)
-	h := NewHistory()
-	ann, bob := s.NewDevice("ann", h, DeviceOptions{}), s.NewDevice("bob", h, DeviceOptions{})
+	s, h, ann, bob := startPair(t)
 	must(t, ann.SayAll("bob", 20, 8))
 	before := s.mustRun("cluster", "status", "--config", s.config("gateway"))
 	stop(t, s, "offline-3")
@@ -86,7 +83,7 @@ func TestBadStarts(t *testing.T) {
 	s.StartAll()
 	s.WaitVoters(3)
 	must(t, bob.SayAll("ann", 20, 8))
-	h.Judge(t, map[string][]string{"ann": {"ann/1"}, "bob": {"bob/1"}})
+	h.Judge(t, annAndBob)
 	after := s.mustRun("cluster", "status", "--config", s.config("gateway"))
 	if was, is := rosterVersion.FindString(before), rosterVersion.FindString(after); was == "" || is != was {
 		t.Errorf("the cluster changed: %q, it was %q", is, was)
@@ -121,10 +118,7 @@ func (s *System) badCommands() {
 // TestNoQuorum: with one of three offlines nothing is acknowledged and nothing is lost. What is there says what it waits for, also from its
 // start on, and goes on when another one is back.
 func TestNoQuorum(t *testing.T) {
-	s := Start(t, Cluster, Settings{})
-	s.WaitVoters(3)
-	h := NewHistory()
-	ann, bob := s.NewDevice("ann", h, DeviceOptions{}), s.NewDevice("bob", h, DeviceOptions{})
+	s, h, ann, bob := startPair(t)
 	must(t, ann.SayAll("bob", 20, 8))
 	KillTogether(s.Process("offline-2"), s.Process("offline-3"))
 	waits := func(what string) {
@@ -154,16 +148,13 @@ func TestNoQuorum(t *testing.T) {
 	s.StartAll()
 	s.WaitVoters(3)
 	must(t, bob.SayAll("ann", 20, 8))
-	h.Judge(t, map[string][]string{"ann": {"ann/1"}, "bob": {"bob/1"}})
+	h.Judge(t, annAndBob)
 }
 
 // TestTwinWakesUp: a machine stands still, and a copy of its directory is brought up elsewhere. When it goes on, one process too many has
 // the id: the others have taken the copy for it, and it ends and says why.
 func TestTwinWakesUp(t *testing.T) {
-	s := Start(t, Cluster, Settings{})
-	s.WaitVoters(3)
-	h := NewHistory()
-	ann, bob := s.NewDevice("ann", h, DeviceOptions{}), s.NewDevice("bob", h, DeviceOptions{})
+	s, h, ann, bob := startPair(t)
 	must(t, ann.SayAll("bob", 20, 8))
 	sleeper, first := s.Process("offline-2"), s.layout.Members[3]
 	must(t, syscall.Kill(sleeper.PID(), syscall.SIGSTOP))
@@ -184,7 +175,7 @@ func TestTwinWakesUp(t *testing.T) {
 		t.Errorf("exit code %d: %s", sleeper.ExitCode(), said)
 	}
 	must(t, ann.SayAll("bob", 20, 8))
-	h.Judge(t, map[string][]string{"ann": {"ann/1"}, "bob": {"bob/1"}})
+	h.Judge(t, annAndBob)
 	if code, err := twin.Stop(30 * time.Second); code != 0 || err != nil {
 		t.Errorf("the copy: exit code %d, %v", code, err)
 	}

@@ -83,7 +83,7 @@ func (c *campaign) damage() {
 		c.t.Errorf("%s: %s: exit code %d, reports %q, want one", what, file, p.ExitCode(), reports)
 	}
 	must(c.t, os.RemoveAll(c.s.dataDir(victim)))
-	c.s.mustRun("cluster", "leave", victim, "--config", c.s.config("gateway"))
+	c.s.leave(victim)
 	c.s.mustRun("cluster", "join", "--config", c.s.config(victim), "--role", roleOf(victim))
 }
 

@@ -8,13 +8,22 @@ import (
 	"time"
 )
 
+// startPair starts three machines, with two devices that write to each other.
+func startPair(t *testing.T) (s *System, h *History, ann, bob *Device) {
+	t.Helper()
+	s = Start(t, Cluster, Settings{})
+	s.WaitVoters(3)
+	h = NewHistory()
+	return s, h, s.NewDevice("ann", h, DeviceOptions{}), s.NewDevice("bob", h, DeviceOptions{})
+}
+
+// annAndBob are two accounts with a device each, for History.Judge.
+var annAndBob = map[string][]string{"ann": {"ann/1"}, "bob": {"bob/1"}}
+
 // TestClusterLosesMachines: with three replicas any machine may die, or end in order, under load: what was acknowledged arrives, in order,
 // and others lead at once. A member with an empty disk waits to be let in, and is then caught up.
 func TestClusterLosesMachines(t *testing.T) {
-	s := Start(t, Cluster, Settings{})
-	s.WaitVoters(3)
-	h := NewHistory()
-	ann, bob := s.NewDevice("ann", h, DeviceOptions{}), s.NewDevice("bob", h, DeviceOptions{})
+	s, h, ann, bob := startPair(t)
 	for machine := 1; machine <= 3; machine++ {
 		router, offline := s.Process(fmt.Sprint("router-", machine)), s.Process(fmt.Sprint("offline-", machine))
 		must(t, ann.SayAll("bob", 20, 8))
@@ -34,7 +43,7 @@ func TestClusterLosesMachines(t *testing.T) {
 	}
 	s.loseDisk("offline-3")
 	must(t, ann.SayAll("bob", 20, 8))
-	h.Judge(t, map[string][]string{"ann": {"ann/1"}, "bob": {"bob/1"}})
+	h.Judge(t, annAndBob)
 	if a, b := ann.Connects(), bob.Connects(); a != 1 || b != 1 {
 		t.Errorf("ann connected %d times and bob %d times, want 1 and 1", a, b)
 	}
@@ -52,7 +61,7 @@ func (s *System) loseDisk(name string) {
 	if out, code := s.Run(join...); code == 0 {
 		s.t.Errorf("%s joins as if it were another: %s", name, out)
 	}
-	s.mustRun("cluster", "leave", name, "--config", s.config("gateway"))
+	s.leave(name)
 	s.mustRun(join...)
 	s.StartAll()
 	s.WaitVoters(3)

@@ -13,15 +13,12 @@ import (
 // TestRemovedMemberComesBack: a machine dies, has its members leave and is replaced. When it is started again all the same, it hears from
 // nobody that its replicas are elsewhere; it finds out, deletes them, and the others go on undisturbed.
 func TestRemovedMemberComesBack(t *testing.T) {
-	s := Start(t, Cluster, Settings{})
-	s.WaitVoters(3)
-	h := NewHistory()
-	ann, bob := s.NewDevice("ann", h, DeviceOptions{}), s.NewDevice("bob", h, DeviceOptions{})
+	s, h, ann, bob := startPair(t)
 	must(t, ann.SayAll("bob", 20, 8))
 	dead := s.Process("offline-3")
 	dead.Kill()
 	s.AddMember("offline-4")
-	s.mustRun("cluster", "leave", "offline-3", "--config", s.config("gateway"))
+	s.leave("offline-3")
 	Eventually(t, "the fourth has every group of the third", func() bool {
 		out := s.mustRun("cluster", "status", "--config", s.config("gateway"))
 		m := s.Metrics("offline-4")
@@ -35,7 +32,7 @@ func TestRemovedMemberComesBack(t *testing.T) {
 		return status == http.StatusOK && !strings.Contains(page, "linecard_offline_shard_term{") && strings.Contains(ready, `"ok":true`)
 	})
 	must(t, ann.SayAll("bob", 20, 8))
-	h.Judge(t, map[string][]string{"ann": {"ann/1"}, "bob": {"bob/1"}})
+	h.Judge(t, annAndBob)
 }
 
 // TestClusterFromBackup: of a cluster of which nothing is left but a backup of one router and one offline, another one is made. Accounts and

@@ -55,7 +55,7 @@ func TestDaemonRestart(t *testing.T) {
 		must(t, ann.SayAll("bob", 20, 8))
 		must(t, bob.SayAll("ann", 20, 8))
 	}
-	h.Judge(t, map[string][]string{"ann": {"ann/1"}, "bob": {"bob/1"}})
+	h.Judge(t, annAndBob)
 	if a, b := ann.Connects(), bob.Connects(); a != 1 || b != 1 {
 		t.Errorf("ann connected %d times and bob %d times, want 1 and 1", a, b)
 	}

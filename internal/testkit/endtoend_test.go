@@ -47,7 +47,7 @@ func TestOnline(t *testing.T) {
 		ann, bob := s.NewDevice("ann", h, DeviceOptions{}), s.NewDevice("bob", h, DeviceOptions{})
 		must(t, ann.SayAll("bob", 20, 8))
 		must(t, bob.SayAll("ann", 20, 8))
-		h.Judge(t, map[string][]string{"ann": {"ann/1"}, "bob": {"bob/1"}})
+		h.Judge(t, annAndBob)
 		Eventually(t, "delivered receipts on both sides", func() bool { return ann.Delivered() == 20 && bob.Delivered() == 20 })
 	})
 }

@@ -13,10 +13,7 @@ import (
 // TestGatewayFailOver kills a leader that has messages and has not answered them, of a queue and of a directory, beside a load. The gateway
 // keeps its sessions, tells them to send again, keeps no copy and acknowledges nothing by itself, and binds every session to the new leader.
 func TestGatewayFailOver(t *testing.T) {
-	s := Start(t, Cluster, Settings{})
-	s.WaitVoters(3)
-	h := NewHistory()
-	ann, bob := s.NewDevice("ann", h, DeviceOptions{}), s.NewDevice("bob", h, DeviceOptions{})
+	s, h, ann, bob := startPair(t)
 	raw, err := DialRaw(s.Server)
 	must(t, err)
 	defer raw.Close()
@@ -32,7 +29,7 @@ func TestGatewayFailOver(t *testing.T) {
 	close(stop)
 	must(t, <-talk)
 	must(t, bob.SayAll("ann", 8, 8))
-	h.Judge(t, map[string][]string{"ann": {"ann/1"}, "bob": {"bob/1"}})
+	h.Judge(t, annAndBob)
 	if a, b := ann.Connects(), bob.Connects(); a != 1 || b != 1 {
 		t.Errorf("ann connected %d times and bob %d times, want 1 and 1", a, b)
 	}

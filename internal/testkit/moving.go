@@ -40,6 +40,23 @@ func (s *System) RemoveMember(name string) {
 	delete(s.admin, name)
 }
 
+// leave takes a member out of the cluster, by whoever answers.
+func (s *System) leave(name string) {
+	s.t.Helper()
+	s.mustRun("cluster", "leave", name, "--config", s.config("gateway"))
+}
+
+// Replace takes a member that has ended out of the cluster and starts it again, empty, under its name.
+func (s *System) Replace(name string) {
+	s.t.Helper()
+	s.RemoveMember(name)
+	s.leave(name)
+	if err := os.RemoveAll(s.DataDir(name)); err != nil {
+		s.t.Fatal(err)
+	}
+	s.AddMember(name)
+}
+
 // DataDir is where a process has its data.
 func (s *System) DataDir(name string) string {
 	s.t.Helper()

@@ -30,7 +30,7 @@ func TestMachinesMove(t *testing.T) {
 	c.More(t, 50)
 
 	for _, name := range []string{"router-1", "offline-1"} {
-		s.mustRun("cluster", "leave", name, "--config", s.config("gateway"))
+		s.leave(name)
 	}
 	out := s.AwaitWhole()
 	for _, name := range []string{"router-1", "offline-1"} {
@@ -52,10 +52,7 @@ func TestMachinesMove(t *testing.T) {
 	KillTogether(s.Process(dead[0]), s.Process(dead[1]))
 	c.More(t, 50)
 	for _, name := range dead {
-		s.RemoveMember(name)
-		s.mustRun("cluster", "leave", name, "--config", s.config("gateway"))
-		must(t, os.RemoveAll(s.DataDir(name)))
-		s.AddMember(name)
+		s.Replace(name)
 	}
 	s.WaitReady()
 	s.AwaitWhole()

@@ -71,7 +71,7 @@ func TestDrain(t *testing.T) {
 			bye.check(t, 12)
 			s.StartAll()
 			load.Wait()
-			h.Judge(t, map[string][]string{"ann": {"ann/1"}, "bob": {"bob/1"}})
+			h.Judge(t, annAndBob)
 		})
 	}
 }

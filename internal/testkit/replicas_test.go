@@ -1,7 +1,6 @@
 package testkit
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -67,10 +66,7 @@ func TestReplicasAreEqual(t *testing.T) {
 		t.Errorf("fsck: exit %d, %q\n%s", code, errs, out)
 	}
 
-	s.RemoveMember(name)
-	s.mustRun("cluster", "leave", name, "--config", s.config("gateway"))
-	must(t, os.RemoveAll(s.DataDir(name)))
-	s.AddMember(name)
+	s.Replace(name)
 	s.WaitReady()
 	s.AwaitWhole()
 	must(t, ann.SayAll("bob", 100, 16))

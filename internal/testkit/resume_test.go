@@ -47,7 +47,7 @@ func TestResume(t *testing.T) {
 	if byTicket, byXX := resumed(s); byTicket < 3 || byXX != 0 {
 		t.Errorf("after a restart of the client: %v by ticket and %v by XX, want 3 and 0", byTicket, byXX)
 	}
-	h.Judge(t, map[string][]string{"ann": {"ann/1"}, "bob": {"bob/1"}})
+	h.Judge(t, annAndBob)
 }
 
 // TestUnlinkRevokesTickets: a device that was unlinked while it was away comes with a good ticket and is told so.

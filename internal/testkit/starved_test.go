@@ -36,5 +36,5 @@ func TestStarvedLeaders(t *testing.T) {
 		t.Errorf("%d elections of %d groups in %d rounds", n, 2*defaultShards, rounds)
 	}
 	must(t, ann.SayAll("bob", 8, 8))
-	h.Judge(t, map[string][]string{"ann": {"ann/1"}, "bob": {"bob/1"}})
+	h.Judge(t, annAndBob)
 }

@@ -26,7 +26,7 @@ func TestWorkersOfCluster(t *testing.T) {
 	c.allReady()
 	c.moving()
 	s.AddMember("offline-4")
-	s.mustRun("cluster", "leave", "offline-2", "--config", s.config("gateway"))
+	s.leave("offline-2")
 	const founded, members = 1, 6
 	want := float64(founded + members - 1 + 2) // one came, one went
 	Eventually(t, "every worker knows the last change", func() bool {
