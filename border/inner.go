@@ -55,10 +55,8 @@ func (b *Border) fromWithin(s stream, e *link.Envelope) {
 		b.forwardOut(s, e)
 	case link.KindQuery:
 		b.queryOut(s, e)
-	case link.KindReceipt:
-		b.receiptOut(e, e.Account)
-	case link.KindReceiptStored:
-		b.receiptOut(e, e.Account)
+	case link.KindReceipt, link.KindReceiptStored:
+		b.receiptOut(e)
 	case link.KindAck, link.KindRefused, link.KindNotLeader, link.KindResult:
 		b.innerAnswer(s, e)
 	case link.KindTicketKeys: // for gateways
@@ -102,9 +100,10 @@ func (b *Border) queryOut(s stream, e *link.Envelope) {
 }
 
 // receiptOut sends a receipt, or the answer to one, to the region of the account that it is for. One that cannot go comes again.
-func (b *Border) receiptOut(e *link.Envelope, to stanza.Account) {
-	s := b.to(to.Region())
-	if s == nil || to.Region() == b.region {
+func (b *Border) receiptOut(e *link.Envelope) {
+	r := e.Account.Region()
+	s := b.to(r)
+	if s == nil || r == b.region {
 		b.count.dropped.Inc(stanza.ReasonLinkDown)
 		return
 	}

@@ -57,8 +57,14 @@ func Backup(ctx context.Context, w io.Writer, ask AskAdmin, out string, now time
 // copyCheckpoint copies everything but the manifest.
 func copyCheckpoint(ctx context.Context, a *checkpointAnswer, out string, now time.Time) (*Manifest, error) {
 	version, revision := metrics.Build()
+	written := aloneFormat
+	if f, err := readFacts(a.Data); err != nil {
+		return nil, err
+	} else if f != nil {
+		written = f.format
+	}
 	m := &Manifest{
-		Format: manifestFormat, Data: dataFormat, Version: version + " " + revision, Made: now.UTC().Truncate(time.Second),
+		Format: manifestFormat, Data: written, Version: version + " " + revision, Made: now.UTC().Truncate(time.Second),
 		Node: a.Node, Cluster: a.Cluster, Shards: a.Shards, Groups: a.Groups,
 	}
 	for _, role := range []Role{Router, Offline} {

@@ -44,7 +44,7 @@ func (n *Node) checkpoints() *checkpoints {
 	c := &checkpoints{cfg: n.cfg, node: n.id.name(), hosts: map[Role]*shard.Host{}, log: n.log}
 	stateful := []Role{}
 	for _, role := range n.roles {
-		if role != Gateway {
+		if role.member() {
 			stateful = append(stateful, role)
 		}
 	}

@@ -82,6 +82,9 @@ func TestBackupRestoreCompare(t *testing.T) {
 		t.Fatal(err)
 	}
 	stop()
+	if m, err := readManifest(copied); err != nil || m.Data != aloneFormat {
+		t.Errorf("a copy of what the linecard before can read: %+v, %v", m, err)
+	}
 
 	report := filepath.Join(t.TempDir(), "report")
 	out, err := fsck(copied, "")

@@ -35,7 +35,8 @@ type NetworkConfig struct {
 	Shards      int    // 1..32768, the same
 	Node        string // node id of this process, as in HostConfig; 1..128 bytes
 	Incarnation uint64 // drawn at each start: tells two processes with one node id apart
-	Format      int    // of what this process writes; who writes a higher one is not connected to: it could not be read; 0: 1
+	Writes      int    // the format of what this process writes; 0: 1
+	Reads       int    // the highest format that it can read: who writes a higher one is not connected to; 0: Writes
 
 	// TLS holds a certificate, the authority that signs members (RootCAs and ClientCAs) and the name in every certificate
 	// (ServerName). Both ends must show a certificate, whatever ClientAuth says, over TLS 1.3 or later. It is copied.
@@ -93,7 +94,8 @@ type Network struct {
 // NewNetwork checks cfg and reports every fault of it at once. It opens nothing.
 func NewNetwork(cfg NetworkConfig) (*Network, error) {
 	defaulted(&cfg.Timeout, defaultTimeout)
-	defaulted(&cfg.Format, 1)
+	defaulted(&cfg.Writes, 1)
+	defaulted(&cfg.Reads, cfg.Writes)
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}

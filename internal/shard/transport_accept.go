@@ -106,7 +106,7 @@ func (n *Network) identify(ctx context.Context, raw net.Conn, cut func() bool) (
 	} else if !errors.Is(err, errHello) && !errors.Is(err, errVersion) {
 		return nil, err // it said nothing, or stopped in the middle
 	}
-	answer := welcome{refusal: accepted, incarnation: n.cfg.Incarnation, node: n.cfg.Node, format: n.cfg.Format}
+	answer := welcome{refusal: accepted, incarnation: n.cfg.Incarnation, node: n.cfg.Node, format: n.cfg.Writes}
 	if err != nil {
 		answer.refusal = byte(refusalNumber(err))
 	}
@@ -134,8 +134,8 @@ func (n *Network) judge(c *conn, t *tls.Conn, h *hello) error {
 		return fmt.Errorf("%w: %q here, %q there", errCluster, n.cfg.Cluster, h.cluster)
 	case h.shards != n.cfg.Shards:
 		return fmt.Errorf("%w: %d here, %d there", errShards, n.cfg.Shards, h.shards)
-	case h.format > n.cfg.Format:
-		return fmt.Errorf("%w: format %d there, %d here", errFormat, h.format, n.cfg.Format)
+	case h.format > n.cfg.Reads:
+		return fmt.Errorf("%w: format %d there, %d is read here", errFormat, h.format, n.cfg.Reads)
 	case h.to != n.cfg.Node:
 		return fmt.Errorf("%w: %s, and not %s", errTarget, n.cfg.Node, h.to)
 	case h.from == n.cfg.Node && h.incarnation != n.cfg.Incarnation:

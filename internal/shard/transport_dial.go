@@ -72,7 +72,7 @@ func (n *Network) meet(ctx context.Context, node string, member Peer, l *layer) 
 // introduce sends the hello and reads the welcome.
 func (n *Network) introduce(c *conn, t *tls.Conn) error {
 	h := hello{purpose: purposeStatus, shards: n.cfg.Shards, incarnation: n.cfg.Incarnation, cluster: n.cfg.Cluster, from: n.cfg.Node, to: c.peer,
-		format: n.cfg.Format}
+		format: n.cfg.Writes}
 	if c.layer != nil {
 		h.purpose, h.group, c.group = purposeRaft, c.layer.group, c.layer.group
 	}
@@ -87,8 +87,8 @@ func (n *Network) introduce(c *conn, t *tls.Conn) error {
 	if err := w.err(); err != nil {
 		return fmt.Errorf("refused by the peer: %w", err)
 	}
-	if w.format > n.cfg.Format {
-		return fmt.Errorf("%w: format %d there, %d here", errFormat, w.format, n.cfg.Format)
+	if w.format > n.cfg.Reads {
+		return fmt.Errorf("%w: format %d there, %d is read here", errFormat, w.format, n.cfg.Reads)
 	}
 	if w.node != c.peer {
 		return fmt.Errorf("%w: %s, and not %s", errTarget, w.node, c.peer)

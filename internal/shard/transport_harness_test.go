@@ -120,7 +120,8 @@ type station struct {
 	addr string
 	log  lines
 
-	format    int           // of the network; 0: default
+	writes    int // formats of the network; 0: default
+	reads     int
 	timeout   time.Duration // the same
 	heartbeat time.Duration // of the groups; 0: 1 s, since three processes share one, on a machine that may be busy
 
@@ -142,7 +143,7 @@ func newStation(t testing.TB, ca *authority, all *members, id string) *station {
 func (s *station) config(t testing.TB) NetworkConfig {
 	t.Helper()
 	return NetworkConfig{Cluster: "test", Shards: 16, Node: s.id, Incarnation: s.run, TLS: s.ca.config(t, "name-"+s.id, time.Now().Add(time.Hour)),
-		Peers: s.all, Logger: s.log.logger(), Format: s.format, Timeout: s.timeout}
+		Peers: s.all, Logger: s.log.logger(), Writes: s.writes, Reads: s.reads, Timeout: s.timeout}
 }
 
 // listen starts the network of a new run.

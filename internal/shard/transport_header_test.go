@@ -123,16 +123,30 @@ func FuzzReplicaStatus(f *testing.F) {
 	})
 }
 
-// A process takes nothing from one that writes what it could not read, whoever dials.
+// A process takes nothing from one that writes what it could not read, whoever dials. One that could write a newer format, and does not, is
+// a peer: that is how a release that knows one comes into a cluster.
 func TestNewerPeer(t *testing.T) {
 	ca, all := newAuthority(t), new(members)
 	s := newStation(t, ca, all, "n0")
-	newer := &station{ca: ca, all: all, id: "n1", fs: vfs.NewMem(), addr: "127.0.0.1:0", format: 2}
+	newer := &station{ca: ca, all: all, id: "n1", fs: vfs.NewMem(), addr: "127.0.0.1:0", writes: 2}
 	newer.listen(t)
 	if _, err := newer.n.Status(t.Context(), "n0", 0); !errors.Is(err, errFormat) {
 		t.Errorf("a newer one dials: %v", err)
 	}
 	if _, err := s.n.Status(t.Context(), "n1", 0); !errors.Is(err, errFormat) {
 		t.Errorf("a newer one is dialled: %v", err)
+	}
+	able := &station{ca: ca, all: all, id: "n2", fs: vfs.NewMem(), addr: "127.0.0.1:0", writes: 1, reads: 2}
+	able.listen(t)
+	for _, x := range []struct {
+		from *station
+		to   string
+	}{{able, "n0"}, {s, "n2"}, {able, "n1"}} {
+		if _, err := x.from.n.Status(t.Context(), x.to, 0); errors.Is(err, errFormat) {
+			t.Errorf("%s to %s: %v", x.from.id, x.to, err)
+		}
+	}
+	if _, err := newer.n.Status(t.Context(), "n2", 0); errors.Is(err, errFormat) {
+		t.Errorf("what can be read is refused: %v", err)
 	}
 }
