@@ -27,6 +27,15 @@ func (c Config) format() int {
 	return aloneFormat
 }
 
+// written is the format of what is in the data directory, or will be: what was written once stays. A directory that cannot be read is checkFacts's
+// to refuse.
+func (c Config) written() int {
+	if f, err := readFacts(c.Data); err == nil && f != nil {
+		return max(f.format, c.format())
+	}
+	return c.format()
+}
+
 // fileFormat names the file of a data directory that says what may read it, and whose it is: a line "linecard-data FORMAT CLUSTER SHARDS".
 // Directories that were in use before there was one have format 1.
 const (

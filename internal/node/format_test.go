@@ -121,3 +121,19 @@ func TestOtherFacts(t *testing.T) {
 		t.Errorf("%+v %v", f, err)
 	}
 }
+
+// TestWritten: other members are told the format of what is here, which is the former one as long as nothing needs the newer.
+func TestWritten(t *testing.T) {
+	var plain, linked Config
+	plain.Data = t.TempDir()
+	linked.Data, linked.Region.Number = plain.Data, 1
+	if a, b := plain.written(), linked.written(); a != aloneFormat || b != regionsFormat {
+		t.Errorf("nothing is there: %d and %d", a, b)
+	}
+	if err := (&facts{regionsFormat, "local", 3}).write(plain.Data); err != nil {
+		t.Fatal(err)
+	}
+	if got := plain.written(); got != regionsFormat {
+		t.Errorf("data of format 2, configured for 1: %d", got)
+	}
+}

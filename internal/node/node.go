@@ -177,7 +177,7 @@ func (n *Node) openLinks() error {
 		return fmt.Errorf("raft listener: %w", err)
 	}
 	n.network, err = shard.NewNetwork(shard.NetworkConfig{
-		Cluster: n.cfg.Cluster, Shards: n.cfg.Shards, Node: n.id.name(), Incarnation: n.incarnation, Writes: n.cfg.format(), Reads: dataFormat, TLS: n.tls, Peers: n.cluster,
+		Cluster: n.cfg.Cluster, Shards: n.cfg.Shards, Node: n.id.name(), Incarnation: n.incarnation, Writes: n.cfg.written(), Reads: dataFormat, TLS: n.tls, Peers: n.cluster,
 		Logger: n.log, Registerer: prometheus.WrapRegistererWithPrefix("linecard_"+string(n.roles[0])+"_", n.reg),
 	})
 	if err != nil {
