@@ -55,7 +55,7 @@ func TestNetworkRefusals(t *testing.T) {
 		log    string
 	}{
 		{"cluster", func(h *hello) { h.cluster = "prod" }, conf, "cluster", `cluster differs: \"test\" here, \"prod\" there`},
-		{"format", func(h *hello) { h.format = 2 }, conf, "format", "the data are of a newer linecard: format 2 there, 1 here"},
+		{"format", func(h *hello) { h.format = 2 }, conf, "format", "the data are of a newer linecard: format 2 there, 1 is read here"},
 		{"shards", func(h *hello) { h.shards = 8 }, conf, "shards", "number of shards differs: 16 here, 8 there"},
 		{"another node", func(h *hello) { h.to = "n7" }, conf, "target", "this is another node: n0, and not n7"},
 		{"itself", func(h *hello) { h.from = "n0" }, conf, "target", "the dialler itself"},
