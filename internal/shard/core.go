@@ -324,7 +324,7 @@ func (c *core) status() GroupStatus {
 	_, id := c.raft.LeaderWithID()
 	s.LeaderID = string(id)
 	s.Last, _ = c.store.LastIndex()
-	s.committed = c.configured.Load()
+	s.committed, s.behind = c.configured.Load(), c.store.forgetful()
 	c.replicas(&s)
 	return s
 }

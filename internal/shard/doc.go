@@ -101,7 +101,8 @@
 //	inspect.go, inspectlog.go  files, logs and states checked while nobody runs; scratch.go: without writing to them
 //	transport.go              Network: what connects replicas in different processes
 //	transport_header.go       how a connection begins: hello, welcome, refusals
-//	transport_accept.go       the listener's side of it; transport_dial.go: the dialler's; transport_twins.go: two with one id; removed.go: who was away
+//	transport_accept.go       the listener's side of it; transport_lobby.go: who is not identified yet; transport_dial.go: the dialler's
+//	transport_twins.go        two with one id; removed.go: who was away
 //	transport_conn.go         open connections, their timeouts, two processes with one node id
 //	transport_group.go        raft's transport of one group on top
 //	transport_pipeline.go     its pipelines, whose answers are always taken

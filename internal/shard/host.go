@@ -288,6 +288,7 @@ type GroupStatus struct {
 	Turned    time.Time
 	Stopped   string         // why the group was stopped, see StopGroup; empty: it was not
 	Servers   []ServerStatus // the configuration, as this process knows it
+	behind    bool           // see logStore.forgetful
 	committed *configured    // the newest configuration that this process knows to be committed; nil: none
 	Waits     string         // what the leader waits for to change the configuration to what is wanted; empty: nothing, or not the leader
 }

@@ -27,6 +27,7 @@ type PeerStatus struct {
 	Applied uint64 // index of the last entry applied
 	Stopped bool   // the replica stopped itself because of damage
 	Low     bool   // its disk is below its floor
+	Behind  bool   // it must not vote: it was dropped once, and does not have again what it had
 }
 
 // Want tells the host which nodes shall be the voters of each group, by node id, the preferred leader first; nil: those that are. Where this
@@ -170,6 +171,8 @@ func (c *core) caughtUp(node string, lead bool) error {
 		return fmt.Errorf("shard: asking %s about %s: %w", node, c.id, err)
 	case st.Stopped:
 		return fmt.Errorf("shard: %s is stopped at %s", c.id, node)
+	case st.Behind: // as a voter it would be one that answers nobody
+		return fmt.Errorf("shard: %s has not got again what it had of %s", node, c.id)
 	case lead && st.Low:
 		return errLowHeir
 	case st.Applied+nearEntries < at:

@@ -47,7 +47,7 @@ func TestRemovedWhileAway(t *testing.T) {
 
 // An answer of before there were configurations in it says nothing of them.
 func TestStatusOfOldPeer(t *testing.T) {
-	s := ReplicaStatus{Group: 3, Open: true, Term: 4, Applied: 5, Last: 6, Snapshot: 7, Configured: 8, Member: true}
+	s := ReplicaStatus{Group: 3, Open: true, Term: 4, Applied: 5, Last: 6, Snapshot: 7, Configured: 8, Member: true, Behind: true}
 	b := s.append(nil)
 	if got := parseStatus(b); got != s {
 		t.Errorf("%+v", got)

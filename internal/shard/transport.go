@@ -82,7 +82,7 @@ type Network struct {
 
 	helloLimit time.Duration // helloTimeout but in tests
 
-	shaking atomic.Int64 // accepted, not yet identified
+	lobby lobby // accepted, not yet identified
 
 	mu       sync.Mutex
 	layers   map[stanza.Group]*layer

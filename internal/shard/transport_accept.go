@@ -56,12 +56,7 @@ func (n *Network) acceptAll(ctx context.Context, lis net.Listener, workers *sync
 			continue
 		}
 		pause = 0
-		if n.shaking.Add(1) > maxHandshakes {
-			n.shaking.Add(-1)
-			n.refused(raw.RemoteAddr(), errFull)
-			raw.Close()
-			continue
-		}
+		n.lobby.enter(raw)
 		if tcp, ok := raw.(*net.TCPConn); ok {
 			_ = tcp.SetKeepAliveConfig(keepAlive) // of use where it is had
 		}
@@ -73,8 +68,13 @@ func (n *Network) acceptAll(ctx context.Context, lis net.Listener, workers *sync
 func (n *Network) welcome(ctx context.Context, raw net.Conn) {
 	cut := context.AfterFunc(ctx, func() { raw.Close() })
 	c, err := n.identify(ctx, raw, cut)
-	n.shaking.Add(-1)
+	if !n.lobby.leave(raw) {
+		err = errors.Join(errFull, err)
+	}
 	if err != nil {
+		if c != nil {
+			c.Close()
+		}
 		cut()
 		raw.Close()
 		if !errors.Is(err, io.EOF) && ctx.Err() == nil { // a probe that only connects is no news

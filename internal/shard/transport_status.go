@@ -20,6 +20,7 @@ type ReplicaStatus struct {
 	Leading  bool
 	Stopped  bool   // because of damage, see StopGroup
 	Low      bool   // the disk is below its floor
+	Behind   bool   // it was dropped once, and does not have again what it had: it must not vote
 	Term     uint64 // raft's
 	Applied  uint64 // index of the last entry applied
 	Last     uint64 // index of the last entry in the log
@@ -46,11 +47,12 @@ const (
 	flagStopped = 4
 	flagLow     = 8
 	flagMember  = 16
+	flagBehind  = 32
 )
 
 func (s *ReplicaStatus) append(dst []byte) []byte {
 	flags := byte(0)
-	for i, on := range []bool{s.Open, s.Leading, s.Stopped, s.Low, s.Member} {
+	for i, on := range []bool{s.Open, s.Leading, s.Stopped, s.Low, s.Member, s.Behind} {
 		if on {
 			flags |= 1 << i
 		}
@@ -66,7 +68,7 @@ func (s *ReplicaStatus) append(dst []byte) []byte {
 func parseStatus(b []byte) ReplicaStatus {
 	s := ReplicaStatus{Group: stanza.Group(binary.BigEndian.Uint16(b)),
 		Open: b[2]&flagOpen != 0, Leading: b[2]&flagLeading != 0, Stopped: b[2]&flagStopped != 0,
-		Low: b[2]&flagLow != 0, Member: b[2]&flagMember != 0}
+		Low: b[2]&flagLow != 0, Member: b[2]&flagMember != 0, Behind: b[2]&flagBehind != 0}
 	for i, v := range []*uint64{&s.Term, &s.Applied, &s.Last, &s.Snapshot, &s.Configured} {
 		if at := 3 + 8*i; at+8 <= len(b) {
 			*v = binary.BigEndian.Uint64(b[at:])
@@ -81,7 +83,7 @@ func (h *Host) replicas(asker string, groups []stanza.Group) []ReplicaStatus {
 	open := map[stanza.Group]ReplicaStatus{}
 	if h != nil {
 		for _, s := range h.Status() {
-			r := ReplicaStatus{Group: s.Group, Open: true, Leading: s.Leading, Stopped: s.Stopped != "", Low: h.StorageFull(), Term: s.Term,
+			r := ReplicaStatus{Group: s.Group, Open: true, Leading: s.Leading, Stopped: s.Stopped != "", Low: h.StorageFull(), Behind: s.behind, Term: s.Term,
 				Applied: s.Applied, Last: s.Last, Snapshot: s.Snapshot}
 			if s.committed != nil {
 				r.Configured, r.Member = s.committed.index, s.committed.has(asker)
@@ -219,7 +221,7 @@ func (n *Network) askPeer(ctx context.Context, node string, g stanza.Group) (Pee
 	case !list[0].Open:
 		return PeerStatus{}, fmt.Errorf("%w: %s", errNotServed, g)
 	}
-	return PeerStatus{Applied: list[0].Applied, Stopped: list[0].Stopped, Low: list[0].Low}, nil
+	return PeerStatus{Applied: list[0].Applied, Stopped: list[0].Stopped, Low: list[0].Low, Behind: list[0].Behind}, nil
 }
 
 func (n *Network) asker(node string) *statusClient {

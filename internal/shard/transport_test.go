@@ -195,9 +195,10 @@ func closedByPeer(t *testing.T, c net.Conn, said []byte) {
 	}
 }
 
-// Connections that have not said who they are are bounded, and others get in when they are gone.
+// Connections that have not said who they are are bounded: the oldest makes room, so that who holds all places keeps no member out.
 func TestNetworkBoundsHandshakes(t *testing.T) {
 	s, other := pair(t)
+	s.n.helloLimit = time.Hour
 	full := s.n.metrics.refusals.WithLabelValues("full")
 	var conns []net.Conn
 	for range maxHandshakes + 1 {
@@ -205,13 +206,19 @@ func TestNetworkBoundsHandshakes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer c.Close()
 		conns = append(conns, c)
 	}
-	eventually(t, "one too many", func() bool { return promtest.ToFloat64(full) >= 1 })
-	for _, c := range conns {
-		c.Close()
+	eventually(t, "one too many", func() bool { return promtest.ToFloat64(full) == 1 })
+	if _, err := conns[0].Read(make([]byte, 1)); err == nil {
+		t.Error("the oldest has not made room")
 	}
-	eventually(t, "room again", func() bool { _, err := other.n.Status(context.Background(), "n0"); return err == nil })
+	if _, err := other.n.Status(context.Background(), "n0"); err != nil {
+		t.Error(err)
+	}
+	if n := promtest.ToFloat64(full); n != 2 {
+		t.Errorf("%v connections had to make room, want 2", n)
+	}
 }
 
 // One node gets so many connections for one group and no more.

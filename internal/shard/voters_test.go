@@ -317,6 +317,8 @@ func TestPeerIsAsked(t *testing.T) {
 		time.Sleep(time.Minute)
 		answer.Store(&PeerStatus{Applied: 1})
 		time.Sleep(time.Minute)
+		answer.Store(&PeerStatus{Applied: 1 << 30, Behind: true})
+		time.Sleep(time.Minute)
 		if got := configuration(ms[0]); got != "(n1) (n2) n0" {
 			t.Errorf("promoted: %s", got)
 		}
