@@ -1,6 +1,31 @@
 package stanza
 
-// Query asks the directory. Which fields it needs depends on Op; the router checks that.
+// GrantMethod is what a grant permits to do with media.
+type GrantMethod uint8
+
+// The methods of grants. They only grow.
+const (
+	GrantUpload   GrantMethod = 1
+	GrantDownload GrantMethod = 2
+	GrantDelete   GrantMethod = 3
+)
+
+// String returns the method's name, as logs and metric labels show it; "unknown" outside of the list.
+func (m GrantMethod) String() string {
+	if m == 0 || m > GrantDelete {
+		return unknownToken
+	}
+	return [...]string{GrantUpload: "upload", GrantDownload: "download", GrantDelete: "delete"}[m]
+}
+
+// Bounds of what is about media.
+const (
+	BlobSize    = 32  // bytes of a blob's hash
+	MaxGrant    = 512 // bytes of a grant that a client takes
+	MaxMediaURL = 512 // bytes of the base URL
+)
+
+// Query asks the directory, or the gateway for a grant. Which fields it needs depends on Op; who answers checks that.
 type Query struct {
 	ID      uint64 // number of the query, the client's choice among those it has open; 1 or more
 	Op      Op
@@ -8,6 +33,11 @@ type Query struct {
 	Device  Device  // 0 = none
 	Handle  []byte  // as typed; nil = none
 	Key     []byte  // 32-byte static key; nil = none
+
+	// Of OpMediaGrant.
+	Method GrantMethod // 0 = none
+	Size   uint64      // bytes of the blob to upload; 0 = none
+	Blob   []byte      // BlobSize bytes; nil = none
 }
 
 // Append appends the stanza to dst.
@@ -19,10 +49,13 @@ func (s *Query) Append(dst []byte) []byte {
 	b.optBytes(AttrHandle, s.Handle)
 	b.optBytes(AttrKey, s.Key)
 	b.Uint(AttrOp, uint64(s.Op))
+	b.optUint(AttrMethod, uint64(s.Method))
+	b.optUint(AttrSize, s.Size)
+	b.optBytes(AttrBlob, s.Blob)
 	return b.End(nil)
 }
 
-// ParseQuery reads a query stanza; Handle and Key borrow the view. The operation may be one of a newer list.
+// ParseQuery reads a query stanza; Handle, Key and Blob borrow the view. Operation and method may be of a newer list.
 func ParseQuery(v View) (Query, error) {
 	r := read(v, TagQuery)
 	s := Query{
@@ -32,6 +65,9 @@ func ParseQuery(v View) (Query, error) {
 		Device:  Device(r.opt(AttrDevice, uint64(MaxDevice))),
 		Handle:  r.bytes(AttrHandle, maxHandleBytes),
 		Key:     r.key(AttrKey),
+		Method:  GrantMethod(r.opt(AttrMethod, 255)),
+		Size:    r.opt(AttrSize, MaxID),
+		Blob:    r.key(AttrBlob),
 	}
 	r.bare()
 	return s, r.err
@@ -45,6 +81,11 @@ type Result struct {
 	Version uint64     // of the device list; 0 = none
 	Handle  []byte     // folded; nil = none
 	Devices DeviceList // empty = none
+
+	// Of OpMediaGrant.
+	Expiry int64  // of the grant, milliseconds since 1970, by the server's clock; 0 = none
+	Grant  []byte // at most MaxGrant bytes; nil = none
+	URL    []byte // of a mediad, at most MaxMediaURL bytes; nil = none
 }
 
 // Append appends the stanza to dst. It allocates only for a device list that it compresses.
@@ -55,10 +96,14 @@ func (s *Result) Append(dst []byte) []byte {
 	b.optUint(AttrDevice, uint64(s.Device))
 	b.optUint(AttrVersion, s.Version)
 	b.optBytes(AttrHandle, s.Handle)
-	return b.End(s.Devices.put(&b))
+	body := s.Devices.put(&b)
+	b.optUint(AttrExpiry, uint64(s.Expiry))
+	b.optBytes(AttrGrant, s.Grant)
+	b.optBytes(AttrURL, s.URL)
+	return b.End(body)
 }
 
-// ParseResult reads a result stanza; Handle and Devices borrow the view. A compressed list is left compressed.
+// ParseResult reads a result stanza; Handle, Devices, Grant and URL borrow the view. A compressed list is left compressed.
 func ParseResult(v View) (Result, error) {
 	r := read(v, TagResult)
 	s := Result{
@@ -68,6 +113,9 @@ func ParseResult(v View) (Result, error) {
 		Version: r.opt(AttrVersion, MaxID),
 		Handle:  r.bytes(AttrHandle, maxHandleBytes),
 		Devices: r.devices(),
+		Expiry:  int64(r.opt(AttrExpiry, MaxID)),
+		Grant:   r.bytes(AttrGrant, MaxGrant),
+		URL:     r.bytes(AttrURL, MaxMediaURL),
 	}
 	return s, r.err
 }

@@ -3,12 +3,13 @@
 package stanza
 
 // Minor is the highest minor version of the token list.
-const Minor = 1
+const Minor = 2
 
 // tokenHashes has for each minor version the SHA-256 of the tokens that it added: kind, number, name, wire type.
 var tokenHashes = [...]string{
 	"9d60a8fa24ab5289761bf667e7ae85d7c3d6eb26dbeca46943cdc60b6bb5749a",
 	"bbe2f43304174d0370b43b2ed734b526501ca68a82db02cf8edbde088c3e5a3c",
+	"65050bc128197d15fabecbdc7d45f2157806e614fc1c1ed3b8ede5e8fcf08b1f",
 }
 
 // The Tags of the list.
@@ -117,8 +118,13 @@ const (
 	AttrInterval    Attr = 22 // varint; seconds
 	AttrLast        Attr = 23 // varint; the last id admitted in the stream
 	AttrFull        Attr = 24 // bytes; packed: device numbers without room
-	AttrExpiry      Attr = 25 // varint; reserved
+	AttrExpiry      Attr = 25 // varint; milliseconds since 1970; not valid from then on
 	AttrGroup       Attr = 26 // varint; reserved
+	AttrMethod      Attr = 27 // varint; of a grant: 1 upload, 2 download, 3 delete
+	AttrSize        Attr = 28 // varint; bytes
+	AttrBlob        Attr = 29 // bytes; the SHA-256 of a blob, 32 bytes
+	AttrGrant       Attr = 30 // bytes; signed permission, opaque to clients
+	AttrURL         Attr = 31 // bytes; where a mediad is, without a slash at the end
 )
 
 // Attrs are all Attrs of the list, ascending.
@@ -149,6 +155,11 @@ var Attrs = []Attr{
 	AttrFull,
 	AttrExpiry,
 	AttrGroup,
+	AttrMethod,
+	AttrSize,
+	AttrBlob,
+	AttrGrant,
+	AttrURL,
 }
 
 var attrNames = [...]string{
@@ -178,6 +189,11 @@ var attrNames = [...]string{
 	24: "full",
 	25: "expiry",
 	26: "group",
+	27: "method",
+	28: "size",
+	29: "blob",
+	30: "grant",
+	31: "url",
 }
 
 // The Ops of the list.
@@ -191,7 +207,7 @@ const (
 	OpPrivacy    Op = 7  // reserved
 	OpBlock      Op = 8  // reserved
 	OpPush       Op = 9  // reserved
-	OpMediaGrant Op = 10 // reserved
+	OpMediaGrant Op = 10 // method, size or blob -> grant, expiry, url
 	OpRelay      Op = 11 // reserved
 )
 
@@ -253,11 +269,11 @@ var attrWires = [64]wireType{
 	24: wireBytes,
 	25: wireVarint,
 	26: wireVarint,
-	27: wireNone,
-	28: wireNone,
-	29: wireNone,
-	30: wireNone,
-	31: wireNone,
+	27: wireVarint,
+	28: wireVarint,
+	29: wireBytes,
+	30: wireBytes,
+	31: wireBytes,
 	32: wireNone,
 	33: wireNone,
 	34: wireNone,

@@ -84,6 +84,9 @@ func samples() map[string]appender {
 		"query, devices":      &Query{ID: 2, Op: OpDeviceList, Account: 33},
 		"query, link":         &Query{ID: 3, Op: OpLink, Key: key},
 		"query, unlink":       &Query{ID: 4, Op: OpUnlink, Device: 2},
+		"query, upload":       &Query{ID: 5, Op: OpMediaGrant, Method: GrantUpload, Size: 100 << 20},
+		"query, download":     &Query{ID: 6, Op: OpMediaGrant, Method: GrantDownload, Blob: key},
+		"result, grant":       &Result{ID: 5, Expiry: 1_800_000_900_000, Grant: bytes.Repeat([]byte{7}, MaxGrant), URL: []byte("https://media.example.com")},
 		"result, lookup":      &Result{ID: 1, Account: 33, Version: 2, Handle: []byte("bob"), Devices: DeviceList{List: small}},
 		"result, compressed":  &Result{ID: 2, Account: 33, Version: 40, Devices: DeviceList{List: large}},
 		"result, link":        &Result{ID: 3, Device: 2, Version: 3},
@@ -198,6 +201,12 @@ func TestParseFaults(t *testing.T) {
 		{"query", with(TagQuery, func(b *Builder) { b.Uint(AttrID, 1) }, ""), ErrMissing},
 		{"query", with(TagQuery, func(b *Builder) { b.Uint(AttrID, 1); b.Bytes(AttrKey, ids); b.Uint(AttrOp, 3) }, ""), ErrValue},
 		{"query", with(TagQuery, func(b *Builder) { b.Uint(AttrID, 1); b.Uint(AttrOp, 256) }, ""), ErrValue},
+		{"query", with(TagQuery, func(b *Builder) { b.Uint(AttrID, 1); b.Uint(AttrOp, 10); b.Uint(AttrMethod, 256) }, ""), ErrValue},
+		{"query", with(TagQuery, func(b *Builder) { b.Uint(AttrID, 1); b.Uint(AttrOp, 10); b.Uint(AttrSize, MaxID+1) }, ""), ErrValue},
+		{"query", with(TagQuery, func(b *Builder) { b.Uint(AttrID, 1); b.Uint(AttrOp, 10); b.Bytes(AttrBlob, make([]byte, 31)) }, ""), ErrValue},
+		{"result", with(TagResult, func(b *Builder) { b.Uint(AttrID, 1); b.Uint(AttrExpiry, MaxID+1) }, ""), ErrValue},
+		{"result", with(TagResult, func(b *Builder) { b.Uint(AttrID, 1); b.Bytes(AttrGrant, make([]byte, MaxGrant+1)) }, ""), ErrTooLong},
+		{"result", with(TagResult, func(b *Builder) { b.Uint(AttrID, 1); b.Bytes(AttrURL, make([]byte, MaxMediaURL+1)) }, ""), ErrTooLong},
 		{"message up", with(TagMessage, func(b *Builder) { b.Uint(AttrID, 1); b.Uint(AttrAccount, 1); b.Uint(AttrVersion, 1) }, ""), ErrBody},
 		{"message up", with(TagMessage, func(b *Builder) { b.Uint(AttrID, 1); b.Uint(AttrAccount, 1) }, "x"), ErrMissing},
 		{"message up", with(TagMessage, func(b *Builder) {
@@ -271,6 +280,14 @@ func TestAppendWith(t *testing.T) {
 		want := append(bytes.Clone(v.attrs), keyOf(AttrTicket, wireBytes), 3, 'a', 'b', 'c')
 		if len(w.attrs) != len(want) {
 			t.Errorf("%s: attributes %x, had %x", name, w.attrs, v.attrs)
+		}
+	}
+}
+
+func TestGrantMethodNames(t *testing.T) {
+	for m, want := range map[GrantMethod]string{0: "unknown", GrantUpload: "upload", GrantDownload: "download", GrantDelete: "delete", 4: "unknown", 255: "unknown"} {
+		if m.String() != want {
+			t.Errorf("%d is %q, want %q", m, m, want)
 		}
 	}
 }

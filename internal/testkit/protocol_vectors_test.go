@@ -201,7 +201,7 @@ func (d *dissection) attribute(left int) {
 			ids = append(ids, id)
 		}
 		d.say(1+n+int(v), "  %s = %d", a, ids)
-	case wire == 1 && a == stanza.AttrKey:
+	case wire == 1 && (a == stanza.AttrKey || a == stanza.AttrGrant):
 		d.say(1+n, "  %s: %d bytes", a, v)
 		d.say(int(v), "")
 	case wire == 1:

@@ -197,3 +197,33 @@ func FuzzTicketKeys(f *testing.F) {
 		}
 	})
 }
+
+// FuzzGrant: nothing opens but what was signed, in either form, and sets of keys have one form.
+func FuzzGrant(f *testing.F) {
+	keys := []GrantPublic{testGrantKey.Public()}
+	genuine := map[string]bool{}
+	for name, g := range testGrants() {
+		b := signGrant(g)
+		genuine[string(b)] = true
+		seed(f, name, b)
+	}
+	up := testGrants()["upload"]
+	seed(f, "upload-with-blob", forceGrant(Grant{Method: up.Method, Account: up.Account, Expires: up.Expires, Limit: 1, Blob: [BlobSize]byte{1}}))
+	seed(f, "text", AppendGrantText(nil, signGrant(up)))
+	seed(f, "keys", AppendGrantKeys(nil, []GrantKey{{ID: 2}, {ID: 1}}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var g Grant
+		if err := OpenGrant(&g, keys, b, 0); (err == nil) != genuine[string(b)] || err != nil && g != (Grant{}) {
+			t.Fatalf("%x: %+v, %v", b, g, err)
+		}
+		if got, err := ParseGrantText(string(b)); err == nil && !bytes.Equal(AppendGrantText(nil, got[:]), b) {
+			t.Fatalf("two texts of one grant: %q", b)
+		}
+		if got, err := ParseGrantKeys(b); err == nil && !bytes.Equal(AppendGrantKeys(nil, got), b) {
+			t.Fatalf("two encodings of one set: %x", b)
+		}
+		if got, err := ParseGrantPublics(b); err == nil && !bytes.Equal(AppendGrantPublics(nil, got), b) {
+			t.Fatalf("two encodings of one set of public keys: %x", b)
+		}
+	})
+}

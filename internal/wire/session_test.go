@@ -123,7 +123,24 @@ func sessionLines(t *testing.T) []line {
 	s.say("")
 	s.say("A connection that is refused instead: draining, retry after 2.5 s.")
 	s.put("refused_frame", AppendRefused(nil, stanza.ReasonDraining, 2500e6))
+	s.grant()
 	return s.lines
+}
+
+// grant is what has to do with media: it belongs to no connection.
+func (s *script) grant() {
+	s.say("")
+	s.say("A grant: of key 7, for account 21 to upload at most 100 MiB before 1800000900; the query that asks for it and the result, with the flags")
+	s.say("byte of their frames.")
+	s.put("grant_key_seed", testGrantKey.Seed[:])
+	public := testGrantKey.Public()
+	s.put("grant_key_public", public.Key[:])
+	grant := AppendGrant(nil, testGrantKey.Signer(), &Grant{Method: GrantUpload, Account: alice, Expires: 1_800_000_900, Limit: 100 << 20})
+	query := stanza.Query{ID: 3, Op: stanza.OpMediaGrant, Method: GrantUpload, Size: 100 << 20}
+	result := stanza.Result{ID: 3, Expiry: 1_800_000_900_000, Grant: grant, URL: []byte("https://media.example.com")}
+	s.put("grant", grant)
+	s.put("grant_query_plain", query.Append([]byte{0}))
+	s.put("grant_result_plain", result.Append([]byte{0}))
 }
 
 // stanzas is the talk of session 1.
@@ -234,6 +251,20 @@ func TestSessionAgainstSpecification(t *testing.T) {
 	equal(t, "ticket's value", testTicketValue(), bytes.Join([][]byte{third["psk"], third["ticket"]}, nil))
 	equal(t, "refused", third["refused_frame"], []byte{0, 7, 4, 0, 6, 0, 0, 0x09, 0xC4})
 	checkSpecCertificate(t, keys)
+	checkSpecGrant(t, third)
+}
+
+// checkSpecGrant writes the grant by hand.
+func checkSpecGrant(t *testing.T, s map[string][]byte) {
+	t.Helper()
+	private := ed25519.NewKeyFromSeed(s["grant_key_seed"])
+	equal(t, "public key", s["grant_key_public"], private.Public().(ed25519.PublicKey))
+	fields := []byte{1, 0, 0, 0, 7, 1, 0, 0, 0, 0, 0, 0, 0, 21, 0, 0, 0, 0, 0x6b, 0x49, 0xd5, 0x84, 0, 0, 0, 0, 6, 0x40, 0, 0}
+	fields = append(fields, make([]byte, 32)...)
+	equal(t, "grant", s["grant"], append(fields, ed25519.Sign(private, append([]byte("linecard grant 1\x00"), fields...))...))
+	if !bytes.Contains(s["grant_result_plain"], s["grant"]) {
+		t.Error("the result has another grant")
+	}
 }
 
 func checkSpecSession(t *testing.T, keys, s map[string][]byte, before, payload []byte, up, down int) {

@@ -40,11 +40,12 @@ func TestTicketKeys(t *testing.T) {
 	}
 }
 
-// TestTicketKeyPrintsNoKey: whatever verb a log line uses.
-func TestTicketKeyPrintsNoKey(t *testing.T) {
-	k := TicketKey{ID: 7, Key: [KeySize]byte(bytes.Repeat([]byte{0xab}, KeySize))}
+// TestKeysPrintNoKey: whatever verb a log line uses.
+func TestKeysPrintNoKey(t *testing.T) {
+	secret := [KeySize]byte(bytes.Repeat([]byte{0xab}, KeySize))
+	k, g := TicketKey{ID: 7, Key: secret}, GrantKey{ID: 7, Seed: secret}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%q"} {
-		for _, v := range []any{k, &k, []TicketKey{k}} {
+		for _, v := range []any{k, &k, []TicketKey{k}, g, &g, []GrantKey{g}} {
 			if s := fmt.Sprintf(verb, v); strings.Contains(s, "abab") || strings.Contains(s, "171") {
 				t.Errorf("%s of %T shows the key: %s", verb, v, s)
 			}

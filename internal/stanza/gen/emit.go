@@ -125,6 +125,8 @@ func camel(name string) string {
 			b.WriteString("ID")
 		case "ids":
 			b.WriteString("IDs")
+		case "url":
+			b.WriteString("URL")
 		default:
 			b.WriteString(strings.ToUpper(w[:1]) + w[1:])
 		}
