@@ -38,8 +38,10 @@ func (g *Group[C, R]) lead(term uint64) {
 	g.stamps.lead(g.lastStamp)
 	g.led = term
 	g.term.Store(term)
-	g.rec.start(g.host.cfg.Monotonic())
-	g.yields.start(g.host.cfg.Monotonic())
+	now := g.host.cfg.Monotonic()
+	g.rec.start(now)
+	g.yields.start(now)
+	g.watchDisk(now) // before the first message comes
 	g.metrics.leader.Set(1)
 	g.metrics.term.Set(float64(term))
 	g.logLead("leading", "term", term, "applied", g.at)

@@ -27,6 +27,7 @@ type toy struct {
 	term    uint64
 	ticks   int
 	onTurn  func()
+	onLead  func()
 	onDone  func(ctx int, o Outcome)
 	noDone  bool // keep no record of outcomes
 	led     chan uint64
@@ -100,11 +101,17 @@ func (m *toy) Flush(b *Batch) error {
 	return nil
 }
 
-func (m *toy) Dirty() int       { return m.o.Size() }
-func (m *toy) Lead(term uint64) { m.term = term; m.led <- term }
-func (m *toy) Follow()          { m.term = 0; m.follows++ }
-func (m *toy) Tick(time.Time)   { m.ticks++ }
-func (m *toy) EndTurn()         {}
+func (m *toy) Dirty() int { return m.o.Size() }
+func (m *toy) Lead(term uint64) {
+	m.term = term
+	if m.onLead != nil {
+		m.onLead()
+	}
+	m.led <- term
+}
+func (m *toy) Follow()        { m.term = 0; m.follows++ }
+func (m *toy) Tick(time.Time) { m.ticks++ }
+func (m *toy) EndTurn()       {}
 func (m *toy) Turn() {
 	if m.onTurn != nil {
 		m.onTurn()

@@ -3,6 +3,7 @@ package shard
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -79,6 +80,25 @@ func TestLowDiskYields(t *testing.T) {
 		r.leads(1)
 		if r.ms[1].g.StorageFull() {
 			t.Error("refused with room")
+		}
+	})
+}
+
+// A leadership that begins on a low disk refuses nothing either until others could lead: messages come within the turn in which it begins.
+func TestLowDiskLeads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newLowRig(t)
+		r.leads(0)
+		refused := make([]atomic.Bool, len(r.ms))
+		for i, x := range r.ms {
+			x.m.onLead = func() { refused[i].Store(x.g.StorageFull()) }
+		}
+		r.fill(1)
+		r.fill(2)
+		cut(r.ms, 0)
+		within(t, time.Minute, "another leads", func() bool { l := leading(r.ms); return l == r.ms[1] || l == r.ms[2] })
+		if refused[1].Load() || refused[2].Load() {
+			t.Error("messages are refused while others may have room")
 		}
 	})
 }
