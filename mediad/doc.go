@@ -10,7 +10,7 @@
 // # One upload
 //
 //	POST  -> Server.create -> a record on disk, its place in the Location
-//	PATCH -> holders.take (an older request for the same upload ends) -> intake: wait with a small buffer, take in with a big one
+//	PATCH -> uploads.open (an older request for the same upload is cut) -> intake: wait with a small buffer, take in with a big one
 //	      -> the upload's file and hash, synced every MiB -> at the last byte: commit into the store, a reference, a record that says so
 //
 // Whatever ends a PATCH, all that it brought is durable before the next request learns the offset.
@@ -18,23 +18,23 @@
 // # Bounds
 //
 // Requests, connections, those of one account and of one source have limits (Config). Memory does not grow with uploads that wait: a
-// request that has nothing to read holds 4 KiB, and big buffers come from a pool (buffers). No transfer may be slower than Config.MinRate
-// over Config.Stall: every window of that time has a deadline, for reading and for writing.
+// request that has nothing to read holds 4 KiB, and big buffers come from a pool (buffers). Every read from a client and every write to
+// one has a deadline: a transfer may stand still for Config.Stall, and earns that time again at Config.MinRate (pace).
 //
 // # Threads
 //
 // net/http has a goroutine for each connection (HTTP/2: for each request); a request is handled on it from beginning to end. What requests
-// share is in holders, tally, buffers and the stores, each with a mutex of its own, none held while anything waits. Run has a
-// goroutine that looks whether the TLS files changed.
+// share is in doors, tally, work, buffers and the depot, each with a mutex of its own, none held while anything waits. Run has a goroutine
+// for the depot, and one that looks whether the TLS files changed.
 //
 // # Files
 //
 //	server.go   Server: New, Run, Ready, drain      config.go   configuration
-//	reasons.go  why a request failed                metrics.go  counters
+//	reasons.go  why a request failed                metrics.go  counters, lines in the log
 //	request.go  routes, one request's life          grant.go    whose it is
 //	answer.go   JSON errors, CORS                   limits.go   connections, requests in flight
 //	tus.go      resumable uploads                   put.go      uploads in one request
-//	intake.go   a body into an upload               buffers.go  its memory
-//	holders.go  who works on which upload           get.go      downloads, deletion
-//	outflow.go  writing in slices with deadlines    tls.go      certificates that change
+//	intake.go   a body into an upload, its pace     buffers.go  its memory
+//	get.go      downloads, deletion                 outflow.go  a blob out, sendfile
+//	work.go     bodies that can be cut              tls.go      certificates that change
 package mediad
