@@ -20,7 +20,7 @@ type streamHistory struct {
 	sent    map[uint64]bool           // id -> handed to Send
 	acked   map[uint64]bool           // id -> the sender saw it acked
 	failed  map[uint64]bool           // id -> the sender was told that it will never be taken
-	expired map[uint64]bool           // id -> it waited for longer than messages are kept
+	expired map[uint64]bool           // id -> it was let go of, having waited for longer than messages are kept
 	got     map[string]*deviceHistory // by receiving device
 }
 
@@ -106,7 +106,8 @@ func (h *History) Failed(s Stream, id uint64) {
 	}
 }
 
-// Expired notes that the message waited for its device for longer than the system keeps it: it need not arrive any more.
+// Expired notes that the message waited for its device for longer than the system keeps it, and that the system says to have let go of
+// it: nobody may get it any more.
 func (h *History) Expired(s Stream, id uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -126,6 +127,8 @@ func (h *History) Received(s Stream, device string, id uint64) {
 		h.fault("%v: %s got id %d after %d", s, device, id, d.last)
 	case sh.failed[id]:
 		h.fault("%v: %s got id %d, which was refused for good", s, device, id)
+	case sh.expired[id]:
+		h.fault("%v: %s got id %d, which had expired", s, device, id)
 	}
 	d.ids[id] = true
 	d.last = max(d.last, id)

@@ -2,6 +2,7 @@ package testkit
 
 import (
 	"fmt"
+	"net/http"
 	"time"
 )
 
@@ -10,16 +11,10 @@ import (
 func (c *campaign) clockSteps() {
 	c.healthy()
 	victims := []string{c.leading("offline"), c.leading("router")}
-	var clocks []*clock
-	for _, victim := range victims {
-		clock, err := newClock(c.s.Process(victim).PID())
-		must(c.t, err)
-		clocks = append(clocks, clock)
-	}
 	for _, by := range []time.Duration{time.Hour, -time.Hour} {
 		c.measure("two leaders' clocks step to "+by.String(), victims, func() {
-			for _, clock := range clocks {
-				must(c.t, clock.step(by))
+			for _, victim := range victims {
+				c.setClock(victim, by)
 			}
 			time.Sleep(500 * time.Millisecond) // the fault lasts so long, under load
 		})
@@ -36,6 +31,26 @@ func (c *campaign) clockSteps() {
 	c.load.served()
 	if n := c.expired(); n != 0 {
 		c.t.Errorf("%v messages expired", n)
+	}
+}
+
+// setClock has a member's wall clock differ from the machine's by so much, and looks at whether it does.
+func (c *campaign) setClock(name string, by time.Duration) {
+	c.t.Helper()
+	pid := c.s.Process(name).PID()
+	if c.clocks[pid] == nil {
+		clock, err := newClock(pid)
+		must(c.t, err)
+		c.clocks[pid] = clock
+	}
+	must(c.t, c.clocks[pid].step(by))
+	resp, err := http.Get("http://" + c.s.Admin(name) + "/healthz")
+	must(c.t, err)
+	must(c.t, resp.Body.Close())
+	at, err := http.ParseTime(resp.Header.Get("Date"))
+	must(c.t, err)
+	if off := time.Until(at) - by; off.Abs() > 15*time.Minute { // a second, were the machine not busy
+		c.t.Fatalf("%s: its clock is %v from where it was put, by %v", name, off, by)
 	}
 }
 

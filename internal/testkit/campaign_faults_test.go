@@ -3,6 +3,7 @@ package testkit
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -52,7 +53,7 @@ func (c *campaign) kill() {
 // falls asleep.
 func (c *campaign) bringBack() {
 	c.s.StartAll()
-	for _, d := range c.load.devices {
+	for _, d := range slices.Concat(c.load.devices, c.extra) {
 		d.Hurry()
 	}
 }
@@ -79,9 +80,8 @@ func (c *campaign) stopped(role string) {
 			shard = shardOfGroup(group)
 		}
 	}
-	n := time.Now().UnixNano() % 1e9
-	linker := c.s.NewDevice(nameInShard(fmt.Sprintf("l%d-", n), shard), c.load.h, DeviceOptions{Receipts: true})
-	sender := c.s.NewDevice(nameInShard(fmt.Sprintf("s%d-", n), shard), c.load.h, DeviceOptions{Receipts: true})
+	linker := c.s.NewDevice(nameInShard(c.fresh("l"), shard), c.load.h, DeviceOptions{Receipts: true})
+	sender := c.s.NewDevice(nameInShard(c.fresh("s"), shard), c.load.h, DeviceOptions{Receipts: true})
 	var second *Device
 	c.measure("SIGSTOP of a leading "+role, []string{victim}, func() {
 		p := c.s.Process(victim)
@@ -94,6 +94,12 @@ func (c *campaign) stopped(role string) {
 		must(c.t, sender.SayAll(linker.Name, 8, 1))
 	})
 	c.load.labels[linker.Name] = []string{linker.Label(), second.Label()}
+	c.extra = append(c.extra, linker, second, sender)
+}
+
+// fresh makes a part of a name that no round before has had.
+func (c *campaign) fresh(what string) string {
+	return fmt.Sprintf("%s%d-", what, time.Now().UnixNano()%1e9)
 }
 
 // link adds a device to an account, which takes a leader that can commit.

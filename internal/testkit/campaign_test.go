@@ -22,6 +22,10 @@ type campaign struct {
 	long  bool
 	ended bool // a promise was broken: what comes after it would tell nothing
 	left  []string
+
+	extra  []*Device      // that steps have opened beside the load's
+	clocks map[int]*clock // that were stepped, by process id
+	ahead  time.Duration  // how far the stamps of queues are ahead of the true time
 }
 
 // TestFaults breaks what can break, one thing after the other, under load, and judges the history after each: nothing acked is lost,
@@ -33,7 +37,7 @@ func TestFaults(t *testing.T) {
 	}
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	c := &campaign{t: t, g: newGround(t), rnd: rand.New(rand.NewPCG(seed, 0)), long: os.Getenv("LINECARD_LONG") != ""}
+	c := &campaign{t: t, g: newGround(t), rnd: rand.New(rand.NewPCG(seed, 0)), long: os.Getenv("LINECARD_LONG") != "", clocks: map[int]*clock{}}
 	c.s = Start(t, Cluster, c.settings())
 	c.healthy()
 	c.load = newSteady(t, c.s, NewHistory())
@@ -50,6 +54,7 @@ func TestFaults(t *testing.T) {
 	c.step("clock", 1, 10, c.clockSteps)
 	c.step("damage", 2, 40, c.damage)
 	c.step("kill", 10, 200, c.kill)
+	c.step("expiry", 1, 3, c.expiry) // last, since the stamps of a cluster never go back
 	c.load.end()
 	c.load.h.Judge(t, c.load.labels)
 	sent, acked, got := c.load.h.Totals()

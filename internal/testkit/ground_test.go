@@ -33,7 +33,7 @@ func (g *ground) cannot(step string) string {
 		return g.why["network"]
 	case "slow disk", "full disk":
 		return g.why["disk"]
-	case "clock":
+	case "clock", "expiry":
 		return noClock
 	}
 	return ""
