@@ -97,6 +97,17 @@ type Config struct {
 	// DefaultPing is the ping interval of clients that announce none, 1m-15m, default 1m.
 	DefaultPing config.Duration `toml:"default_ping"`
 
+	// MediaURL is where clients reach the mediads, https://HOST or http://HOST with a port and a path if need be, no slash at its end. Default
+	// none: who asks for a grant is refused forbidden. `up` sets its own.
+	MediaURL string `toml:"media_url"`
+	// MediaGrantLife is how long a grant for media is valid, 1m-24h, default 15m. An upload that takes longer goes on with another grant.
+	// Raising it lengthens the time for which a grant that leaked is of use. Grants end with the key that signed them in any case, after six
+	// times router.ticket_rotation.
+	MediaGrantLife config.Duration `toml:"media_grant_life"`
+	// MediaMax is the largest blob that a grant is given for, 1KiB-16384GiB, default 100MiB. Above it clients are refused too_large. The mediads
+	// have limits of their own.
+	MediaMax config.Size `toml:"media_max"`
+
 	// RetryAfter is what refusals and closes with a retry-after tell, 100ms-10m, default 1s; jittered to half up to one and a half.
 	RetryAfter config.Duration `toml:"retry_after"`
 	// DrainRetryAfter is the same for draining, 100ms-10m, default 5s. Raise it with the number of sessions that come back at once.
@@ -130,6 +141,7 @@ func DefaultConfig() Config {
 		AnswerTimeout: config.Duration(10 * time.Second),
 		OutboundCap:   256 << 10,
 		AckTimeout:    config.Duration(45 * time.Second), DefaultPing: config.Duration(time.Minute),
+		MediaGrantLife: config.Duration(15 * time.Minute), MediaMax: 100 << 20,
 		RetryAfter: config.Duration(time.Second), DrainRetryAfter: config.Duration(5 * time.Second),
 		DrainTimeout: config.Duration(5 * time.Second),
 		RebindPage:   1000,
@@ -178,6 +190,11 @@ func (c Config) Validate() []error {
 	f.Size("outbound_cap", c.OutboundCap, 64<<10, 64<<20)
 	f.Span("ack_timeout", c.AckTimeout, 5*time.Second, 3*time.Minute)
 	f.Span("default_ping", c.DefaultPing, minPing, maxPing)
+	if err := checkMediaURL(c.MediaURL); err != nil {
+		f.Check(false, "media_url", "%q: %v", c.MediaURL, err)
+	}
+	f.Span("media_grant_life", c.MediaGrantLife, time.Minute, 24*time.Hour)
+	f.Size("media_max", c.MediaMax, 1<<10, 1<<44)
 	f.Span("retry_after", c.RetryAfter, 100*time.Millisecond, 10*time.Minute)
 	f.Span("drain_retry_after", c.DrainRetryAfter, 100*time.Millisecond, 10*time.Minute)
 	f.Span("drain_timeout", c.DrainTimeout, 100*time.Millisecond, 5*time.Minute)

@@ -71,6 +71,7 @@ type Gateway struct {
 	ackSeconds     uint8
 	answerSeconds  uint8
 	balancers      []netip.Prefix // from where a PROXY header comes
+	mediaURL       []byte         // what clients are told; nil: there is no mediad
 
 	metrics  *metrics
 	lines    *reasons.Lines
@@ -157,6 +158,7 @@ func (g *Gateway) resolve() {
 	g.ackSeconds = uint8(cfg.AckTimeout.D() / time.Second)
 	g.answerSeconds = uint8(cfg.AnswerTimeout.D() / time.Second)
 	g.balancers, _ = parseSources(cfg.ProxySources) // validated
+	g.mediaURL = []byte(cfg.MediaURL)
 	g.sources.handshakes = newSourceTable(cfg.SourceEntries, cfg.HandshakeRate, cfg.HandshakeBurst)
 	g.sources.resumes = newSourceTable(cfg.SourceEntries, cfg.ResumeRate, cfg.ResumeBurst)
 	g.sources.registrations = newSourceTable(cfg.SourceEntries, cfg.RegisterRate, cfg.RegisterBurst)

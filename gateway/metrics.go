@@ -17,8 +17,9 @@ type metrics struct {
 	up, down                [tagMask + 1]prometheus.Counter // by tag; unknown ones share a counter
 	framesUp, framesDown    prometheus.Counter
 	bytesUp, bytesDown      prometheus.Counter
-	heldBack                prometheus.Counter // deliveries
-	writes                  prometheus.Counter // outboxes written; bytes and frames by it are the sizes of outboxes
+	grants                  [stanza.GrantDelete + 1]prometheus.Counter // for media, by method; the first is none's
+	heldBack                prometheus.Counter                         // deliveries
+	writes                  prometheus.Counter                         // outboxes written; bytes and frames by it are the sizes of outboxes
 	handshakesOK, resumed   prometheus.Counter
 	useXX                   [causes]prometheus.Counter
 	checks                  prometheus.Counter    // health checks of a balancer
@@ -60,6 +61,13 @@ func (m *metrics) stanzas(reg prometheus.Registerer) {
 	for tag := range m.up {
 		name := stanza.Tag(tag).String()
 		m.up[tag], m.down[tag] = vec.WithLabelValues(name, "up"), vec.WithLabelValues(name, "down")
+	}
+	grants := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "linecard_gateway_grants_total", Help: "Grants for media that were given to clients, by method.",
+	}, []string{"method"})
+	reg.MustRegister(grants)
+	for method := stanza.GrantUpload; method <= stanza.GrantDelete; method++ {
+		m.grants[method] = grants.WithLabelValues(method.String())
 	}
 }
 

@@ -50,6 +50,8 @@ func (c cause) String() string { return causeNames[c] }
 type ticketKeys struct {
 	term uint64
 	keys []wire.TicketKey // newest first
+
+	signer *wire.GrantSigner // of grants for media
 }
 
 // takeTicketKeys notes the keys of tickets, unless they come from a leader that was replaced. A lower term is none if hello has taken it for the
@@ -64,7 +66,8 @@ func (g *Gateway) takeTicketKeys(s *link.Stream, e *link.Envelope) {
 	defer g.routeMu.Unlock()
 	dir := &g.dirs[0]
 	if old := g.tickets.Load(); old == nil || e.Term >= old.term || e.Term == dir.term && s == dir.stream.Load() {
-		g.tickets.Store(&ticketKeys{term: e.Term, keys: keys})
+		signing := wire.SigningKey(keys).GrantKey()
+		g.tickets.Store(&ticketKeys{term: e.Term, keys: keys, signer: signing.Signer()})
 	}
 }
 

@@ -155,7 +155,7 @@ func (m *dirShard) takeOver() {
 	}
 	for _, p := range m.peers {
 		m.hello(p)
-		m.tellTickets(p)
+		m.tellKeys(p)
 	}
 	m.tickTickets()
 	if m.route.to != nil {
@@ -241,7 +241,7 @@ func (m *dirShard) Tick(now time.Time) {
 	}
 	m.expireGateways()
 	m.sendOwedHellos()
-	m.tellOwedTickets()
+	m.tellOwedKeys()
 	m.tickTickets()
 	m.tickRoster()
 	m.sendOwedCloses()

@@ -23,8 +23,8 @@ type peer struct {
 
 	border *border // of role border only
 
-	helloOwed   bool // the hello found no room
-	ticketsOwed bool // nor did the ticket keys
+	helloOwed bool // the hello found no room
+	keysOwed  bool // nor did the keys
 }
 
 // gateway is one run of a gateway worker. It outlives its stream by the grace time while it has bindings here.
@@ -91,7 +91,7 @@ func (m *dirShard) up(s sender, info link.Info) {
 	}
 	if m.leading {
 		m.hello(p)
-		m.tellTickets(p)
+		m.tellKeys(p)
 	}
 }
 
@@ -169,7 +169,7 @@ func (m *dirShard) expireGateways() {
 
 // hello tells a peer that this process leads the group. A gateway answers with its bindings, and done.
 func (m *dirShard) hello(p *peer) {
-	if p.role == link.RoleRouter {
+	if p.role == link.RoleRouter || p.role == link.RoleMedia {
 		return
 	}
 	p.helloOwed = !m.send(p.to, link.Envelope{Kind: link.KindHello, Group: m.id, Term: m.term})

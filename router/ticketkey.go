@@ -12,7 +12,8 @@ import (
 
 // The keys of resumption tickets are facts of the cluster: dir/0 keeps them and its leader tells every gateway. The newest seals, all
 // open. A key seals for one rotation and opens for seven more: a ticket is given when a session begins, sessions last for days, and the
-// storm after a restart is of all of them.
+// storm after a restart is of all of them. Keys of grants are worked out from them (wire.TicketKey.GrantKey), so that there is one set to
+// keep, to rotate and to back up; mediads are told the public halves of all.
 const ticketKeys = wire.MaxTicketKeys
 
 // ticketRecord is what the tables hold of them: version byte, when the newest was made (ms since 1970), the keys.
@@ -88,7 +89,7 @@ func (m *dirShard) tickTickets() {
 	m.propose(&c, &pending{want: wantTicketKey})
 }
 
-// rotated ends the attempt to make a key: the gateways hear of it, or the next tick tries again.
+// rotated ends the attempt to make a key: gateways and mediads hear of it, or the next tick tries again.
 func (m *dirShard) rotated(committed bool) {
 	m.rotating = false
 	if !committed || !m.leading {
@@ -96,25 +97,42 @@ func (m *dirShard) rotated(committed bool) {
 	}
 	m.log.Info("ticket key made", "group", m.name, "id", m.directory.tickets.newest())
 	for _, p := range m.peers {
-		m.tellTickets(p)
+		m.tellKeys(p)
 	}
 }
 
-// tellTickets sends a gateway the keys. Without credit they are owed: a gateway that lacks the newest one cannot open the tickets that
-// others seal.
-func (m *dirShard) tellTickets(p *peer) {
-	if p.gw == nil || len(m.directory.tickets.keys) == 0 {
-		p.ticketsOwed = false
+// tellKeys sends a gateway the keys, and a mediad what belongs to them and is not secret. Without credit they are owed: a gateway that lacks
+// the newest one cannot open the tickets that others seal.
+func (m *dirShard) tellKeys(p *peer) {
+	keys := m.directory.tickets.keys
+	kind := link.KindTicketKeys
+	switch {
+	case len(keys) == 0 || p.gw == nil && p.role != link.RoleMedia:
+		p.keysOwed = false
 		return
+	case p.role == link.RoleMedia:
+		kind = link.KindGrantKeys
+		m.stanza = wire.AppendGrantPublics(m.stanza[:0], grantPublics(keys))
+	default:
+		m.stanza = wire.AppendTicketKeys(m.stanza[:0], keys)
 	}
-	m.stanza = wire.AppendTicketKeys(m.stanza[:0], m.directory.tickets.keys)
-	p.ticketsOwed = !m.send(p.to, link.Envelope{Kind: link.KindTicketKeys, Group: m.id, Term: m.term, Payload: m.stanza})
+	p.keysOwed = !m.send(p.to, link.Envelope{Kind: kind, Group: m.id, Term: m.term, Payload: m.stanza})
 }
 
-func (m *dirShard) tellOwedTickets() {
+// grantPublics returns the public grant keys of keys. Each takes a multiplication on the curve, some 20 us; mediads are few, and come seldom.
+func grantPublics(keys []wire.TicketKey) []wire.GrantPublic {
+	publics := make([]wire.GrantPublic, len(keys))
+	for i := range keys {
+		g := keys[i].GrantKey()
+		publics[i] = g.Public()
+	}
+	return publics
+}
+
+func (m *dirShard) tellOwedKeys() {
 	for _, p := range m.peers {
-		if p.ticketsOwed {
-			m.tellTickets(p)
+		if p.keysOwed {
+			m.tellKeys(p)
 		}
 	}
 }

@@ -29,6 +29,7 @@ type answer struct {
 	handle  string
 	list    deviceList
 	hasList bool
+	grant   *Grant
 }
 
 // queryBook keeps the open queries. Guarded by Client.mu.
@@ -125,7 +126,7 @@ func (c *Client) onResult(v stanza.View) error {
 	if q == nil {
 		return nil
 	}
-	a := &answer{account: r.Account, device: r.Device, handle: string(r.Handle), list: deviceList{version: r.Version}}
+	a := &answer{account: r.Account, device: r.Device, handle: string(r.Handle), list: deviceList{version: r.Version}, grant: grantOf(&r)}
 	if !r.Devices.None() {
 		a.hasList = true
 		if a.list.devices, err = r.Devices.Keys(nil); err != nil {

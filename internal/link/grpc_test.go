@@ -218,7 +218,7 @@ func TestGRPCRefusals(t *testing.T) {
 		{"shards", func(i *Info) { i.Shards = 8 }, RoleRouter, ca.config(t), "number of shards differs: 8 here, 4 there", "shards"},
 		{"cluster", func(i *Info) { i.Cluster = "x" }, RoleRouter, ca.config(t), "cluster differs", "cluster"},
 		{"nobody of that role", func(*Info) {}, RoleOffline, ca.config(t), "role is not the one wanted", "peer"},
-		{"unknown role", func(i *Info) { i.Role = 7 }, RoleRouter, ca.config(t), "refused by the peer: role", "peer"},
+		{"unknown role", func(i *Info) { i.Role = roleEnd }, RoleRouter, ca.config(t), "refused by the peer: role", "peer"},
 		{"server of another CA", func(*Info) {}, RoleRouter, other.config(t), "certificate signed by unknown authority", "other"},
 		{"client of another CA", func(*Info) {}, RoleRouter, stranger, "certificate signed by unknown authority", "other"},
 		{"client without certificate", func(*Info) {}, RoleRouter, anonymous, "client didn't provide a certificate", "other"},

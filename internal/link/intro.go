@@ -19,7 +19,8 @@ const (
 	RoleOperator Role = 4 // asks routers to change the roster: an operator's command, or a process that joins
 	RoleBorder   Role = 5 // of a region towards its own routers and offlines
 	RoleRegion   Role = 6 // the same process towards borders of other regions
-	roleEnd      Role = 7
+	RoleMedia    Role = 7 // hears from routers what to verify grants with; no peer of theirs before it knows it
+	roleEnd      Role = 8
 )
 
 // String returns the daemon's name, "unknown" outside of the list.
@@ -27,7 +28,7 @@ func (r Role) String() string {
 	if r == 0 || r >= roleEnd {
 		return "unknown"
 	}
-	return [roleEnd]string{1: "gateway", 2: "router", 3: "offline", 4: "operator", 5: "border", 6: "region"}[r]
+	return [roleEnd]string{1: "gateway", 2: "router", 3: "offline", 4: "operator", 5: "border", 6: "region", 7: "mediad"}[r]
 }
 
 func (r Role) valid() bool { return r > 0 && r < roleEnd }

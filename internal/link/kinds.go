@@ -111,7 +111,11 @@ const (
 	// and offline answer their border with ack, refused and not_leader.
 	KindForwarded Kind = 42
 
-	kindEnd Kind = 43
+	// KindGrantKeys: leader of dir/0 -> every mediad; Term: the public keys of grants, wire.AppendGrantPublics; they replace those of a
+	// lower term and those that came before.
+	KindGrantKeys Kind = 43
+
+	kindEnd Kind = 44
 
 	// kindsOld is the last kind that peers know who do not say which they know.
 	kindsOld = KindTicketKeys
@@ -132,6 +136,7 @@ var kindNames = [kindEnd]string{
 	"store", "ack", "refused", "attach", "detach", "attach_done", "deliver", "delivery_ack", "expect", "gone", "query", "result",
 	"note", "contact", "receipt", "receipt_stored", "drop_queue", "queue_dropped", "unlink_idle", "not_leader", "grant",
 	"ticket_keys", "roster", "announce", "leave", "member_answer", "look", "looked", "regions", "forward", "forwarded",
+	"grant_keys",
 }
 
 // String returns the kind's name, as logs and metric labels show it; "unknown" outside of the list.

@@ -65,8 +65,8 @@ type Grant struct {
 	Blob    [BlobSize]byte
 }
 
-// valid reports whether the fields are what a grant of their method has, and nothing else: one permission has one form.
-func (g *Grant) valid() bool {
+// Valid reports whether the fields are what a grant of their method has, and nothing else: one permission has one form.
+func (g *Grant) Valid() bool {
 	if g.Account == 0 || g.Account > stanza.MaxAccount || g.Expires < 1 || g.Expires > maxTime {
 		return false
 	}
@@ -80,9 +80,9 @@ func (g *Grant) valid() bool {
 	return false
 }
 
-// AppendGrant appends g, signed by key, to dst. It panics on fields that OpenGrant would not take: the caller has checked the query.
+// AppendGrant appends g, signed by key, to dst. It panics on a grant that is not Valid: the caller has checked the query.
 func AppendGrant(dst []byte, key *GrantSigner, g *Grant) []byte {
-	if !g.valid() {
+	if !g.Valid() {
 		panic("wire: grant with impossible fields")
 	}
 	start := len(dst)
@@ -134,7 +134,7 @@ func (g *Grant) open(key *GrantPublic, b []byte, now int64) error {
 		Blob:    [BlobSize]byte(r[25:]),
 	}
 	switch {
-	case !got.valid():
+	case !got.Valid():
 		return ErrGrant
 	case now >= got.Expires:
 		return ErrGrantExpired

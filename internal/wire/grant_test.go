@@ -3,6 +3,8 @@ package wire
 import (
 	"bytes"
 	"crypto/ed25519"
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"slices"
@@ -101,7 +103,7 @@ func TestGrantFields(t *testing.T) {
 		up, down := good["upload"], good["download"]
 		spoil(&up, &down)
 		for _, g := range []Grant{up, down} {
-			if g.valid() {
+			if g.Valid() {
 				t.Errorf("%s: %+v passes", name, g)
 			}
 			b := forceGrant(g)
@@ -155,30 +157,45 @@ func TestGrantText(t *testing.T) {
 	}
 }
 
-func TestGrantKeys(t *testing.T) {
-	keys := []GrantKey{{ID: 9, Seed: [32]byte{1}}, {ID: 8, Seed: [32]byte{2}}, {ID: 2}}
-	publics := []GrantPublic{{ID: 9, Key: [32]byte{1}}, {ID: 8, Key: [32]byte{2}}, {ID: 2}}
+// TestGrantKey: the key of a ticket key is its own, and stays.
+func TestGrantKey(t *testing.T) {
+	k := TicketKey{ID: 7, Key: [KeySize]byte(fill(0x10))}
+	mac := hmac.New(sha256.New, fill(0x10))
+	mac.Write([]byte("linecard grant key 1"))
+	if g := k.GrantKey(); g.ID != 7 || !bytes.Equal(g.Seed[:], mac.Sum(nil)) || g.Seed == k.Key {
+		t.Errorf("%d %x", g.ID, g.Seed)
+	}
+	other := TicketKey{ID: 7}
+	if other.GrantKey().Seed == k.GrantKey().Seed {
+		t.Error("two keys have one")
+	}
+	keys := []TicketKey{{ID: 9}, {ID: 8}, {ID: 7}}
+	for n, want := range map[int]uint32{1: 9, 2: 8, 3: 8} {
+		if got := SigningKey(keys[:n]).ID; got != want {
+			t.Errorf("of %d keys %d signs, want %d", n, got, want)
+		}
+	}
+}
+
+func TestGrantPublics(t *testing.T) {
+	keys := []GrantPublic{{ID: 9, Key: [32]byte{1}}, {ID: 8, Key: [32]byte{2}}, {ID: 2}}
 	for n := 1; n <= len(keys); n++ {
-		b := AppendGrantKeys([]byte("x"), keys[:n])[1:]
-		if got, err := ParseGrantKeys(b); err != nil || !slices.Equal(got, keys[:n]) {
+		b := AppendGrantPublics([]byte("x"), keys[:n])[1:]
+		if got, err := ParseGrantPublics(b); err != nil || !slices.Equal(got, keys[:n]) {
 			t.Errorf("%d keys: %v, %v", n, got, err)
 		}
-		if got, err := ParseGrantPublics(AppendGrantPublics(nil, publics[:n])); err != nil || !slices.Equal(got, publics[:n]) {
-			t.Errorf("%d public keys: %v, %v", n, got, err)
-		}
-		if got, err := ParseGrantKeys(b[:len(b)-1]); !errors.Is(err, ErrGrantKeys) || got != nil {
+		if got, err := ParseGrantPublics(b[:len(b)-1]); !errors.Is(err, ErrGrantKeys) || got != nil {
 			t.Errorf("%d keys: a truncated set passes: %v", n, got)
 		}
 	}
-	for name, bad := range map[string][]GrantKey{
-		"none": nil, "id 0": {{ID: 0}}, "ascending": {{ID: 1}, {ID: 2}}, "twice": {{ID: 3}, {ID: 3}}, "too many": make([]GrantKey, MaxGrantKeys+1),
+	many := make([]GrantPublic, MaxGrantKeys+1)
+	for i := range many {
+		many[i].ID = uint32(99 - i)
+	}
+	for name, bad := range map[string][]GrantPublic{
+		"none": nil, "id 0": {{ID: 0}}, "ascending": {{ID: 1}, {ID: 2}}, "twice": {{ID: 3}, {ID: 3}}, "too many": many,
 	} {
-		if name == "too many" {
-			for i := range bad {
-				bad[i].ID = uint32(99 - i)
-			}
-		}
-		if got, err := ParseGrantKeys(AppendGrantKeys(nil, bad)); !errors.Is(err, ErrGrantKeys) || got != nil {
+		if got, err := ParseGrantPublics(AppendGrantPublics(nil, bad)); !errors.Is(err, ErrGrantKeys) || got != nil {
 			t.Errorf("%s: parsed as %v", name, got)
 		}
 	}

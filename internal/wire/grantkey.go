@@ -2,12 +2,15 @@ package wire
 
 import (
 	"crypto/ed25519"
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
 )
 
-// GrantKey is a key that gateways sign grants with. Its ID is in the grant; a cluster never uses one twice.
+// GrantKey is a key that gateways sign grants with. It is worked out from the ticket key with its ID: who has the one has the other, and
+// they rotate together. The ID is in the grant.
 type GrantKey struct {
 	ID   uint32
 	Seed [ed25519.SeedSize]byte // secret
@@ -18,6 +21,18 @@ func (k GrantKey) String() string { return fmt.Sprintf("grant key %d", k.ID) }
 
 // Format is String for every verb: none is a way around it.
 func (k GrantKey) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(k.String())) }
+
+// GrantKey returns the grant key that belongs to k. Its public half says nothing about k.
+func (k *TicketKey) GrantKey() GrantKey {
+	mac := hmac.New(sha256.New, k.Key[:])
+	mac.Write([]byte("linecard grant key 1"))
+	return GrantKey{ID: k.ID, Seed: [ed25519.SeedSize]byte(mac.Sum(nil))}
+}
+
+// SigningKey returns the one of keys, newest first, whose grant key signs now: the second newest, since the leader of dir/0 tells a new
+// key to everybody at once, and a grant may be faster than what it is to be verified with. So each is known to every mediad for a
+// rotation before its first grant comes. keys has at least one.
+func SigningKey(keys []TicketKey) *TicketKey { return &keys[min(1, len(keys)-1)] }
 
 // Public returns what mediads verify with.
 func (k *GrantKey) Public() GrantPublic {
@@ -42,31 +57,15 @@ type GrantPublic struct {
 	Key [ed25519.PublicKeySize]byte
 }
 
-// MaxGrantKeys is how many grant keys are known at once, at most.
-const MaxGrantKeys = 8
+// MaxGrantKeys is how many public keys are known at once, at most: one for each ticket key.
+const MaxGrantKeys = MaxTicketKeys
 
-const grantKeySize = 4 + ed25519.SeedSize
+const grantPublicSize = 4 + ed25519.PublicKeySize
 
-// ErrGrantKeys says that bytes are no set of grant keys.
+// ErrGrantKeys says that bytes are no set of public grant keys.
 var ErrGrantKeys = errors.New("wire: malformed grant keys")
 
-// AppendGrantKeys appends 1 to MaxGrantKeys keys, newest first, to dst: for each its ID, 4 bytes big-endian, and the seed.
-func AppendGrantKeys(dst []byte, keys []GrantKey) []byte {
-	for i := range keys {
-		dst = binary.BigEndian.AppendUint32(dst, keys[i].ID)
-		dst = append(dst, keys[i].Seed[:]...)
-	}
-	return dst
-}
-
-// ParseGrantKeys reads what AppendGrantKeys wrote; it keeps nothing of b. IDs descend strictly and are not 0. Errors are ErrGrantKeys.
-func ParseGrantKeys(b []byte) ([]GrantKey, error) {
-	var keys []GrantKey
-	err := eachGrantKey(b, func(id uint32, key [grantKeySize - 4]byte) { keys = append(keys, GrantKey{ID: id, Seed: key}) })
-	return keys, err
-}
-
-// AppendGrantPublics appends 1 to MaxGrantKeys public keys, newest first, to dst, in the same form.
+// AppendGrantPublics appends 1 to MaxGrantKeys keys, newest first, to dst: for each its ID, 4 bytes big-endian, and the key.
 func AppendGrantPublics(dst []byte, keys []GrantPublic) []byte {
 	for i := range keys {
 		dst = binary.BigEndian.AppendUint32(dst, keys[i].ID)
@@ -75,29 +74,19 @@ func AppendGrantPublics(dst []byte, keys []GrantPublic) []byte {
 	return dst
 }
 
-// ParseGrantPublics reads what AppendGrantPublics wrote, under the rules of ParseGrantKeys.
+// ParseGrantPublics reads what AppendGrantPublics wrote; it keeps nothing of b. IDs descend strictly and are not 0. Errors are ErrGrantKeys.
 func ParseGrantPublics(b []byte) ([]GrantPublic, error) {
-	var keys []GrantPublic
-	err := eachGrantKey(b, func(id uint32, key [grantKeySize - 4]byte) { keys = append(keys, GrantPublic{ID: id, Key: key}) })
-	return keys, err
-}
-
-// eachGrantKey gives the keys of a set to take, in their order, once all of it is found good.
-func eachGrantKey(b []byte, take func(id uint32, key [grantKeySize - 4]byte)) error {
-	n := len(b) / grantKeySize
-	if n < 1 || n > MaxGrantKeys || len(b)%grantKeySize != 0 {
-		return ErrGrantKeys
+	n := len(b) / grantPublicSize
+	if n < 1 || n > MaxGrantKeys || len(b)%grantPublicSize != 0 {
+		return nil, ErrGrantKeys
 	}
-	last := uint64(1) << 32
-	for r := b; len(r) > 0; r = r[grantKeySize:] {
-		id := uint64(binary.BigEndian.Uint32(r))
-		if id == 0 || id >= last {
-			return ErrGrantKeys
+	keys := make([]GrantPublic, n)
+	for i := range keys {
+		r := b[i*grantPublicSize:]
+		keys[i] = GrantPublic{ID: binary.BigEndian.Uint32(r), Key: [ed25519.PublicKeySize]byte(r[4:])}
+		if keys[i].ID == 0 || i > 0 && keys[i].ID >= keys[i-1].ID {
+			return nil, ErrGrantKeys
 		}
-		last = id
 	}
-	for r := b; len(r) > 0; r = r[grantKeySize:] {
-		take(binary.BigEndian.Uint32(r), [grantKeySize - 4]byte(r[4:]))
-	}
-	return nil
+	return keys, nil
 }
