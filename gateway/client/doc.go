@@ -34,5 +34,7 @@
 //	home.go store.go journal.go record.go state.go   the Home: files, durability, what it remembers
 //	roots.go               pinned roots, and the judgement of a server's certificate
 //	payload.go             what stands in the ciphertext slot today
+//	item.go                what transfers of files keep in the Home
+//	upload.go fetch.go received.go   files: sent, fetched, and received but not fetched yet. Package media has format and transfer
 //	errors.go
 package client

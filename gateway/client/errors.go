@@ -38,6 +38,10 @@ var (
 	ErrExpired = errors.New("message not accepted within 29 days")
 	// ErrOtherName: the Home belongs to another handle.
 	ErrOtherName = errors.New("home belongs to another name")
+	// ErrFileBusy: the transfer is under way already.
+	ErrFileBusy = errors.New("the file is being transferred already")
+	// ErrTooManyFiles: that many files wait to be sent.
+	ErrTooManyFiles = errors.New("too many files wait to be sent")
 	// ErrRoots: roots were given that contradict the pinned ones.
 	ErrRoots = errors.New("home trusts another cluster")
 )

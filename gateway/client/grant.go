@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"linecard.example/gateway/client/media"
 	"linecard.example/internal/stanza"
 	"linecard.example/internal/wire"
 )
@@ -15,11 +16,7 @@ import (
 const BlobSize = wire.BlobSize
 
 // Grant is the permission to do one thing with media over HTTP: to upload, download or delete. It is as secret as what it permits.
-type Grant struct {
-	URL     string    // of the media server, without a slash at the end
-	Text    string    // base64url: for the header "Authorization: Bearer TEXT", or the query ?grant=TEXT
-	Expires time.Time // by the server's clock: not valid from then on
-}
+type Grant = media.Grant
 
 var (
 	// ErrNoMedia says that the server has no place for media.
@@ -75,4 +72,13 @@ func grantOf(r *stanza.Result) *Grant {
 		return nil // nothing but the web, whatever the server says
 	}
 	return &Grant{URL: url, Text: string(wire.AppendGrantText(nil, r.Grant)), Expires: time.UnixMilli(r.Expiry)}
+}
+
+// uploadGrants and blobGrants are how package media asks.
+func (c *Client) uploadGrants(size int64) media.Grants {
+	return func(ctx context.Context) (*media.Grant, error) { return c.UploadGrant(ctx, size) }
+}
+
+func (c *Client) blobGrants(blob [BlobSize]byte) media.Grants {
+	return func(ctx context.Context) (*media.Grant, error) { return c.DownloadGrant(ctx, blob) }
 }

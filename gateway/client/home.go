@@ -22,7 +22,7 @@ import (
 // unacked messages, the last id handled of each received stream, and caches of names and device lists.
 //
 // Files: lock (flock; one process at a time), key (static key, 0600), roots (pinned roots), ticket (of the last session, 0600), pace (what
-// was learnt of the network), journal (everything else). Every change is written to the journal at once, so that killing the process loses
+// was learnt of the network), files (a folder: files on their way, with their keys), journal (everything else). Every change is written to the journal at once, so that killing the process loses
 // none. It is synced to disk, many changes together, before anybody else is told: before a message is transmitted (its record carries its id, so ids need no reservation of their own) and
 // before a delivery is acknowledged. A power failure can lose only what was not told yet.
 //
@@ -38,11 +38,12 @@ type Home struct {
 	mu      sync.Mutex
 	state   homeState
 	roots   []Root
-	ticket  []byte        // to resume with, behind its psk; nil = none
-	learnt  time.Duration // ping interval, 0 = none
-	failed  time.Duration // the silence that the network did not survive, 0 = none
-	floor   uint64        // ids up to it are skipped
-	claimed bool          // by a Client
+	ticket  []byte            // to resume with, behind its psk; nil = none
+	kept    map[string][]byte // items, in memory only
+	learnt  time.Duration     // ping interval, 0 = none
+	failed  time.Duration     // the silence that the network did not survive, 0 = none
+	floor   uint64            // ids up to it are skipped
+	claimed bool              // by a Client
 	err     error
 	file    *os.File // nil in memory
 	buf     []byte
@@ -78,7 +79,7 @@ func MemoryHome() *Home {
 	if err != nil {
 		panic(err) // the system has no randomness
 	}
-	return &Home{static: key, state: newHomeState()}
+	return &Home{static: key, state: newHomeState(), kept: map[string][]byte{}}
 }
 
 func (h *Home) path(name string) string { return filepath.Join(h.dir, name) }

@@ -381,7 +381,7 @@ func FuzzPayload(f *testing.F) {
 			return
 		}
 		again, err := parsePayload(appendPayload(nil, &p))
-		if err != nil || again != p {
+		if err != nil || !reflect.DeepEqual(again, p) {
 			t.Fatalf("%+v gave %+v, %v", p, again, err)
 		}
 	})

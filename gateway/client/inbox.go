@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"linecard.example/gateway/client/media"
 	"linecard.example/internal/planted"
 	"linecard.example/internal/stanza"
 )
@@ -15,14 +16,15 @@ type Event interface{ event() }
 type Message struct {
 	From       Account
 	FromDevice Device
-	ID         uint64    // the sending device's counter: with From and FromDevice it names the message
-	SentAt     time.Time // when the server stored it
-	Claimed    string    // the sender's name as the sender says it: Client.Sender judges it
-	To         string    // the recipient's name as the sender says it; tells for a copy where the original went
-	Written    time.Time // by the sender's clock
-	Text       string
-	Readable   bool // false: the payload is not of a version that this client knows; Text is ""
-	Own        bool // a copy of what another device of the own account sent
+	ID         uint64         // the sending device's counter: with From and FromDevice it names the message
+	SentAt     time.Time      // when the server stored it
+	Claimed    string         // the sender's name as the sender says it: Client.Sender judges it
+	To         string         // the recipient's name as the sender says it; tells for a copy where the original went
+	Written    time.Time      // by the sender's clock
+	Text       string         // of a file, its caption
+	File       *media.Pointer // nil: the message is no file. Client.FetchFile gets it
+	Readable   bool           // false: the payload is not of a version that this client knows; Text is ""
+	Own        bool           // a copy of what another device of the own account sent
 	Payload    []byte
 
 	c    *Client
@@ -187,6 +189,7 @@ func (c *Client) onMessage(v stanza.View) error {
 	}
 	if pl, err := parsePayload(msg.Payload); err == nil {
 		msg.Readable, msg.Text, msg.Claimed, msg.To, msg.Written = true, pl.text, pl.from, pl.to, pl.written
+		msg.File = pl.file
 	}
 	if err := in.push(&delivery{msg: msg}); err != nil {
 		return err

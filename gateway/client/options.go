@@ -9,6 +9,7 @@ import (
 	"net"
 	"time"
 
+	"linecard.example/gateway/client/media"
 	"linecard.example/internal/stanza"
 )
 
@@ -36,6 +37,9 @@ type Options struct {
 	// Notify, if set, is told what happens: notices come one at a time and in order, on goroutines of the Client. It must return
 	// quickly and must not call methods of the Client that wait.
 	Notify func(Notice)
+
+	// Media carries files; nil = one that trusts the system's roots. See media.Transport.
+	Media *media.Transport
 
 	Logger *slog.Logger                                                         // nil = none. Never content or keys
 	Dial   func(ctx context.Context, network, address string) (net.Conn, error) // nil = TCP with keep-alive off
@@ -70,6 +74,9 @@ func (o *Options) complete() error {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Media == nil {
+		o.Media = &media.Transport{}
 	}
 	if o.Dial == nil {
 		o.Dial = (&net.Dialer{KeepAlive: -1}).DialContext // our pings do that, with the server's knowledge

@@ -75,9 +75,13 @@ func (c *Client) Send(ctx context.Context, to, text string) (*Sent, error) {
 		return nil, err
 	}
 	folded, _ := c.fold(to) // Lookup has judged it
-	now := time.Now()
-	pl := payload{from: c.Self().Handle, to: folded, written: now, text: text}
-	return c.sendPayload(ctx, a, appendPayload(nil, &pl), now)
+	return c.sendTo(ctx, a, payload{to: folded, text: text})
+}
+
+// sendTo completes pl and sends it.
+func (c *Client) sendTo(ctx context.Context, a Account, pl payload) (*Sent, error) {
+	pl.from, pl.written = c.Self().Handle, time.Now()
+	return c.sendPayload(ctx, a, appendPayload(nil, &pl), pl.written)
 }
 
 // SendPayload is Send for an application with payloads of its own, at most some 64 KiB divided by the devices of the account. Retains

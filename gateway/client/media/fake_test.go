@@ -57,11 +57,11 @@ func (f *fakeMedia) client() *http.Client {
 	return NewHTTPClient(tr)
 }
 
-func (f *fakeMedia) grants(context.Context) (Grant, error) {
+func (f *fakeMedia) grants(context.Context) (*Grant, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.granted++
-	return Grant{URL: f.srv.URL, Token: fmt.Sprintf("grant-%d", f.granted)}, nil
+	return &Grant{URL: f.srv.URL, Text: fmt.Sprintf("grant-%d", f.granted)}, nil
 }
 
 // once orders an answer to the next request.

@@ -94,7 +94,7 @@ func (s *stream) open(ctx context.Context) error {
 		if err != nil {
 			return local(err)
 		}
-		s.grant = &g
+		s.grant = g
 	}
 	base, err := baseOf(s.grant)
 	if err != nil {

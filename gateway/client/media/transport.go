@@ -13,15 +13,15 @@ import (
 	"time"
 )
 
-// Grant is the permission to do one thing at a mediad, as the gateway signed it.
+// Grant is the permission to do one thing with media over HTTP, as the gateway signed it. It is as secret as what it permits.
 type Grant struct {
-	URL     string    // of the mediad, without a path: https://media.example.com
-	Token   string    // what stands behind "Bearer"
-	Expires time.Time // the mediad does not take it from then on
+	URL     string    // of the media server, without a slash at the end
+	Text    string    // base64url: for the header "Authorization: Bearer TEXT", or the query ?grant=TEXT
+	Expires time.Time // by the server's clock: not valid from then on
 }
 
 // Grants gets a fresh grant for what is to be done. A transfer calls it at its begin, and again when a grant has expired.
-type Grants func(ctx context.Context) (Grant, error)
+type Grants func(ctx context.Context) (*Grant, error)
 
 // StatusError is a refusal of the mediad.
 type StatusError struct {
@@ -129,7 +129,7 @@ func cause(ctx context.Context, err error) error {
 
 // do sends a request under a grant and returns the answer when its status is one of want, else a *StatusError. The caller closes the body.
 func (t *Transport) do(req *http.Request, g *Grant, want ...int) (*http.Response, error) {
-	req.Header.Set("Authorization", "Bearer "+g.Token)
+	req.Header.Set("Authorization", "Bearer "+g.Text)
 	resp, err := t.client().Do(req)
 	if err != nil {
 		var about *url.Error
@@ -183,7 +183,7 @@ func plain(s string) string {
 // baseOf parses the URL of a grant.
 func baseOf(g *Grant) (*url.URL, error) {
 	u, err := url.Parse(g.URL)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || g.Token == "" {
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || g.Text == "" {
 		return nil, fmt.Errorf("%w: no usable address of it in the grant", ErrAnswer)
 	}
 	return u, nil

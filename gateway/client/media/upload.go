@@ -83,10 +83,10 @@ func (r *uploading) try(ctx context.Context) error {
 		if err != nil {
 			return local(err)
 		}
-		if r.base, err = baseOf(&g); err != nil {
+		if r.base, err = baseOf(g); err != nil {
 			return err
 		}
-		r.grant = &g
+		r.grant = g
 	}
 	if r.u.URL != "" && !sameServer(r.base, r.u.URL) { // the operator has moved it; a grant is not for a stranger
 		r.u.URL = ""
@@ -249,12 +249,12 @@ func (t *Transport) Forget(ctx context.Context, address string, grants Grants) e
 	if err != nil {
 		return err
 	}
-	base, err := baseOf(&g)
+	base, err := baseOf(g)
 	if err != nil {
 		return err
 	}
 	if sameServer(base, address) {
-		t.forget(ctx, address, &g)
+		t.forget(ctx, address, g)
 	}
 	return nil
 }
