@@ -37,4 +37,5 @@
 //	intake.go   a body into an upload, its pace     buffers.go  its memory
 //	get.go      downloads, deletion                 outflow.go  a blob out, sendfile
 //	work.go     bodies that can be cut              tls.go      certificates that change
+//	keys.go     what grants are verified with: heard from routers, kept for the next start
 package mediad

@@ -13,11 +13,20 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"linecard.example/internal/link"
+	"linecard.example/internal/stanza"
 	"linecard.example/internal/wire"
 )
 
 // Deps is what a mediad gets from its process.
 type Deps struct {
+	Node, Incarnation uint64 // of its links
+	Shards            int
+	Cluster           string
+	Region            stanza.Region
+	LinkCredit        int         // bytes on their way here from one peer for one group; 0: link.DefaultCredits
+	Board             *link.Board // where the process keeps the roster; nil: it runs alone
+
 	Dir        string                // the daemon's own directory; New makes it
 	Logger     *slog.Logger          // nil: discards
 	Registerer prometheus.Registerer // nil: no metrics
@@ -38,6 +47,9 @@ type Server struct {
 	buffers *buffers
 	tally   *tally
 	work    work
+
+	keyring  *keyring
+	endpoint *link.Endpoint
 
 	keys     atomic.Pointer[[]wire.GrantPublic] // replaced, never changed
 	draining atomic.Bool
@@ -71,6 +83,9 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if s.depot, err = s.openDepot(); err != nil {
 		return nil, err
 	}
+	s.keyring = newKeyring(deps.Dir, s.SetKeys, s.log)
+	info := link.Info{Role: link.RoleMedia, Node: deps.Node, Incarnation: deps.Incarnation, Shards: deps.Shards, Cluster: deps.Cluster, Region: deps.Region}
+	s.endpoint = link.NewEndpoint(info, s.keyring, link.Options{Credits: deps.LinkCredit, Board: deps.Board, Logger: s.log, Registerer: deps.Registerer})
 	if s.ln = deps.Listener; s.ln == nil {
 		if s.ln, err = net.Listen("tcp", cfg.Listen); err != nil {
 			return nil, errors.Join(fmt.Errorf("media listener: %w", err), s.closeDepot())
@@ -87,6 +102,9 @@ func (s *Server) openDepot() (*depot, error) {
 		freeSpace: int64(s.cfg.FreeSpace), retention: s.cfg.Retention.D(), uploadLife: s.cfg.UploadLife.D(), sweep: s.cfg.Sweep.D(),
 	})
 }
+
+// Endpoint is where routers are connected: they tell what grants are verified with.
+func (s *Server) Endpoint() *link.Endpoint { return s.endpoint }
 
 // Addr returns where the listener is.
 func (s *Server) Addr() net.Addr { return s.ln.Addr() }
@@ -114,6 +132,7 @@ func (s *Server) Run(ctx context.Context) error {
 	inner, stop := context.WithCancel(context.Background())
 	var others sync.WaitGroup
 	others.Go(func() { s.depot.run(inner) })
+	others.Go(func() { s.keyring.run(inner) })
 	if s.cert != nil {
 		others.Go(func() { s.cert.watch(inner, tlsEvery) })
 	}
