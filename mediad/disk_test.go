@@ -185,7 +185,6 @@ func TestFullDisk(t *testing.T) {
 	for _, op := range []string{"create", "write", "sync", "mark", "mkdir", "rename", "syncdir"} {
 		t.Run(op, func(t *testing.T) {
 			o := testOptions(t.TempDir(), newClock())
-			o.files = newFiles()
 			d := openTest(t, o)
 			p := bytesOf(1, 2*syncEvery+10)
 			full := false

@@ -59,9 +59,17 @@ func bytesOf(seed uint64, n int) []byte {
 	return b
 }
 
+// quickFiles are for tests that end with the process: the order of the steps has tests of its own.
+func quickFiles() *files {
+	f := newFiles()
+	f.quick = true
+	return f
+}
+
 func testOptions(dir string, c *clock) depotOptions {
 	return depotOptions{
 		dir: dir, log: slog.New(slog.DiscardHandler), now: c.Now, retention: 30 * 24 * time.Hour, uploadLife: 24 * time.Hour, sweep: time.Hour,
+		files: quickFiles(),
 	}
 }
 
