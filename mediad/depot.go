@@ -2,6 +2,7 @@ package mediad
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -81,6 +82,7 @@ func openDepot(o depotOptions) (d *depot, err error) {
 	d.ledger = newLedger(o.limits, newRoom(o.dir, o.freeSpace, o.now).bytes)
 	d.uploads = &uploads{
 		dir: filepath.Join(o.dir, "uploads"), files: o.files, ledger: d.ledger, blobs: d.blobs, log: o.log, now: o.now, life: o.uploadLife,
+		every: syncEvery, random: rand.Reader,
 		known: map[string]*entry{}, finished: map[stanza.Account][]string{},
 	}
 	if err := o.files.mkdir(o.dir, d.uploads.dir); err != nil {

@@ -67,6 +67,13 @@ func Fsck(ctx context.Context, w io.Writer, cfg Config, dir string, repair bool)
 
 // store checks where the blobs are.
 func (c *fsck) store(ctx context.Context, cfg Config) error {
+	if cfg.Store == StoreS3 {
+		b, err := openBucket(cfg.S3)
+		if err != nil {
+			return err
+		}
+		return c.checkBucket(ctx, b)
+	}
 	d := &disk{dir: c.dir, files: c.files, now: time.Now}
 	c.committed = func(_ context.Context, h blobHash, size int64) (bool, error) {
 		st, err := os.Stat(d.blobPath(h))
@@ -186,6 +193,10 @@ func (c *fsck) checkUpload(ctx context.Context, dir, id string, hasData bool) er
 	switch {
 	case err != nil:
 		why = "its record cannot be read"
+	case rec.halfMade(hasData):
+		c.uploads--
+		c.leftovers++
+		return nil
 	case rec.phase == phaseFinished:
 		return nil // its blob may have been ended since
 	case !hasData && rec.phase == phaseComplete:

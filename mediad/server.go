@@ -96,8 +96,16 @@ func New(cfg Config, deps Deps) (*Server, error) {
 
 // openDepot opens the store that is configured.
 func (s *Server) openDepot() (*depot, error) {
+	var store blobs
+	if s.cfg.Store == StoreS3 {
+		b, err := openBucket(s.cfg.S3)
+		if err != nil {
+			return nil, err
+		}
+		store = b
+	}
 	return openDepot(depotOptions{
-		dir: s.deps.Dir, log: s.log, now: s.deps.Clock,
+		dir: s.deps.Dir, bucket: store, log: s.log, now: s.deps.Clock,
 		limits:    limits{Quota: int64(s.cfg.Quota), AccountUploads: s.cfg.AccountUploads},
 		freeSpace: int64(s.cfg.FreeSpace), retention: s.cfg.Retention.D(), uploadLife: s.cfg.UploadLife.D(), sweep: s.cfg.Sweep.D(),
 	})

@@ -55,6 +55,9 @@ type record struct {
 	sum     []byte
 }
 
+// halfMade says that the upload was cut off before its client was told of it: the name of its data did not reach the disk.
+func (r *record) halfMade(hasData bool) bool { return r.phase == phaseOpen && r.offset == 0 && !hasData }
+
 var (
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
 	errRecord  = errors.New("mediad: damaged upload record")

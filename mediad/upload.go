@@ -181,7 +181,7 @@ func (x *upload) write(p []byte) error {
 		return errTooLong
 	}
 	for len(p) > 0 {
-		n := int(min(int64(len(p)), syncEvery-(x.offset-max(x.rec.offset, x.synced))))
+		n := int(min(int64(len(p)), x.u.every-(x.offset-max(x.rec.offset, x.synced))))
 		if err := x.want(int64(n)); err != nil {
 			return err
 		}
@@ -192,7 +192,7 @@ func (x *upload) write(p []byte) error {
 		x.sum.Write(p[:n])
 		x.offset += int64(n)
 		p = p[n:]
-		if x.offset-max(x.rec.offset, x.synced) >= syncEvery {
+		if x.offset-max(x.rec.offset, x.synced) >= x.u.every {
 			if err := x.checkpoint(); err != nil {
 				return err
 			}
@@ -209,10 +209,10 @@ func (x *upload) want(n int64) error {
 	if x.rec.length >= 0 || x.offset+n <= x.reserved {
 		return nil
 	}
-	if err := x.u.ledger.more(x.rec.account, syncEvery); err != nil {
+	if err := x.u.ledger.more(x.rec.account, x.u.every); err != nil {
 		return err
 	}
-	x.reserved += syncEvery
+	x.reserved += x.u.every
 	return nil
 }
 
@@ -384,12 +384,13 @@ func (x *upload) remove() error {
 		x.u.ledger.over(x.rec.account, x.reserved, x.counted)
 	}
 	var err error
-	if x.recorded {
-		err = x.u.files.remove(x.statePath()) // first: a record without bytes would be a fault, bytes without a record are garbage
+	if x.recorded { // first: a record without bytes would be a fault, bytes without a record are garbage
+		if err = x.u.files.remove(x.statePath()); err == nil {
+			err = x.u.files.syncDir(x.u.dir)
+		}
 	}
-	err = errors.Join(err, x.u.files.remove(x.path()))
-	if x.recorded {
-		err = errors.Join(err, x.u.files.syncDir(x.u.dir))
+	if err == nil {
+		err = x.u.files.remove(x.path())
 	}
 	return errors.Join(err, x.letGo(true))
 }

@@ -2,10 +2,10 @@ package mediad
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -41,6 +41,8 @@ type uploads struct {
 	log    *slog.Logger
 	now    func() time.Time
 	life   time.Duration // of an upload without progress
+	every  int64         // syncEvery, or less in tests
+	random io.Reader     // of ids
 
 	mu       sync.Mutex
 	known    map[string]*entry // those with a record, by id
@@ -78,7 +80,10 @@ func (u *uploads) begin(account stanza.Account, length int64, meta []byte, evict
 		return nil, err
 	}
 	var random [16]byte
-	rand.Read(random[:])
+	if _, err := io.ReadFull(u.random, random[:]); err != nil {
+		u.ledger.over(account, reserve, 0)
+		return nil, err
+	}
 	x := newUpload(u, hex.EncodeToString(random[:]))
 	now := u.now()
 	x.recorded, x.evict, x.reserved = recorded, evict, reserve
@@ -271,10 +276,15 @@ func (u *uploads) scan() error {
 	if err = errors.Join(err, dir.Close()); err != nil {
 		return err
 	}
-	states := map[string]bool{}
+	data, states := map[string]bool{}, map[string]bool{}
+	for _, name := range names {
+		if id, ok := strings.CutSuffix(name, dataSuffix); ok {
+			data[id] = true
+		}
+	}
 	for _, name := range names {
 		if id, ok := strings.CutSuffix(name, stateSuffix); ok {
-			if states[id], err = u.recall(id); err != nil {
+			if states[id], err = u.recall(id, data[id]); err != nil {
 				return err
 			}
 		}
@@ -291,13 +301,16 @@ func (u *uploads) scan() error {
 }
 
 // recall enters one upload of before the start; ok: its bytes are still needed.
-func (u *uploads) recall(id string) (ok bool, err error) {
+func (u *uploads) recall(id string, hasData bool) (ok bool, err error) {
 	path := filepath.Join(u.dir, id+stateSuffix)
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return false, err
 	}
 	rec, err := parseRecord(b)
+	if err == nil && rec.halfMade(hasData) {
+		return false, u.files.remove(path)
+	}
 	if err != nil {
 		u.log.Warn("an upload was cut off while it was made, or its record is damaged; it is removed", "upload", id)
 		return false, u.files.remove(path)
