@@ -2,6 +2,8 @@
 
 LINT_VERSION := v2.15.0
 LINT := $(shell go env GOPATH)/bin/golangci-lint
+VERSITYGW_VERSION := v1.8.0
+VERSITYGW := $(shell go env GOPATH)/bin/versitygw
 FUZZTIME ?= 180s
 SCHEDULES ?= 1000
 DATA ?= ./data
@@ -21,7 +23,7 @@ build: ## bin/linecard
 	@mkdir -p bin
 	go build -buildvcs=auto -o bin/linecard ./cmd/linecard
 
-test: ## every test, as CI runs them
+test: $(VERSITYGW) ## every test, as CI runs them
 	go test -timeout 25m ./internal/testkit ./... # the longest first, beside the others
 
 simulation: ## clusters in simulated time, more schedules than in test
@@ -41,6 +43,9 @@ lint: $(LINT) ## gofmt, vet and golangci-lint
 
 $(LINT):
 	go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+
+$(VERSITYGW): # the S3 server of mediad's tests
+	go install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW_VERSION)
 
 fuzz: ## all fuzz targets together for FUZZTIME
 	@./.ci/fuzz $(FUZZTIME)
