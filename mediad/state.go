@@ -56,7 +56,9 @@ type record struct {
 }
 
 // halfMade says that the upload was cut off before its client was told of it: the name of its data did not reach the disk.
-func (r *record) halfMade(hasData bool) bool { return r.phase == phaseOpen && r.offset == 0 && !hasData }
+func (r *record) halfMade(hasData bool) bool {
+	return r.phase == phaseOpen && r.offset == 0 && !hasData
+}
 
 var (
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
