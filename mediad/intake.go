@@ -50,6 +50,7 @@ func (p *pace) arm(q *request, now time.Time) bool {
 // It waits with a small buffer. When that comes back full there is more, and it goes on with a big one, until a Read shows that it has
 // all that was there.
 func (q *request) intake(dst *upload, sum hash.Hash) error {
+	q.broken = true
 	_ = q.rc.SetWriteDeadline(time.Time{}) // HTTP/2 would end the whole stream by it, however well the body comes
 	q.s.work.enter(q)
 	defer q.s.work.leave(q)
@@ -74,6 +75,7 @@ func (q *request) intake(dst *upload, sum hash.Hash) error {
 		}
 		switch {
 		case err == io.EOF:
+			q.broken = false
 			return nil
 		case err != nil:
 			return q.ended(err)

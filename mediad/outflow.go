@@ -45,19 +45,35 @@ func (o *outflow) WriteHeader(status int) {
 	}
 }
 
+// pieceSize is what is written under one deadline, where a write that was cut off cannot go on: a record of TLS, a frame of HTTP/2.
+const pieceSize = 16 << 10
+
 // Write implements http.ResponseWriter.
-func (o *outflow) Write(p []byte) (int, error) {
+func (o *outflow) Write(p []byte) (total int, err error) {
 	if o.refused != OK {
 		return len(p), nil
 	}
+	for total < len(p) && err == nil {
+		var n int
+		n, err = o.piece(p[total:min(total+pieceSize, len(p))])
+		total += n
+	}
+	return total, o.note(err)
+}
+
+func (o *outflow) piece(p []byte) (int, error) {
 	began := time.Now()
-	_ = o.q.rc.SetWriteDeadline(began.Add(o.pace.credit + o.pace.earned(int64(len(p)))))
+	want := began.Add(o.pace.credit + o.pace.earned(int64(len(p))))
+	if d := want.Sub(o.pace.until); d < 0 || d >= o.pace.stall/4 {
+		o.pace.until = want
+		_ = o.q.rc.SetWriteDeadline(want)
+	}
 	n, err := o.q.w.Write(p)
 	o.q.s.count.bytesOut.Add(float64(n))
 	if !o.pace.took(int64(n), time.Since(began)) && err == nil {
 		err = fail(TooSlow)
 	}
-	return n, o.note(err)
+	return n, err
 }
 
 // ReadFrom implements io.ReaderFrom. http.ServeContent calls it with an io.LimitedReader over the blob.

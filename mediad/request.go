@@ -24,6 +24,7 @@ type request struct {
 	grant  wire.Grant
 	signed string // the grant as the query has it; "" when it came in the header
 	taken  bool   // it is counted for its account
+	broken bool   // its body ended, or was ended, before its end
 	begun  bool   // a blob's bytes are being answered: what goes wrong from then on ends the connection
 
 	mu    sync.Mutex
@@ -158,8 +159,12 @@ func validID(id string) bool {
 	return true
 }
 
-// linger is how long the rest of a refused body is read, so that clients that read only after they have written get the answer.
-const linger = 2 * time.Second
+const (
+	// linger is how long the rest of a refused body is read, so that clients that read only after they have written get the answer.
+	linger = 2 * time.Second
+	// lingerBytes is how much of it is waited for before the answer, to go on with the connection after it.
+	lingerBytes = 64 << 10
+)
 
 // finish counts the outcome, and answers it where nothing was answered yet.
 func (q *request) finish(err error) {
@@ -173,7 +178,10 @@ func (q *request) finish(err error) {
 	if q.begun {
 		panic(http.ErrAbortHandler) // the client must see that the body is not whole
 	}
-	_ = q.rc.SetReadDeadline(time.Now().Add(linger))
+	if n := q.r.ContentLength; n < 0 || n > lingerBytes || q.broken {
+		q.w.Header().Set("Connection", "close")
+	}
+	_ = q.rc.SetReadDeadline(time.Now().Add(min(linger, q.s.cfg.Stall.D()/2)))
 	q.refuse(reason)
 }
 

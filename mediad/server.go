@@ -53,6 +53,8 @@ type Server struct {
 
 	keys     atomic.Pointer[[]wire.GrantPublic] // replaced, never changed
 	draining atomic.Bool
+	patience time.Duration   // evictWait, but in tests
+	tlsEvery time.Duration   // the same
 	life     context.Context // of commits, which outlive the requests that they were begun by
 	kill     context.CancelFunc
 }
@@ -71,6 +73,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s := &Server{
 		cfg: cfg, deps: deps, log: deps.Logger, lines: lines{log: deps.Logger}, count: newCounters(deps.Registerer),
 		buffers: newBuffers(cfg.Buffers.Int()), tally: newTally(cfg.Requests, cfg.AccountRequests), work: work{live: map[*request]struct{}{}},
+		patience: evictWait, tlsEvery: tlsEvery,
 	}
 	s.life, s.kill = context.WithCancel(context.Background())
 	if cfg.TLSCert != "" {
@@ -142,7 +145,7 @@ func (s *Server) Run(ctx context.Context) error {
 	others.Go(func() { s.depot.run(inner) })
 	others.Go(func() { s.keyring.run(inner) })
 	if s.cert != nil {
-		others.Go(func() { s.cert.watch(inner, tlsEvery) })
+		others.Go(func() { s.cert.watch(inner, s.tlsEvery) })
 	}
 	web := s.web()
 	failed := make(chan error, 1)

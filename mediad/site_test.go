@@ -3,6 +3,7 @@ package mediad
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"linecard.example/internal/config"
 	"linecard.example/internal/stanza"
@@ -72,16 +74,22 @@ func newSite(t testing.TB, change ...func(*Config)) *site {
 
 func newSiteAt(t testing.TB, dir string, change ...func(*Config)) *site {
 	t.Helper()
-	return startSite(t, dir, nil, change)
+	return startSite(t, dir, nil, nil, change)
 }
 
 // newSiteOn is newSite on a listener of the test's.
 func newSiteOn(t testing.TB, ln net.Listener, change ...func(*Config)) *site {
 	t.Helper()
-	return startSite(t, t.TempDir(), ln, change)
+	return startSite(t, t.TempDir(), ln, nil, change)
 }
 
-func startSite(t testing.TB, dir string, ln net.Listener, change []func(*Config)) *site {
+// newSiteWith is newSite with a server that is prepared before it runs.
+func newSiteWith(t testing.TB, prepare func(*Server), change ...func(*Config)) *site {
+	t.Helper()
+	return startSite(t, t.TempDir(), nil, prepare, change)
+}
+
+func startSite(t testing.TB, dir string, ln net.Listener, prepare func(*Server), change []func(*Config)) *site {
 	t.Helper()
 	cfg := DefaultConfig()
 	cfg.Listen, cfg.FreeSpace, cfg.Drain = "127.0.0.1:0", 0, config.Duration(time.Second)
@@ -94,6 +102,9 @@ func startSite(t testing.TB, dir string, ln net.Listener, change []func(*Config)
 	s.Server, err = New(cfg, Deps{Dir: dir, Logger: log, Registerer: s.reg, Clock: s.clock.Now, Listener: ln})
 	mustDo(t, err)
 	s.SetKeys(grantPublics())
+	if prepare != nil {
+		prepare(s.Server)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
@@ -102,7 +113,7 @@ func startSite(t testing.TB, dir string, ln net.Listener, change []func(*Config)
 	if cfg.TLSCert != "" {
 		s.url = "https://" + s.Addr().String()
 	}
-	transport := &http.Transport{MaxIdleConnsPerHost: 4}
+	transport := &http.Transport{MaxIdleConnsPerHost: 4, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
 	s.client = &http.Client{Transport: transport}
 	t.Cleanup(func() {
 		transport.CloseIdleConnections()
@@ -248,3 +259,6 @@ func (s *site) idle() {
 			s.buffers.left+len(s.buffers.free) == s.cfg.Buffers.Int()/bigBuffer
 	})
 }
+
+// refused returns how many requests were refused with a reason.
+func (s *site) refused(r Reason) int { return int(testutil.ToFloat64(s.count.refused[r])) }

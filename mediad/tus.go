@@ -151,7 +151,7 @@ func (q *request) open() (*upload, error) {
 	if err := q.authorize(wire.GrantUpload); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(q.r.Context(), evictWait)
+	ctx, cancel := context.WithTimeout(q.r.Context(), q.s.patience)
 	defer cancel()
 	return q.s.depot.uploads.open(ctx, q.id, q.grant.Account, func() { q.cut(TakenOver) })
 }
