@@ -29,6 +29,9 @@ func (c *ChatCmd) Validate() error {
 }
 
 const chatHelp = `  /to NAME   write to NAME from now on
+  /file PATH send a file
+  /files     received files, by number, and what is under way
+  /save N [PATH]  save a received file; without PATH here, under its name
   /who       who is who, and how the connection is
   /help      this
   /quit      leave; what is not stored yet is sent next time, what is not even in the home is named
@@ -51,6 +54,7 @@ type chat struct {
 	order  []uint64          // of typed, oldest first
 	posts  int               // lines that are not in the home yet: Send waits for a connection, or for whose name it is
 	met    bool              // connected once
+	files  chatFiles
 }
 
 type person struct {
@@ -98,6 +102,8 @@ func (t *chat) loop(ctx context.Context, in io.Reader, notices <-chan client.Not
 	events := t.receive(ctx)
 	toSend := make(chan line, 64)
 	outcomes := t.sendLines(ctx, toSend)
+	t.startFiles(ctx)
+	t.goOn()
 	for {
 		t.screen.prompt(t.to)
 		select {
@@ -109,9 +115,14 @@ func (t *chat) loop(ctx context.Context, in io.Reader, notices <-chan client.Not
 			if !ok || text == "/quit" {
 				return t.leave(ctx, toSend, outcomes, notices, ok)
 			}
-			t.typedLine(ctx, text, toSend)
+			t.screen.entered()
+			t.typedLine(text, toSend)
 		case e := <-events:
 			t.show(ctx, e)
+		case e := <-t.files.events:
+			t.transferred(e)
+		case <-t.files.tick():
+			t.bars()
 		case o := <-outcomes:
 			t.posted(o)
 		case n := <-notices:
@@ -172,7 +183,7 @@ func (t *chat) sendLines(ctx context.Context, lines <-chan line) <-chan outcome 
 }
 
 // typedLine obeys a command or sends a text.
-func (t *chat) typedLine(ctx context.Context, text string, toSend chan<- line) {
+func (t *chat) typedLine(text string, toSend chan<- line) {
 	word, rest, _ := strings.Cut(text, " ")
 	switch {
 	case text == "":
@@ -180,6 +191,12 @@ func (t *chat) typedLine(ctx context.Context, text string, toSend chan<- line) {
 		t.screen.say("%s", chatHelp)
 	case word == "/who":
 		t.who()
+	case word == "/file":
+		t.typedFile(rest)
+	case word == "/files":
+		t.listFiles()
+	case word == "/save":
+		t.typedSave(rest)
 	case word == "/to":
 		name := strings.ToLower(strings.TrimSpace(rest))
 		if err := checkPeer("/to", name); err != nil {
@@ -208,9 +225,12 @@ func (t *chat) leave(ctx context.Context, toSend chan line, outcomes <-chan outc
 	if quit {
 		return t.quit(ctx, outcomes, notices)
 	}
+	failed, err := t.awaitFiles(ctx, notices)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, flushWait)
 	defer cancel()
-	failed := false
 	for outcomes != nil {
 		select {
 		case o, ok := <-outcomes:
@@ -244,6 +264,26 @@ func (t *chat) leave(ctx context.Context, toSend chan line, outcomes <-chan outc
 			return nil
 		}
 	}
+}
+
+// awaitFiles waits for the transfers that were asked for; each ends by itself when it gets no further.
+func (t *chat) awaitFiles(ctx context.Context, notices <-chan client.Notice) (failed bool, err error) {
+	for t.files.waiting > 0 {
+		select {
+		case e := <-t.files.events:
+			t.transferred(e)
+			failed = failed || e.ended && e.err != nil
+		case n := <-notices:
+			if err := t.notice(n); err != nil {
+				return true, err
+			}
+		case <-t.dev.Done():
+			return true, explain(t.dev.Err())
+		case <-ctx.Done():
+			return true, nil
+		}
+	}
+	return failed, nil
 }
 
 // quit waits a moment for typed lines to get into the home, from where they go on their way by themselves, and says how many did not.

@@ -23,6 +23,8 @@ type screen struct {
 	tty   bool
 	width int
 	shown string // the prompt that stands in the last line
+	above int    // lines of transfers that stand right above it
+	lines []string
 }
 
 func newScreen(out io.Writer) *screen {
@@ -39,10 +41,7 @@ func newScreen(out io.Writer) *screen {
 // say prints one or more lines above the prompt.
 func (s *screen) say(format string, args ...any) {
 	text := fmt.Sprintf(format, args...) + "\n"
-	if s.tty && s.shown != "" {
-		text = "\r\x1b[K" + text
-		s.shown = ""
-	}
+	text = s.clear() + text
 	fmt.Fprint(s.out, text) // a terminal that is gone ends the chat by its input
 }
 
@@ -55,10 +54,45 @@ func (s *screen) prompt(to string) {
 	if to != "" {
 		p = "to " + to + "> "
 	}
-	if s.shown != p {
-		fmt.Fprint(s.out, "\r\x1b[K"+p)
-		s.shown = p
+	if s.shown == p {
+		return
 	}
+	text := s.clear()
+	for _, line := range s.lines {
+		text += line + "\n"
+	}
+	s.above = len(s.lines)
+	fmt.Fprint(s.out, text+p)
+	s.shown = p
+}
+
+// clear returns what removes the prompt and the transfers above it.
+func (s *screen) clear() string {
+	if !s.tty || s.shown == "" {
+		return ""
+	}
+	text := "\r\x1b[K" + strings.Repeat("\x1b[A\x1b[K", s.above)
+	s.shown, s.above = "", 0
+	return text
+}
+
+// entered notes that the user has ended the line of the prompt: what stands above is history.
+func (s *screen) entered() { s.shown, s.above = "", 0 }
+
+// status shows lines about transfers above the prompt. What is being typed stays, if it fits into its line.
+func (s *screen) status(lines []string) {
+	if !s.tty {
+		return
+	}
+	if s.lines = lines; len(lines) != s.above || s.shown == "" {
+		fmt.Fprint(s.out, s.clear()) // the next prompt writes them
+		return
+	}
+	text := "\x1b7\r" + strings.Repeat("\x1b[A", s.above)
+	for _, line := range lines {
+		text += "\x1b[K" + line + "\r\x1b[B"
+	}
+	fmt.Fprint(s.out, text+"\x1b8")
 }
 
 func (s *screen) blue(text string) string {
@@ -109,6 +143,14 @@ func (t *chat) message(ctx context.Context, m *client.Message) {
 	text := printable(m.Text)
 	if !m.Readable {
 		text = "[a message that this version cannot read]"
+	}
+	if m.File != nil {
+		text = describeFile(m)
+		if err := t.fileCame(m, name); err != nil {
+			t.screen.say("! the home cannot be written: %v", err)
+			return
+		}
+		text += fmt.Sprintf(" /save %d", len(t.files.received))
 	}
 	at := m.SentAt.Local().Format(time.TimeOnly)
 	switch {

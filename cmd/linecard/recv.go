@@ -8,13 +8,15 @@ import (
 	"time"
 
 	"linecard.example/gateway/client"
+	"linecard.example/gateway/client/media"
 )
 
 // RecvCmd prints messages, one JSON line each.
 type RecvCmd struct {
 	sessionFlags
 	Count   int           `help:"How many messages to wait for; 0 only registers the name." default:"1"`
-	Timeout time.Duration `help:"For all of them, connecting included." default:"10s"`
+	Timeout time.Duration `help:"For all of them, connecting included; files take besides as long as they get further." default:"10s"`
+	Files   string        `help:"Save received files in this folder; without it the home remembers them for linecard chat." type:"existingdir" placeholder:"DIR"`
 }
 
 // Validate is called by the parser.
@@ -37,6 +39,17 @@ type recvLine struct {
 	To         string `json:"to,omitempty"`         // of a copy of what another own device sent
 	Unverified bool   `json:"unverified,omitempty"` // from is only what the sender claims, or an account number
 	Unreadable bool   `json:"unreadable,omitempty"` // a payload of another version
+
+	File *recvFile `json:"file,omitempty"` // text is its caption then
+}
+
+// recvFile is what is printed of a file.
+type recvFile struct {
+	Name  string `json:"name"` // made safe
+	Type  string `json:"type,omitempty"`
+	Size  int64  `json:"size"`
+	Path  string `json:"path,omitempty"`  // where it was saved, verified
+	Error string `json:"error,omitempty"` // why it never will be: it is gone, or damaged
 }
 
 const stampFormat = "2006-01-02T15:04:05.000Z07:00"
@@ -44,18 +57,25 @@ const stampFormat = "2006-01-02T15:04:05.000Z07:00"
 // nameWait is how long a message waits for the look-up of its sender's name.
 const nameWait = 3 * time.Second
 
-// Run exits 0 when the messages came before the timeout.
+// Run exits 0 when the messages came before the timeout, and their files were saved if that was asked for.
 func (c *RecvCmd) Run(ctx context.Context, std Std) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
-	defer cancel()
-	d, err := c.open(ctx)
+	left := c.Timeout
+	var d *device
+	err = within(ctx, &left, func(ctx context.Context) (err error) {
+		d, err = c.open(ctx)
+		return err
+	})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
-	lines := json.NewEncoder(std.Out) // one write a line: nothing is left to flush
+	lost := 0
 	for n := 0; n < c.Count; {
-		e, err := d.Receive(ctx)
+		var e client.Event
+		err := within(ctx, &left, func(ctx context.Context) (err error) {
+			e, err = d.Receive(ctx)
+			return err
+		})
 		if err != nil {
 			return c.conclude(d.Client, n, err)
 		}
@@ -63,15 +83,71 @@ func (c *RecvCmd) Run(ctx context.Context, std Std) (err error) {
 		if !ok {
 			continue
 		}
-		if err := lines.Encode(describe(ctx, d.Client, m)); err != nil {
-			return err // not done: the next recv prints it
+		gone, err := c.take(ctx, std, d.Client, m)
+		if err != nil {
+			return fmt.Errorf("%d of %d messages: %w", n, c.Count, err)
 		}
-		if err := m.Done(); err != nil {
-			return err
+		if gone {
+			lost++
 		}
 		n++
 	}
+	if lost > 0 {
+		return fmt.Errorf("%d files cannot be had", lost)
+	}
 	return nil
+}
+
+// within calls f with what is left of the timeout, and takes off what it needs.
+func within(ctx context.Context, left *time.Duration, f func(context.Context) error) error {
+	begin := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, *left)
+	defer cancel()
+	err := f(ctx)
+	*left -= time.Since(begin)
+	return err
+}
+
+// take prints a message and is done with it; gone says that it has a file that cannot be had. After an error the next recv prints it.
+func (c *RecvCmd) take(ctx context.Context, std Std, cl *client.Client, m *client.Message) (gone bool, err error) {
+	line := describe(ctx, cl, m)
+	if m.File != nil {
+		if line.File, err = c.file(ctx, std, cl, m, line.From); err != nil {
+			return false, fmt.Errorf("file %s: %w; the next recv goes on with it", line.File.Name, err)
+		}
+		gone = line.File.Error != ""
+	}
+	if err := json.NewEncoder(std.Out).Encode(line); err != nil { // one write a line: nothing is left to flush
+		return false, err
+	}
+	return gone, m.Done()
+}
+
+// file saves m's file, or has the home remember it. An error is one that passes; others are in what is printed.
+func (c *RecvCmd) file(ctx context.Context, std Std, cl *client.Client, m *client.Message, from string) (*recvFile, error) {
+	f := &recvFile{Name: m.File.SafeName(), Type: m.File.Type, Size: m.File.Size}
+	if c.Files == "" {
+		_, err := cl.RememberFile(m, from)
+		return f, err
+	}
+	path, err := freeName(c.Files, m.File)
+	if err != nil {
+		return f, err
+	}
+	p := newProgress("saving " + f.Name)
+	end := showProgress(std, p)
+	err = cl.FetchFile(ctx, m.File, path, p.note)
+	end()
+	var refused *media.StatusError
+	switch {
+	case err == nil:
+		f.Path = path
+	case errors.Is(err, media.ErrDamaged), errors.As(err, &refused) && !passes(err), errors.Is(err, client.ErrNoMedia):
+		f.Error = err.Error()
+	default:
+		return f, err
+	}
+	return f, nil
 }
 
 func describe(ctx context.Context, cl *client.Client, m *client.Message) recvLine {

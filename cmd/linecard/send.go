@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -18,8 +19,9 @@ type SendCmd struct {
 	sessionFlags
 	To      string        `help:"Recipient." required:"" placeholder:"NAME"`
 	Count   int           `help:"How many times to send it." default:"1"`
-	Timeout time.Duration `help:"For everything, connecting included." default:"30s"`
-	Text    string        `arg:"" help:"What to send; {n} in it becomes the number of the message, from 1."`
+	Timeout time.Duration `help:"For everything, connecting included; a file takes besides as long as it gets further." default:"30s"`
+	File    string        `help:"Send this file, with TEXT as its caption; a second try goes on where the first was cut." type:"path" placeholder:"PATH"`
+	Text    string        `arg:"" optional:"" help:"What to send; {n} in it becomes the number of the message, from 1."`
 }
 
 // Validate is called by the parser.
@@ -29,8 +31,10 @@ func (c *SendCmd) Validate() error {
 		return errors.New("--count: want 1 or more")
 	case c.Timeout <= 0:
 		return errors.New("--timeout: want a duration such as 30s")
-	case c.Text == "":
+	case c.Text == "" && c.File == "":
 		return errors.New("TEXT: nothing to send")
+	case c.File != "" && c.Count > 1:
+		return errors.New("--file: one at a time, without --count")
 	}
 	if err := checkPeer("--to", c.To); err != nil {
 		return err
@@ -43,10 +47,15 @@ type sendLine struct {
 	ID     uint64 `json:"id"`
 	State  string `json:"state"` // acked, refused, or unacked: it stays in the home and goes on its way with the next session
 	Reason string `json:"reason,omitempty"`
+	File   string `json:"file,omitempty"` // its name
+	Bytes  int64  `json:"bytes,omitempty"`
 }
 
 // Run exits 0 when every message was acked.
 func (c *SendCmd) Run(ctx context.Context, std Std) (err error) {
+	if c.File != "" {
+		return c.sendFile(ctx, std)
+	}
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	d, err := c.open(ctx)
@@ -100,23 +109,10 @@ func (c *SendCmd) report(ctx context.Context, w io.Writer, sending <-chan *clien
 	missing = c.Count
 	for s := range sending {
 		err := s.Wait(ctx)
-		line := sendLine{ID: s.ID, State: "acked"}
-		var refused *client.RefusedError
-		switch {
-		case err == nil:
+		line := lineOf(s, err)
+		if err == nil {
 			missing--
-		case errors.As(err, &refused):
-			line.State, line.Reason = "refused", refused.Reason.String()
-		case errors.Is(err, client.ErrTooLarge):
-			line.State, line.Reason = "refused", "too_large"
-		case errors.Is(err, client.ErrExpired):
-			line.State, line.Reason = "refused", "expired"
-		case errors.Is(err, client.ErrNoDevice):
-			line.State, line.Reason = "refused", "no_device"
-		default:
-			line.State = "unacked"
-		}
-		if err != nil && why == nil {
+		} else if why == nil {
 			why = err
 		}
 		if err := lines.Encode(line); err != nil {
@@ -124,6 +120,64 @@ func (c *SendCmd) report(ctx context.Context, w io.Writer, sending <-chan *clien
 		}
 	}
 	return missing, why
+}
+
+// lineOf says what became of a message.
+func lineOf(s *client.Sent, err error) sendLine {
+	line := sendLine{ID: s.ID, State: "refused"}
+	var refused *client.RefusedError
+	switch {
+	case err == nil:
+		line.State = "acked"
+	case errors.As(err, &refused):
+		line.Reason = refused.Reason.String()
+	case errors.Is(err, client.ErrTooLarge):
+		line.Reason = "too_large"
+	case errors.Is(err, client.ErrExpired):
+		line.Reason = "expired"
+	case errors.Is(err, client.ErrNoDevice):
+		line.Reason = "no_device"
+	default:
+		line.State = "unacked"
+	}
+	return line
+}
+
+// sendFile sends the file. The timeout is for connecting, and again for the message: the transfer between them ends by itself when it
+// gets no further.
+func (c *SendCmd) sendFile(ctx context.Context, std Std) (err error) {
+	begin, cancel := context.WithTimeout(ctx, c.Timeout)
+	d, err := c.open(begin)
+	cancel()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	ctx, cancel = context.WithCancel(ctx)
+	defer cancel()
+	go takeReceipts(ctx, d.Client)
+	p := newProgress("sending " + filepath.Base(c.File))
+	end := showProgress(std, p)
+	s, err := sendFile(ctx, d.Client, c.To, c.File, c.Text, p)
+	end()
+	switch {
+	case err != nil && passes(err):
+		return fmt.Errorf("not sent: %w; the same command goes on with it", err)
+	case err != nil:
+		return fmt.Errorf("not sent: %w", err)
+	}
+	wait, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	err = s.Wait(wait)
+	line := lineOf(s, err)
+	line.File, line.Bytes = filepath.Base(c.File), p.total.Load()
+	if err := json.NewEncoder(std.Out).Encode(line); err != nil {
+		return err
+	}
+	if err != nil {
+		return c.conclude(d.Client, 1, err)
+	}
+	return nil
 }
 
 // conclude puts the failure into one line.

@@ -86,6 +86,8 @@ func TestUsage(t *testing.T) {
 		{"--timeout", append([]string{"send", "--to", "bob", "--timeout", "0s", "x"}, base...)},
 		{"nothing to send", append([]string{"send", "--to", "bob", ""}, base...)},
 		{"not a name", append([]string{"send", "--to", "b b", "x"}, base...)},
+		{"one at a time", append([]string{"send", "--to", "bob", "--count", "2", "--file", "x"}, base...)},
+		{"--files", append([]string{"recv", "--files", filepath.Join(dir, "none")}, base...)},
 		{"not a name", []string{"recv", "--home", dir, "--server", "127.0.0.1:1", "--as", "Ann!"}},
 		{"HOST:PORT", []string{"recv", "--home", dir, "--server", "localhost", "--as", "ann"}},
 		{"together", append([]string{"recv", "--root", "f", "--trust-first-use"}, base...)},

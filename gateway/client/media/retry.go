@@ -11,6 +11,10 @@ import (
 	"time"
 )
 
+// ErrGivenUp: a transfer did not get further for as long as Transport.Patience. It wraps what the last try failed with; another call may
+// go on.
+var ErrGivenUp = errors.New("given up for now")
+
 const (
 	firstWait = 500 * time.Millisecond
 	maxWait   = 30 * time.Second
@@ -50,6 +54,11 @@ func judgeStatus(e *StatusError) verdict {
 	switch e.Status {
 	case http.StatusUnauthorized:
 		return regrant
+	case http.StatusBadRequest:
+		if e.Reason == "interrupted" { // the server's word for a path that broke
+			return again
+		}
+		return final
 	case http.StatusForbidden:
 		if e.Reason == "" || strings.HasPrefix(e.Reason, "grant") { // an answer to HEAD has no body to say why
 			return regrant
@@ -130,7 +139,7 @@ func (p *pacer) wait(ctx context.Context, err error) error {
 	}
 	p.tries++
 	if time.Since(p.since)+span > patience {
-		return fmt.Errorf("given up after %v without getting further: %w", patience, err)
+		return fmt.Errorf("%w: %w", ErrGivenUp, err)
 	}
 	timer := time.NewTimer(span)
 	defer timer.Stop()

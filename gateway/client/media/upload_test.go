@@ -82,7 +82,7 @@ func TestUploadAfterRefusals(t *testing.T) {
 	}{
 		{http.StatusServiceUnavailable, "starting", http.MethodPost}, {http.StatusTooManyRequests, "busy", http.MethodPost},
 		{http.StatusUnauthorized, "grant_expired", http.MethodPatch}, {http.StatusLocked, "locked", http.MethodPatch},
-		{http.StatusConflict, "wrong_offset", http.MethodPatch}, {http.StatusForbidden, "", http.MethodHead},
+		{http.StatusConflict, "wrong_offset", http.MethodPatch}, {http.StatusBadRequest, "interrupted", http.MethodPatch}, {http.StatusForbidden, "", http.MethodHead},
 	} {
 		f.once(r.status, r.reason, r.method)
 	}
@@ -157,7 +157,7 @@ func TestUploadGivesUp(t *testing.T) {
 		"nobody there": {func(f *fakeMedia, _ *Upload, tr *Transport) {
 			f.srv.Close()
 			tr.Patience = 20 * time.Millisecond
-		}, func(err error) bool { return strings.Contains(err.Error(), "given up") }, 1},
+		}, is(ErrGivenUp), 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFakeMedia(t)
