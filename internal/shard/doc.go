@@ -88,6 +88,7 @@
 //	pack.go      format of a log entry
 //	stamp.go     the leader's clock
 //	fsm.go       raft's FSM: hands over to the shard goroutine; Persist
+//	founder.go   who was its group's only voter may not become that again by a torn log
 //	logstore.go, logread.go, stable.go, snapstore.go   raft's stores on Pebble
 //	stream.go, receive.go   a group's state on its way to another replica
 //	trail.go     how much log is kept for followers

@@ -26,15 +26,14 @@ type flushReq struct {
 func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	c := f.c
 	c.handed = logs[len(logs)-1].Index
-	for _, l := range logs {
-		if l.Type == raft.LogConfiguration {
-			c.noteConfigured(l.Index, raft.DecodeConfiguration(l.Data))
-		}
-	}
+	joined := c.noteConfigurations(logs)
 	select {
 	case c.applies <- logs:
 		select {
 		case <-c.applied:
+			if joined {
+				c.wg.Go(c.pin)
+			}
 		case <-c.halt.done: // nobody is told that it was applied, and no snapshot covers it
 		case <-c.dead:
 		}

@@ -16,8 +16,9 @@ import (
 
 // configured is a configuration that was committed.
 type configured struct {
-	index uint64
-	nodes []string
+	index  uint64
+	nodes  []string
+	voters int
 }
 
 func (c *configured) has(node string) bool { return slices.Contains(c.nodes, node) }
@@ -30,6 +31,9 @@ func (c *core) noteConfigured(index uint64, conf raft.Configuration) {
 	next := &configured{index: index}
 	for _, s := range conf.Servers {
 		next.nodes = append(next.nodes, string(s.ID))
+		if s.Suffrage == raft.Voter {
+			next.voters++
+		}
 	}
 	c.configured.Store(next)
 }
