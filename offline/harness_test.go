@@ -21,6 +21,7 @@ type fakeRaft struct {
 	full    bool          // the disk is below its floor
 	hold    bool          // leave proposals in flight
 	outcome shard.Outcome // of the next run
+	ahead   time.Duration // stamps of the wall clock
 }
 
 type fakeProposal struct {
@@ -37,7 +38,7 @@ func (r *fakeRaft) Propose(cmd []byte, p proposal) bool {
 }
 func (r *fakeRaft) ProposeLazy(cmd []byte, p proposal) bool { return r.Propose(cmd, p) }
 func (r *fakeRaft) StorageFull() bool                       { return r.full }
-func (r *fakeRaft) Stamp() int64                            { return r.h.now.UnixMilli() }
+func (r *fakeRaft) Stamp() int64                            { return r.h.now.Add(r.ahead).UnixMilli() }
 func (r *fakeRaft) Wake()                                   { r.h.notify() }
 
 func (r *fakeRaft) run() bool {

@@ -32,6 +32,7 @@ func (m *group) startSweeps() {
 func (m *group) sweepTick() {
 	for i := range m.sweeps {
 		w := &m.sweeps[i]
+		w.next = min(w.next, m.wall+w.every) // a clock that was set back must not put it off for as long
 		if w.wait || (!w.active && m.wall < w.next) {
 			continue
 		}
