@@ -12,7 +12,8 @@ const kept = 30 * 24 * time.Hour
 
 // expiry has messages of two ages wait for a device that is away, a month's difference made by offlines whose clocks are ahead and that take
 // the lead. The old ones expire, and nothing else does; what the device finds when it comes back is the rest, in order. The load rests
-// meanwhile: what is on its way would be as old. The sender is told nothing, docs/protocol.md, section 14.
+// meanwhile: what is on its way would be as old. The sender is told nothing, docs/protocol.md, section 14. Each round is in the same shard:
+// only there the stamps are as far ahead as the clocks were in the round before.
 func (c *campaign) expiry() {
 	c.healthy()
 	c.load.drain()
@@ -21,7 +22,7 @@ func (c *campaign) expiry() {
 	Eventually(c.t, "nothing waits for anybody", func() bool { return c.waiting() == 0 })
 
 	h, sender := c.load.h, c.s.NewDevice(nameInShard(c.fresh("patient"), c.rnd.IntN(defaultShards)), c.load.h, DeviceOptions{Receipts: true})
-	away := c.s.NewDevice(nameInShard(c.fresh("away"), c.rnd.IntN(defaultShards)), h, DeviceOptions{Receipts: true, Quiet: true})
+	away := c.s.NewDevice(nameInShard(c.fresh("away"), c.aging), h, DeviceOptions{Receipts: true, Quiet: true})
 	away.Close()
 	c.extra = append(c.extra, sender)
 	group := stanza.QueueGroup(stanza.ShardOf(away.Self().Account, defaultShards)).String()

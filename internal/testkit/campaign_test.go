@@ -25,6 +25,7 @@ type campaign struct {
 
 	extra  []*Device      // that steps have opened beside the load's
 	clocks map[int]*clock // that were stepped, by process id
+	aging  int            // the shard of what expires
 	ahead  time.Duration  // how far the stamps of queues are ahead of the true time
 }
 
@@ -38,6 +39,7 @@ func TestFaults(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	c := &campaign{t: t, g: newGround(t), rnd: rand.New(rand.NewPCG(seed, 0)), long: os.Getenv("LINECARD_LONG") != "", clocks: map[int]*clock{}}
+	c.aging = c.rnd.IntN(defaultShards)
 	c.s = Start(t, Cluster, c.settings())
 	c.healthy()
 	c.load = newSteady(t, c.s, NewHistory())
