@@ -14,7 +14,7 @@ ADMIN ?= 127.0.0.1:7401
 BUDGETS ?= --assert 'sessions>=15000' --assert 'lost<=0' --assert 'user_bytes_per_session<=5500' --assert 'gateway_marginal_bytes<=700' \
 	--assert 'router_bytes<=1500' --assert 'offline_bytes<=900'
 
-.PHONY: up build test test-long simulation race lint fuzz bench bench-micro generate ci cross clean
+.PHONY: up build test test-long simulation interop race lint fuzz bench bench-micro generate ci cross clean
 
 up: build ## build and run the whole system, data under ./data
 	./bin/linecard up --data $(DATA) --listen $(LISTEN) --admin $(ADMIN)
@@ -29,8 +29,12 @@ test: $(VERSITYGW) ## every test, as CI runs them
 simulation: ## clusters in simulated time, more schedules than in test
 	LINECARD_SCHEDULES=$(SCHEDULES) go test -count=1 -v -run '^TestSchedules$$' ./internal/simtest
 
+interop: ## clients that others wrote: tus-js-client (needs node, npm) and curl, against mediad
+	cd mediad/testdata/tus && npm ci --ignore-scripts --no-audit --no-fund
+	LINECARD_INTEROP=1 go test -count=1 -v -run '^(TestTusJS|TestCurl)$$' ./mediad
+
 race: ## the tests of concurrent code under the race detector
-	go test -race -short ./gateway/... ./router ./offline ./internal/link ./internal/shard ./internal/slab ./internal/admin
+	go test -race -short ./gateway/... ./router ./offline ./mediad ./internal/link ./internal/shard ./internal/slab ./internal/admin
 
 test-long: ## full counts: minutes to hours
 	LINECARD_LONG=1 go test -count=1 -timeout 4h -v ./internal/testkit/... ./internal/simtest ./internal/planted ./offline/... ./router/...

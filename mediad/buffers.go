@@ -3,10 +3,12 @@ package mediad
 import "sync"
 
 const (
-	// smallBuffer is what a request holds while it waits for bytes: as much as net/http reads ahead, so that no second copy is made.
+	// tinyBuffer is what a request holds while it waits for bytes. net/http has read ahead what comes after it.
+	tinyBuffer = 512
+	// smallBuffer is what bytes are moved in when all big buffers are lent.
 	smallBuffer = 4 << 10
-	// bigBuffer is what bytes are moved in once they come faster than they are taken.
-	bigBuffer = 128 << 10
+	// bigBuffer is what bytes are moved in when they come faster than they are taken.
+	bigBuffer = 64 << 10
 )
 
 // buffers lends big buffers, up to a number. There is no waiting for one: who gets none goes on with a small one, slower, so that clients
@@ -46,38 +48,36 @@ func (b *buffers) put(p []byte) {
 	b.mu.Unlock()
 }
 
-// lease is what one transfer moves bytes with. One goroutine.
+// lease is what one body is moved with. One goroutine.
 type lease struct {
-	from *buffers
-	tiny *[smallBuffer]byte
-	big  []byte
+	from  *buffers
+	tiny  [tinyBuffer]byte
+	small *[smallBuffer]byte
+	big   []byte
 }
-
-func (b *buffers) lease() lease { return lease{from: b, tiny: b.small.Get().(*[smallBuffer]byte)} }
 
 // grow returns the big buffer if there is one, else the small one.
 func (l *lease) grow() []byte {
 	if l.big == nil {
-		l.big = l.from.try()
+		if l.big = l.from.try(); l.big == nil {
+			if l.small == nil {
+				l.small = l.from.small.Get().(*[smallBuffer]byte)
+			}
+			return l.small[:]
+		}
 	}
-	if l.big != nil {
-		return l.big
-	}
-	return l.tiny[:]
+	return l.big
 }
 
-// shrink gives the big buffer back, and returns the small one.
+// shrink gives everything back, and returns what is left to wait with.
 func (l *lease) shrink() []byte {
 	if l.big != nil {
 		l.from.put(l.big)
 		l.big = nil
 	}
+	if l.small != nil {
+		l.from.small.Put(l.small)
+		l.small = nil
+	}
 	return l.tiny[:]
-}
-
-// end gives back everything.
-func (l *lease) end() {
-	l.shrink()
-	l.from.small.Put(l.tiny)
-	l.tiny = nil
 }

@@ -29,7 +29,6 @@ func (q *request) get() error {
 		q.r.Header.Del("Range") // several ranges would cost more than they are worth: the whole is a legal answer (RFC 9110, 14.2)
 	}
 	out := &outflow{q: q, pace: q.pace()}
-	defer out.end()
 	http.ServeContent(out, q.r, "", time.Time{}, b.ReadSeekCloser)
 	switch {
 	case out.refused != OK:

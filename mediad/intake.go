@@ -47,15 +47,15 @@ func (p *pace) arm(q *request, now time.Time) bool {
 
 // intake moves the request's body into dst, and into sum unless it is nil, until it ends. What it moved stays moved, whatever it returns.
 //
-// It waits with a small buffer. When that comes back full there is more, and it goes on with a big one, until a Read shows that it has
+// It waits with a tiny buffer. When that comes back full there is more, and it goes on with a big one, until a Read shows that it has
 // all that was there.
 func (q *request) intake(dst *upload, sum hash.Hash) error {
 	q.broken = true
 	_ = q.rc.SetWriteDeadline(time.Time{}) // HTTP/2 would end the whole stream by it, however well the body comes
 	q.s.work.enter(q)
 	defer q.s.work.leave(q)
-	l := q.s.buffers.lease()
-	defer l.end()
+	l := &lease{from: q.s.buffers}
+	defer l.shrink()
 	pace, buf := q.pace(), l.tiny[:]
 	for {
 		began := time.Now()
@@ -85,7 +85,7 @@ func (q *request) intake(dst *upload, sum hash.Hash) error {
 			if buf = l.grow(); len(buf) == smallBuffer {
 				q.s.count.slowBuffers.Inc()
 			}
-		case n < bigBuffer/4:
+		case n < len(buf)/4:
 			buf = l.shrink()
 		}
 	}

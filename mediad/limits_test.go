@@ -98,16 +98,16 @@ func TestAccountLimits(t *testing.T) {
 
 func TestBuffers(t *testing.T) {
 	b := newBuffers(2 * bigBuffer)
-	one, two, three := b.lease(), b.lease(), b.lease()
+	one, two, three := &lease{from: b}, &lease{from: b}, &lease{from: b}
 	if len(one.grow()) != bigBuffer || len(two.grow()) != bigBuffer || len(three.grow()) != smallBuffer {
 		t.Fatal("not two big buffers")
 	}
-	if len(one.shrink()) != smallBuffer || len(three.grow()) != bigBuffer || len(one.grow()) != smallBuffer {
+	if len(one.shrink()) != tinyBuffer || len(three.grow()) != bigBuffer || len(one.grow()) != smallBuffer {
 		t.Fatal("a buffer that was given back was not lent again")
 	}
-	one.end()
-	two.end()
-	three.end()
+	for _, l := range []*lease{one, two, three} {
+		l.shrink()
+	}
 	if b.left != 0 || len(b.free) != 2 {
 		t.Fatalf("%d left, %d free", b.left, len(b.free))
 	}

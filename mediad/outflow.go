@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 )
 
@@ -20,8 +21,6 @@ const (
 type outflow struct {
 	q       *request
 	pace    pace
-	lease   lease
-	leased  bool
 	refused Reason // http.ServeContent wanted to say so, in words of its own
 	err     error  // why the body is not whole
 }
@@ -116,15 +115,18 @@ func (o *outflow) send(to io.ReaderFrom, file *os.File, part *io.LimitedReader) 
 	return total, nil
 }
 
+// copySize is what is read at once of what the kernel cannot send.
+const copySize = 2 * pieceSize
+
+var copies = sync.Pool{New: func() any { return new([copySize]byte) }}
+
 // copy is send for TLS, HTTP/2 and blobs that are not files here. What was written to those in part cannot be written again, so a piece
 // has all the time that its bytes may need.
 func (o *outflow) copy(src io.Reader) (total int64, err error) {
-	if !o.leased {
-		o.lease, o.leased = o.q.s.buffers.lease(), true
-	}
+	buf := copies.Get().(*[copySize]byte)
+	defer copies.Put(buf)
 	for {
-		buf := o.lease.grow()
-		n, err := src.Read(buf)
+		n, err := src.Read(buf[:])
 		if n > 0 {
 			m, err := o.Write(buf[:n])
 			total += int64(m)
@@ -154,12 +156,4 @@ func (o *outflow) note(err error) error {
 		}
 	}
 	return err
-}
-
-// end gives back the buffer.
-func (o *outflow) end() {
-	if o.leased {
-		o.lease.end()
-		o.leased = false
-	}
 }

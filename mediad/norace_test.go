@@ -1,0 +1,5 @@
+//go:build !race
+
+package mediad
+
+const raceEnabled = false
