@@ -66,7 +66,7 @@ func (s *system) prepare(o Options, sessions int) error {
 		if o.Settings["links"] != "" {
 			return fmt.Errorf("%w: there are no links in one process: settings of them need --shape apart", errOptions)
 		}
-		s.add(o, "up", addrs[1], "--data", filepath.Join(s.dir, "data"), "--listen", server, "--admin", addrs[1])
+		s.add(o, "up", addrs[1], "--data", filepath.Join(s.dir, "data"), "--listen", server, "--admin", addrs[1], "--media", "off")
 		return s.write(o, "up", addrs[1], "", gateway)
 	}
 	keys := filepath.Join(s.dir, "keys")

@@ -100,7 +100,7 @@ type Config struct {
 	// MediaURL is where clients reach the mediads, https://HOST or http://HOST with a port and a path if need be, no slash at its end. Default
 	// none: who asks for a grant is refused forbidden. `up` sets its own.
 	MediaURL string `toml:"media_url"`
-	// MediaGrantLife is how long a grant for media is valid, 1m-24h, default 15m. An upload that takes longer goes on with another grant.
+	// MediaGrantLife is how long a grant for media is valid, 1s-24h, default 15m. An upload that takes longer goes on with another grant.
 	// Raising it lengthens the time for which a grant that leaked is of use. Grants end with the key that signed them in any case, after six
 	// times router.ticket_rotation.
 	MediaGrantLife config.Duration `toml:"media_grant_life"`
@@ -193,7 +193,7 @@ func (c Config) Validate() []error {
 	if err := checkMediaURL(c.MediaURL); err != nil {
 		f.Check(false, "media_url", "%q: %v", c.MediaURL, err)
 	}
-	f.Span("media_grant_life", c.MediaGrantLife, time.Minute, 24*time.Hour)
+	f.Span("media_grant_life", c.MediaGrantLife, time.Second, 24*time.Hour)
 	f.Size("media_max", c.MediaMax, 1<<10, 1<<44)
 	f.Span("retry_after", c.RetryAfter, 100*time.Millisecond, 10*time.Minute)
 	f.Span("drain_retry_after", c.DrainRetryAfter, 100*time.Millisecond, 10*time.Minute)

@@ -138,7 +138,7 @@ func TestMediaConfig(t *testing.T) {
 		}
 	}
 	c := DefaultConfig()
-	c.MediaGrantLife, c.MediaMax = config.Duration(time.Second), 1
+	c.MediaGrantLife, c.MediaMax = config.Duration(time.Millisecond), 1
 	if faults := c.Validate(); len(faults) != 2 {
 		t.Error(faults)
 	}

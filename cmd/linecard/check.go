@@ -9,14 +9,14 @@ import (
 // CheckCmd checks a configuration without running it.
 type CheckCmd struct {
 	Config string `help:"Configuration file." type:"path" required:"" placeholder:"FILE"`
-	Role   string `help:"What would run with it: up, gateway, router, offline or border." enum:"up,gateway,router,offline,border" default:"up"`
+	Role   string `help:"What would run with it: up, gateway, router, offline, border or mediad." enum:"up,gateway,router,offline,border,mediad" default:"up"`
 }
 
 // Run prints "ok", or every fault, one a line on standard error.
 func (c CheckCmd) Run(std Std) error {
 	roles := []node.Role{node.Role(c.Role)}
 	if c.Role == "up" {
-		roles = []node.Role{node.Gateway, node.Router, node.Offline}
+		roles = node.Up()
 	}
 	if _, err := node.ReadConfig(c.Config, nil, roles...); err != nil {
 		fmt.Fprintln(std.Err, err)

@@ -39,6 +39,8 @@ func (f daemonFlags) runWith(ctx context.Context, std Std, role node.Role, chang
 		switch role {
 		case node.Gateway:
 			fmt.Fprintf(std.Out, "linecard gateway: clients %s, admin http://%s\n", n.GatewayAddr(), n.AdminAddr())
+		case node.Media:
+			fmt.Fprintf(std.Out, "linecard mediad: media %s, admin http://%s\n", n.MediaURL(), n.AdminAddr())
 		case node.Border:
 			fmt.Fprintf(std.Out, "linecard border: region %d, other regions %v, admin http://%s\n", cfg.Region.Number, n.RegionAddr(), n.AdminAddr())
 		default:
@@ -94,6 +96,14 @@ type BorderCmd struct{ daemonFlags }
 // Run returns when ctx ends.
 func (c BorderCmd) Run(ctx context.Context, std Std) error {
 	return c.run(ctx, std, node.Border, false)
+}
+
+// MediadCmd runs a mediad alone.
+type MediadCmd struct{ daemonFlags }
+
+// Run returns when ctx ends; uploads that go on are cut then, to be resumed.
+func (c MediadCmd) Run(ctx context.Context, std Std) error {
+	return c.run(ctx, std, node.Media, false)
 }
 
 // RouterCmd runs a router alone.

@@ -25,6 +25,7 @@ type commands struct {
 	Router  RouterCmd  `cmd:"" help:"Run a router."`
 	Offline OfflineCmd `cmd:"" help:"Run an offline queue daemon."`
 	Border  BorderCmd  `cmd:"" help:"Run a border, which links this region to others."`
+	Mediad  MediadCmd  `cmd:"" help:"Run a mediad, which keeps media: encrypted blobs, over HTTP."`
 	Check   CheckCmd   `cmd:"" help:"Check a configuration file and say everything that is wrong with it."`
 	Cluster ClusterCmd `cmd:"" help:"Run several machines as one system: members, replicas, who leads."`
 	Keys    KeysCmd    `cmd:"" help:"Make the keys of a cluster and of its daemons."`
@@ -98,7 +99,7 @@ func run(ctx context.Context, args []string, std Std) int {
 
 // longConfig lets -config FILE stand for --config FILE, in the commands that have that flag: many daemons spell it so.
 func longConfig(args []string) []string {
-	if !slices.Contains([]string{"up", "gateway", "router", "offline", "border", "check"}, args[0]) {
+	if !slices.Contains([]string{"up", "gateway", "router", "offline", "border", "mediad", "check"}, args[0]) {
 		return args
 	}
 	args = slices.Clone(args)

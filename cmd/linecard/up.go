@@ -9,17 +9,21 @@ import (
 	"linecard.example/internal/node"
 )
 
-// UpCmd runs gateway, router and offline in one process.
+// UpCmd runs gateway, router, offline and mediad in one process.
 type UpCmd struct {
 	Data   string `help:"Directory for everything durable; made at first start (default ./data)." type:"path" placeholder:"DIR"`
 	Listen string `help:"Where clients connect (default 127.0.0.1:7400)." placeholder:"HOST:PORT"`
 	Admin  string `help:"The operator's HTTP listener (default 127.0.0.1:7401)." placeholder:"HOST:PORT"`
+	Media  string `help:"Where media are uploaded and downloaded over HTTP (default 127.0.0.1:7402); off: no media." placeholder:"HOST:PORT"`
 	Config string `help:"Configuration file; flags win." type:"path" placeholder:"FILE"`
 }
 
 // Validate is called by the parser.
 func (c UpCmd) Validate() error {
-	for flag, value := range map[string]string{"--listen": c.Listen, "--admin": c.Admin} {
+	for flag, value := range map[string]string{"--listen": c.Listen, "--admin": c.Admin, "--media": c.Media} {
+		if flag == "--media" && value == node.MediaOff {
+			continue
+		}
 		if _, port, err := net.SplitHostPort(value); value != "" && (err != nil || port == "") {
 			return fmt.Errorf("%s %q: want HOST:PORT", flag, value)
 		}
@@ -29,7 +33,7 @@ func (c UpCmd) Validate() error {
 
 // Run starts the system, prints how to use it and returns when ctx ends and all is flushed.
 func (c UpCmd) Run(ctx context.Context, std Std) error {
-	roles := []node.Role{node.Gateway, node.Router, node.Offline}
+	roles := node.Up()
 	cfg, err := node.ReadConfig(c.Config, c.override, roles...)
 	if err != nil {
 		return err
@@ -50,7 +54,7 @@ func (c UpCmd) override(cfg *node.Config) {
 		value string
 		to    *string
 	}{
-		{c.Data, &cfg.Data}, {c.Listen, &cfg.Gateway.Listen}, {c.Admin, &cfg.Admin.Listen},
+		{c.Data, &cfg.Data}, {c.Listen, &cfg.Gateway.Listen}, {c.Admin, &cfg.Admin.Listen}, {c.Media, &cfg.Media.Listen},
 	} {
 		if flag.value != "" {
 			*flag.to = flag.value
@@ -62,9 +66,13 @@ func (c UpCmd) override(cfg *node.Config) {
 func greet(std Std, n *node.Node, data string) {
 	root := filepath.Join(data, "root.pub")
 	server := n.GatewayAddr().String()
+	media := ""
+	if url := n.MediaURL(); url != "" {
+		media = "  media     " + url + "\n"
+	}
 	fmt.Fprintf(std.Out, `linecard is up.
   clients   %s
-  admin     http://%s/metrics  /healthz  /readyz  /debug/pprof/
+%s  admin     http://%s/metrics  /healthz  /readyz  /debug/pprof/
   data      %s
   root      %s
             %s
@@ -74,5 +82,5 @@ Try it, in two more terminals (bin/linecard is this binary):
   bin/linecard chat --home ./home-bob --server %s --as bob --to ann --root %s
 
 Ctrl-C stops it in order.
-`, server, n.AdminAddr(), data, n.RootFingerprint(), root, server, root, server, root)
+`, server, media, n.AdminAddr(), data, n.RootFingerprint(), root, server, root, server, root)
 }

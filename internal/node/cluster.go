@@ -25,7 +25,7 @@ import (
 type cluster struct {
 	cfg      *Config
 	node     uint64
-	role     Role // of a member; Gateway, Border: none
+	role     Role // of a member; Gateway, Border, Media: none
 	log      *slog.Logger
 	board    *link.Board
 	enquirer *enquirer

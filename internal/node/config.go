@@ -16,6 +16,7 @@ import (
 	"linecard.example/internal/config"
 	"linecard.example/internal/metrics"
 	"linecard.example/internal/roster"
+	"linecard.example/mediad"
 	"linecard.example/offline"
 	"linecard.example/router"
 )
@@ -23,13 +24,17 @@ import (
 // Role is a daemon that a process runs.
 type Role string
 
-// The daemons of a process; Up is all of them.
+// The daemons of a process.
 const (
 	Gateway Role = "gateway"
 	Router  Role = "router"
 	Offline Role = "offline"
 	Border  Role = "border"
+	Media   Role = "mediad"
 )
+
+// Up returns the daemons of `up`.
+func Up() []Role { return []Role{Gateway, Router, Offline, Media} }
 
 // Config is the configuration of one process. A process reads the sections of the daemons it runs; one file may serve several.
 type Config struct {
@@ -62,6 +67,7 @@ type Config struct {
 	Gateway gateway.Config `toml:"gateway"`
 	Router  router.Config  `toml:"router"`
 	Offline offline.Config `toml:"offline"`
+	Media   mediad.Config  `toml:"media"`
 	Region  border.Config  `toml:"region"`
 }
 
@@ -98,19 +104,19 @@ type AdminConfig struct {
 type LinksConfig struct {
 	// Keys is the directory with ca.pem, NAME.pem, NAME.key and, for a gateway, NAME.static and NAME.cert. Default DATA/keys.
 	Keys string `toml:"keys"`
-	// Name is the daemon's name in that directory. Default: what runs ("gateway", "router", "offline", "up").
+	// Name is the daemon's name in that directory. Default: what runs ("gateway", "router", "offline", "mediad", "up").
 	Name string `toml:"name"`
 	// Listen is where a router or offline process accepts links, HOST:PORT. No default.
 	Listen string `toml:"listen"`
 	// Advertise is the address of Listen as others dial it, for a member of a cluster. Default: Listen, which then needs a host.
 	Advertise string `toml:"advertise"`
-	// Routers are the addresses of router processes. A gateway dials them. Members of a cluster, and gateways with Roster, ask them for
+	// Routers are the addresses of router processes. A gateway dials them, and so does a mediad. Members of a cluster, and gateways with Roster, ask them for
 	// the roster, until one answers: some are enough.
 	Routers []string `toml:"routers"`
 	// Offlines are the addresses of all offline processes; gateways and routers dial them, and each offline dials the others. Not read where
 	// the roster says it.
 	Offlines []string `toml:"offlines"`
-	// Roster has a gateway dial the members of a cluster as the routers tell them. Members do so anyway. Default false.
+	// Roster has a gateway or mediad dial the members of a cluster as the routers tell them. Members do so anyway. Default false.
 	Roster bool `toml:"roster"`
 	// Shards are the numbers that this router or offline process holds, such as "0-7,12". Default: all. Members hold what the placement
 	// gives them.
@@ -145,7 +151,7 @@ func (c *Config) heartbeat() time.Duration {
 
 // linked reports whether a process that runs role is one of a cluster and goes by its roster.
 func (c *Config) linked(role Role) bool {
-	if role == Gateway || role == Border {
+	if role == Gateway || role == Border || role == Media {
 		return c.Links.Roster
 	}
 	return c.Raft.Listen != "" || c.Member
@@ -162,6 +168,7 @@ func DefaultConfig() Config {
 		Links: LinksConfig{Credit: 4 << 20},
 
 		Gateway: gateway.DefaultConfig(), Router: router.DefaultConfig(), Offline: offline.DefaultConfig(),
+		Media: mediad.DefaultConfig(),
 	}
 	c.Gateway.Listen = "127.0.0.1:7400"
 	return c
@@ -211,7 +218,7 @@ func (c Config) Validate(roles ...Role) error {
 		_, err := parseShards(c.Links.Shards, c.Shards)
 		f.Check(err == nil, "links.shards", "%v", err)
 	}
-	together := len(roles) == 3
+	together := len(roles) > 1
 	f.Check(!together || c.Raft.Listen == "" && !c.Links.Roster, "raft.listen, links.roster", "`up` is all daemons in one process, and alone")
 	c.validateRegion(f, roles...)
 	for _, role := range roles {
@@ -231,6 +238,8 @@ func (c Config) validateRole(f config.Faults, role Role, together bool) {
 		c.validateDialler(f, role, together)
 	case Border:
 		c.validateDialler(f, role, together)
+	case Media:
+		c.validateMedia(f, together)
 	case Router:
 		f.Add(c.Router.Validate()...)
 		f.Check(together || c.linked(role) || len(c.Links.Offlines) > 0, "links.offlines", "a router needs the addresses of the offline processes")

@@ -43,10 +43,10 @@ func FuzzConfig(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		c := DefaultConfig()
 		if config.Decode(text, &c) != nil {
-			_ = c.Validate(Gateway, Router, Offline) // as `linecard check` does, to say everything at once
+			_ = c.Validate(Up()...) // as `linecard check` does, to say everything at once
 			return
 		}
-		if c.Validate(Gateway, Router, Offline) != nil && c.Validate(Gateway) != nil && c.Validate(Router) != nil && c.Validate(Offline) != nil {
+		if c.Validate(Up()...) != nil && c.Validate(Gateway) != nil && c.Validate(Router) != nil && c.Validate(Offline) != nil && c.Validate(Media) != nil {
 			return
 		}
 		text, err := toml.Marshal(c)
@@ -58,7 +58,7 @@ func FuzzConfig(f *testing.F) {
 			t.Fatalf("%v in %s", err, text)
 		}
 		for _, lists := range []*Config{&c, &again} { // an empty list is none
-			for _, l := range []*[]string{&lists.Links.Routers, &lists.Links.Offlines, &lists.Gateway.ProxySources} {
+			for _, l := range []*[]string{&lists.Links.Routers, &lists.Links.Offlines, &lists.Gateway.ProxySources, &lists.Media.CORSOrigins} {
 				if len(*l) == 0 {
 					*l = nil
 				}

@@ -61,8 +61,8 @@ func keepUp(ctx context.Context, board *link.Board, conf *tls.Config, targets fu
 	}
 }
 
-// rosterTargets lists the streams that the daemons of this process should have: gateways and borders to all members, routers to offlines, offlines
-// to each other.
+// rosterTargets lists the streams that the daemons of this process should have: gateways and borders to all members, mediads to routers, routers
+// to offlines, offlines to each other.
 func (n *Node) rosterTargets() []target {
 	r := n.cluster.board.Current()
 	if r == nil {
@@ -73,12 +73,23 @@ func (n *Node) rosterTargets() []target {
 		m := &r.Members[i]
 		role := link.Role(m.Role)
 		for _, e := range n.Endpoints() {
-			if m.Node != n.id.id && (role == link.RoleOffline || m.Role == roster.Router && (e.Info().Role == link.RoleGateway || e.Info().Role == link.RoleBorder)) {
+			if m.Node != n.id.id && talksTo(e.Info().Role, m.Role) {
 				all = append(all, target{e, m.Link, role, m.State == roster.Leaving})
 			}
 		}
 	}
 	return all
+}
+
+// talksTo reports whether a daemon of role from dials members of role to.
+func talksTo(from link.Role, to roster.Role) bool {
+	switch from {
+	case link.RoleGateway, link.RoleBorder:
+		return true
+	case link.RoleMedia:
+		return to == roster.Router
+	}
+	return to == roster.Offline
 }
 
 // routerDials keeps a stream up from an enquirer to each router that the configuration names and, once the roster is known, to each that it has:

@@ -67,6 +67,10 @@ func (n *Node) unready(time.Time) []admin.Fault {
 		ok, why := n.border.Ready()
 		check("border", ok, why)
 	}
+	if n.media != nil {
+		ok, why := n.media.Ready()
+		check("mediad", ok, why)
+	}
 	if n.cluster != nil {
 		return faults // members may be away: who leads what is theirs, and looked at above
 	}
@@ -96,6 +100,9 @@ func (n *Node) wantedLinks() []linkWant {
 		all = append(all, linkWant{n.border.Within(), link.RoleRouter, local, routers},
 			linkWant{n.border.Within(), link.RoleOffline, local, offlines})
 	}
+	if n.media != nil && n.together() {
+		all = append(all, linkWant{n.media.Endpoint(), link.RoleRouter, local, routers})
+	}
 	if n.router != nil {
 		all = append(all, linkWant{n.router.Endpoint(), link.RoleOffline, local, offlines})
 	}
@@ -103,6 +110,14 @@ func (n *Node) wantedLinks() []linkWant {
 		all = append(all, linkWant{n.offline.Endpoint(), link.RoleOffline, 2, offlines}) // both ends of its stream to itself
 	}
 	return all
+}
+
+// mediaLinks is what a mediad of its own should have: it serves without, with the keys that it knows, but not for ever.
+func (n *Node) mediaLinks() []linkWant {
+	if n.media == nil || n.together() || n.cluster != nil {
+		return nil
+	}
+	return []linkWant{{n.media.Endpoint(), link.RoleRouter, 0, n.cfg.Links.Routers}}
 }
 
 // rosterLinks is wantedLinks by the roster.

@@ -21,6 +21,7 @@ import (
 	"linecard.example/internal/metrics"
 	"linecard.example/internal/shard"
 	"linecard.example/internal/stanza"
+	"linecard.example/mediad"
 	"linecard.example/offline"
 	"linecard.example/router"
 )
@@ -41,6 +42,7 @@ type Node struct {
 	gateway *gateway.Gateway
 	router  *router.Router
 	offline *offline.Offline
+	media   *mediad.Server
 	border  *border.Border // of a border process, or of `up` with other regions
 	hosts   []*shard.Host
 	disks   []*shard.Disk // that the hosts live on
@@ -53,6 +55,7 @@ type Node struct {
 	adminLn net.Listener  // nil while the process to be replaced has the address
 	linkLn  net.Listener
 	raftLn  net.Listener
+	mediaLn net.Listener
 
 	regionLn     net.Listener // nil: borders of other regions do not connect here
 	regionServer *tls.Config
@@ -120,6 +123,9 @@ func (n *Node) open() error {
 		if err := n.openLinks(); err != nil {
 			return err
 		}
+	}
+	if err := n.openMediaListener(); err != nil {
+		return named(Media, err)
 	}
 	for _, role := range n.roles {
 		if err := n.openRole(role); err != nil {
@@ -200,6 +206,8 @@ func (n *Node) openRole(role Role) error {
 	switch role {
 	case Border:
 		return nil // openBorder, which `up` does too
+	case Media:
+		return n.openMedia(log)
 	case Gateway:
 		static, cert, err := n.cfg.gatewayKeys(n.name(), n.clock())
 		if err != nil {
@@ -283,7 +291,8 @@ func (n *Node) openHost(role Role, log *slog.Logger) (*shard.Host, error) {
 
 // close closes what New opened, for a node that does not run.
 func (n *Node) close() {
-	for _, ln := range []net.Listener{n.adminLn, n.linkLn, n.raftLn, n.regionLn} {
+	n.closeMedia()
+	for _, ln := range []net.Listener{n.adminLn, n.linkLn, n.raftLn, n.regionLn, n.mediaLn} {
 		if ln != nil {
 			ln.Close()
 		}
@@ -377,6 +386,9 @@ func (n *Node) Endpoints() []*link.Endpoint {
 	}
 	if n.border != nil {
 		all = append(all, n.border.Within())
+	}
+	if n.media != nil {
+		all = append(all, n.media.Endpoint())
 	}
 	return all
 }

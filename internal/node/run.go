@@ -106,7 +106,7 @@ type daemonSet struct {
 }
 
 func (n *Node) startDaemons() *daemonSet {
-	set := &daemonSet{failed: make(chan error, 4)}
+	set := &daemonSet{failed: make(chan error, 5)}
 	start := func(role Role, run func(context.Context) error) {
 		ctx, cancel := context.WithCancel(context.Background())
 		end := make(chan error, 1)
@@ -131,6 +131,9 @@ func (n *Node) startDaemons() *daemonSet {
 	}
 	if n.border != nil {
 		start(Border, n.border.Run)
+	}
+	if n.media != nil {
+		start(Media, n.media.Run)
 	}
 	if n.router != nil {
 		start(Router, n.router.Run)
@@ -243,10 +246,12 @@ func (n *Node) addLinks(sup *suture.Supervisor) {
 			}
 		}
 	}
-	if n.gateway != nil || n.border != nil {
+	if n.gateway != nil || n.border != nil || n.media != nil {
 		dial(n.cfg.Links.Routers, link.RoleRouter)
 	}
-	dial(n.cfg.Links.Offlines, link.RoleOffline)
+	if n.media == nil {
+		dial(n.cfg.Links.Offlines, link.RoleOffline)
+	}
 }
 
 // addCluster adds what a process does that goes by the roster.
@@ -300,6 +305,9 @@ func (s connectService) Serve(ctx context.Context) error {
 	if n.border != nil {
 		connect(n.border.Within(), n.router.Endpoint())
 		connect(n.border.Within(), n.offline.Endpoint())
+	}
+	if n.media != nil {
+		connect(n.media.Endpoint(), n.router.Endpoint())
 	}
 	connect(n.offline.Endpoint(), n.offline.Endpoint()) // receipts between its own shards
 	<-ctx.Done()

@@ -12,7 +12,7 @@ import (
 // early; a shard process allocates much and holds little on the heap.
 const (
 	gcUp      = 50
-	gcGateway = 25
+	gcGateway = 25 // and mediads, whose memory is what uploads wait with
 	gcShards  = 400
 )
 
@@ -26,7 +26,7 @@ func tuneRuntime(roles []Role, profile string) {
 	switch {
 	case len(roles) > 1:
 		percent = gcUp
-	case roles[0] == Gateway:
+	case roles[0] == Gateway || roles[0] == Media:
 		percent = gcGateway
 	}
 	if os.Getenv("GOGC") == "" {

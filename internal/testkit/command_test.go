@@ -49,6 +49,7 @@ func TestUsageExitsTwo(t *testing.T) {
 		{"--nope", []string{"up", "--nope"}},
 		{"--listen", []string{"up", "--listen", "7400"}},
 		{"--admin", []string{"up", "--admin", "localhost"}},
+		{"--media", []string{"up", "--media", "on"}},
 		{"--config", []string{"gateway"}},
 		{"--config", []string{"router", "--bootstrap"}},
 		{"--bootstrap", []string{"gateway", "--config", "f", "--bootstrap"}},
@@ -74,7 +75,7 @@ func TestFailureExitsOne(t *testing.T) {
 	}{
 		{"none.toml", []string{"up", "--config", "none.toml"}},
 		{`unknown key "clustr"; line 2: unknown key "shard"`, []string{"router", "-config", "bad.toml"}},
-		{"not a directory", []string{"up", "--data", "file/data", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"}},
+		{"not a directory", []string{"up", "--data", "file/data", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--media", "127.0.0.1:0"}},
 		{"connection refused", []string{"admin", "invite", "--admin", "127.0.0.1:1"}},
 		{"root.pub", []string{"keys", "issue", "gateway", "--dir", "nowhere"}},
 		{"UPPER", []string{"keys", "issue", "UPPER"}},
@@ -86,14 +87,14 @@ func TestFailureExitsOne(t *testing.T) {
 	}
 	busy := FreeAddr(t)
 	s := Start(t, Together, Settings{})
-	_, errs, code := command(t, dir, "up", "--data", "d1", "--listen", s.Server, "--admin", busy)
+	_, errs, code := command(t, dir, "up", "--data", "d1", "--listen", s.Server, "--admin", busy, "--media", "off")
 	if last := lastLine(errs); code != 1 || !strings.HasPrefix(last, "linecard: gateway: listen") || strings.Count(last, "already in use") != 1 {
 		t.Errorf("on a used address: exit %d, %q", code, last)
 	}
-	fails(t, dir, 1, "admin listener", "up", "--data", "d2", "--listen", busy, "--admin", s.Admin("up"))
+	fails(t, dir, 1, "admin listener", "up", "--data", "d2", "--listen", busy, "--admin", s.Admin("up"), "--media", "off")
 	used := filepath.Join(s.Dir, "data")
 	var out string
-	out, errs, code = command(t, dir, "up", "--data", used, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0")
+	out, errs, code = command(t, dir, "up", "--data", used, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--media", "127.0.0.1:0")
 	if code != 1 || out != "" || !strings.Contains(errs, "linecard: ") {
 		t.Errorf("a second process on the same data: exit %d, %q, %q", code, out, errs)
 	}

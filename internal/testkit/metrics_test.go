@@ -203,9 +203,14 @@ func TestMetrics(t *testing.T) {
 				}
 			}
 			checkLabels(t, m)
+			if shape == Together {
+				compareTable(t, m, func(name string) bool { return strings.HasPrefix(name, "linecard_mediad_") })
+			}
 			if shape == Cluster {
 				s.failLinks("offline-1", "router-1")
-				compareTable(t, pages(t, s), func(name string) bool { return !strings.HasPrefix(name, "linecard_border_") })
+				compareTable(t, pages(t, s), func(name string) bool {
+					return !strings.HasPrefix(name, "linecard_border_") && !strings.HasPrefix(name, "linecard_mediad_")
+				})
 			}
 		})
 	}
@@ -291,7 +296,7 @@ func metricsTraffic(t *testing.T, s *System) {
 }
 
 // fixedLabels are the labels that our metrics may have.
-var fixedLabels = []string{"method", "reason", "cause", "step", "kind", "direction", "result", "group", "loop", "role", "peer", "disk", "version", "revision", "state", "region"}
+var fixedLabels = []string{"method", "op", "reason", "cause", "step", "kind", "direction", "result", "group", "loop", "role", "peer", "disk", "version", "revision", "state", "region"}
 
 // checkLabels: no label tells who or where. Values are words, group names or numbers of loops.
 func checkLabels(t *testing.T, m map[string]*family) {

@@ -33,6 +33,7 @@ type Settings struct {
 	Links                    string // further lines of [links]
 	Raft, Top                string // of a cluster: lines of [raft], and of what stands before all sections
 	Region                   string // lines of [region]
+	Media                    string // lines of [media], of a system of one process
 
 	Clock func() time.Time // of a system inside the test's process; nil: time.Now
 	Disk  string           // lines of [disk]
@@ -148,6 +149,9 @@ func (s *System) writeConfig(role, links string, set Settings) {
 	text := fmt.Sprintf("data = %q\n[admin]\nlisten = %q\n[log]\n%s\n[links]\n%s%s\n[gateway]\nlisten = %q\n%s\n[router]\n%s\n[offline]\n%s\n[disk]\n%s\n[region]\n%s\n",
 		filepath.Join(s.Dir, role+"-data"), s.admin[role], cmp.Or(set.Log, "level = \"info\""), links, set.Links,
 		s.Server, set.Gateway, set.Router, set.Offline, set.Disk, set.Region)
+	if role == "up" {
+		text += "[media]\n" + cmp.Or(set.Media, "listen = \"127.0.0.1:0\"\n")
+	}
 	if err := os.WriteFile(s.config(role), []byte(text), 0o600); err != nil {
 		s.t.Fatal(err)
 	}
@@ -201,7 +205,7 @@ func (s *System) startInside() {
 		s.t.Fatal(err)
 	}
 	cfg.Data, cfg.Clock = filepath.Join(s.Dir, "data"), s.clock
-	roles := []node.Role{node.Gateway, node.Router, node.Offline}
+	roles := node.Up()
 	if err := cfg.Validate(roles...); err != nil {
 		s.t.Fatal(err)
 	}
