@@ -57,6 +57,9 @@ func (d *daemon) start() error {
 	return nil
 }
 
+// pid is the process that runs, or ran last.
+func (d *daemon) pid() int { return d.cmd.Process.Pid }
+
 func (d *daemon) running() bool {
 	if d.ended == nil {
 		return false

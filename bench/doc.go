@@ -19,4 +19,5 @@
 //	replicas.go a cluster's processes, by bench/cluster
 //	density.go density_after.go storm.go strangers.go route.go offline.go slow.go soak.go   the scenarios
 //	replicated.go failover.go replay.go   the scenario cluster
+//	media.go web.go mediaserver.go nginx.go   the scenario media: servers of files, ours and another
 package bench

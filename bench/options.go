@@ -34,7 +34,7 @@ type Options struct {
 	Shape Shape
 	// Workers is the number of gateway processes under a supervisor; 0: as many as the sessions need.
 	Workers int
-	// Settings are further lines of the servers' configuration, by section: gateway, router, offline, links, log, raft.
+	// Settings are further lines of the servers' configuration, by section: gateway, router, offline, links, log, raft, media.
 	Settings map[string]string
 
 	// Gateways are addresses of gateways that run already, instead of starting a system here; Root is the root line of their cluster and
@@ -60,6 +60,9 @@ type Options struct {
 	KillWorker bool
 	// Shards is the number of shards; 0: the default of the servers.
 	Shards int
+	// Media has mediads started beside the other servers, and FileSize is the bytes of their files.
+	Media    bool
+	FileSize int64
 	// Events is how many processes cluster ends in order, and how many it kills.
 	Events int
 	// Profile takes CPU profiles of the servers and says what costs what; figures then include the profiler.
@@ -79,7 +82,7 @@ const (
 var errOptions = errors.New("bench")
 
 // sections of the servers' configuration that can be set.
-var sections = []string{"gateway", "router", "offline", "links", "log", "raft"}
+var sections = []string{"gateway", "router", "offline", "links", "log", "raft", "media"}
 
 // check fills in what is left out and returns everything that is wrong.
 func (o Options) check() (Options, error) {

@@ -6,11 +6,11 @@ import (
 	"testing"
 )
 
-// big is a machine that lacks nothing for two million sessions with both ends on it.
-var big = host{available: 22 << 30, hardFiles: 20000, portLow: 32768, portHigh: 60999, anySource: true, maxProcess: 4 << 20}
+// bigMachine is a machine that lacks nothing for two million sessions with both ends on it.
+var bigMachine = host{available: 22 << 30, hardFiles: 20000, portLow: 32768, portHigh: 60999, anySource: true, maxProcess: 4 << 20}
 
 func TestPlan(t *testing.T) {
-	p := big.planFor(Options{}, 2_000_000, 0)
+	p := bigMachine.planFor(Options{}, 2_000_000, 0)
 	if p.workers != 108 || p.engines != 112 || p.perEngine != 18000 || len(p.sources) != 2*112 || !p.here {
 		t.Errorf("%d workers, %d engines of %d, %d sources, here %v", p.workers, p.engines, p.perEngine, len(p.sources), p.here)
 	}
@@ -21,17 +21,17 @@ func TestPlan(t *testing.T) {
 		}
 		seen[a] = true
 	}
-	if m := big.missing(p); len(m) != 0 {
+	if m := bigMachine.missing(p); len(m) != 0 {
 		t.Errorf("missing: %q", m)
 	}
-	small := big.planFor(Options{}, 15000, 0)
+	small := bigMachine.planFor(Options{}, 15000, 0)
 	if small.workers != 1 || small.engines != 1 || len(small.sources) != 2 {
 		t.Errorf("%+v", small)
 	}
-	if away := big.planFor(Options{Agents: []string{"h:1"}}, 2_000_000, 0); away.here || away.sources != nil {
+	if away := bigMachine.planFor(Options{Agents: []string{"h:1"}}, 2_000_000, 0); away.here || away.sources != nil {
 		t.Errorf("clients on another machine choose their own sources: %+v", away)
 	}
-	if led := big.planFor(Options{}, 18100, 100); led.engines != 2 || len(led.sources) != 4 {
+	if led := bigMachine.planFor(Options{}, 18100, 100); led.engines != 2 || len(led.sources) != 4 {
 		t.Errorf("with a client process for the first 100: %+v", led)
 	}
 	tight := host{hardFiles: 1024}.planFor(Options{}, 15000, 0)
@@ -63,7 +63,7 @@ func TestMissing(t *testing.T) {
 			"ports: this machine has 45168 to 2 gateways (32768 to 60999); 100000 sessions need more addresses of gateways, or clients on 3 machines"},
 		{"elsewhere", func(h *host) { h.available = 1 }, Options{Agents: []string{"h:1"}}, 2_000_000, ""},
 	} {
-		h := big
+		h := bigMachine
 		c.change(&h)
 		if got := strings.Join(h.missing(h.planFor(c.o, c.sessions, 0)), "\n"); got != c.want {
 			t.Errorf("%s: %q\nwant %q", c.name, got, c.want)

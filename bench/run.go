@@ -46,6 +46,7 @@ func scenarios() []scenario {
 		{"slow", Apart, (*run).slow},
 		{"soak", Apart, (*run).soak},
 		{"cluster", Replicas, (*run).cluster},
+		{"media", Apart, (*run).media},
 	}
 }
 

@@ -28,6 +28,7 @@ type system struct {
 	dir     string // of everything that was started here; "" when nothing was
 	daemons []*daemon
 	admins  map[string][]string // of servers elsewhere
+	media   []string            // URLs of mediads, where some were asked for: plain, TLS
 }
 
 // startSystem starts servers for so many sessions and waits until they are ready, or takes those that the options name.
@@ -62,6 +63,9 @@ func (s *system) prepare(o Options, sessions int) error {
 	server := addrs[0]
 	s.servers = []netip.AddrPort{netip.MustParseAddrPort(server)}
 	gateway := fmt.Sprintf("[gateway]\nlisten = %q\n%s%s%s", server, lifted, workers(o, sessions), o.Settings["gateway"])
+	if o.Media {
+		gateway += mediaGrants
+	}
 	if o.Shape == Together {
 		if o.Settings["links"] != "" {
 			return fmt.Errorf("%w: there are no links in one process: settings of them need --shape apart", errOptions)
@@ -89,6 +93,11 @@ func (s *system) prepare(o Options, sessions int) error {
 		}
 		s.add(o, d.part, d.admin, args...)
 		if err := s.write(o, d.part, d.admin, links, gateway); err != nil {
+			return err
+		}
+	}
+	if o.Media {
+		if err := s.prepareMedia(o, keys, router); err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"linecard.example/bench"
 	"linecard.example/bench/report"
+	"linecard.example/internal/config"
 )
 
 // BenchCmd measures linecard.
@@ -23,6 +24,7 @@ type BenchCmd struct {
 	Slow    SlowCmd         `cmd:"" help:"Clients that never read: what they hold, and what they cost others."`
 	Soak    SoakCmd         `cmd:"" help:"Talk, cuts and returns for a bounded time: does anything leak?"`
 	Cluster BenchClusterCmd `cmd:"" help:"Three replicas of each group: what a message costs, and what the end of a process."`
+	Media   BenchMediaCmd   `cmd:"" help:"Files up and down, beside nginx where it is installed, and many uploads at once."`
 	All     AllCmd          `cmd:"" help:"Every scenario, one after another."`
 	benchClients
 
@@ -195,6 +197,18 @@ type SoakCmd struct {
 // Run returns when the report is written.
 func (c SoakCmd) Run(ctx context.Context, std Std) error {
 	return c.run(ctx, std, "soak", func(o *bench.Options) { o.Sessions, o.Hold = c.Sessions, c.Time })
+}
+
+// BenchMediaCmd runs the scenario media.
+type BenchMediaCmd struct {
+	benchFlags
+	Files int         `help:"Files in a round." default:"32" placeholder:"N"`
+	Size  config.Size `help:"Bytes of each." default:"32MiB" placeholder:"SIZE"`
+}
+
+// Run returns when the report is written.
+func (c BenchMediaCmd) Run(ctx context.Context, std Std) error {
+	return c.run(ctx, std, "media", func(o *bench.Options) { o.Sessions, o.FileSize = c.Files, int64(c.Size) })
 }
 
 // BenchClusterCmd runs the scenario cluster.
