@@ -152,11 +152,17 @@ func (p *Path) oneWay(to, from net.Conn) {
 	writer.Go(func() {
 		defer to.Close()
 		defer from.Close()
+		broken := false
 		for x := range pieces {
+			if broken { // the reader may be at handing over what nobody wants any more
+				continue
+			}
 			time.Sleep(time.Until(x.at)) // the delay itself, nothing is waited for
 			p.whole()
 			if _, err := to.Write(x.bytes); err != nil {
-				return
+				broken = true
+				to.Close()
+				from.Close()
 			}
 		}
 	})
@@ -174,9 +180,6 @@ func (p *Path) oneWay(to, from net.Conn) {
 	}
 	close(pieces)
 	writer.Wait()
-	for range pieces {
-		continue // the writer may have left some
-	}
 }
 
 func (p *Path) lag() time.Duration {
