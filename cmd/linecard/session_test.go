@@ -30,7 +30,7 @@ func startUp(t *testing.T) server {
 	r, w := io.Pipe()
 	ended := make(chan int, 1)
 	go func() {
-		code := run(ctx, []string{"up", "--data", filepath.Join(dir, "data"), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"}, Std{Out: w, Err: io.Discard})
+		code := run(ctx, []string{"up", "--data", filepath.Join(dir, "data"), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--media", "127.0.0.1:0"}, Std{Out: w, Err: io.Discard})
 		w.Close()
 		ended <- code
 	}()
