@@ -48,6 +48,14 @@ func (b *buffers) put(p []byte) {
 	b.mu.Unlock()
 }
 
+// trim lets go of the big buffers that nobody uses.
+func (b *buffers) trim() {
+	b.mu.Lock()
+	b.left += len(b.free)
+	b.free = nil
+	b.mu.Unlock()
+}
+
 // lease is what one body is moved with. One goroutine.
 type lease struct {
 	from  *buffers

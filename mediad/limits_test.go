@@ -111,4 +111,7 @@ func TestBuffers(t *testing.T) {
 	if b.left != 0 || len(b.free) != 2 {
 		t.Fatalf("%d left, %d free", b.left, len(b.free))
 	}
+	if b.trim(); b.left != 2 || b.free != nil {
+		t.Fatalf("after trim %d left, %d free", b.left, len(b.free))
+	}
 }

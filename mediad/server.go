@@ -120,6 +120,9 @@ func (s *Server) Endpoint() *link.Endpoint { return s.endpoint }
 // Addr returns where the listener is.
 func (s *Server) Addr() net.Addr { return s.ln.Addr() }
 
+// Trim lets go of buffers that nobody uses. It is called when little happens.
+func (s *Server) Trim(context.Context) { s.buffers.trim() }
+
 // Ready reports whether uploads and downloads can be served, and if not, why.
 func (s *Server) Ready() (ok bool, why string) {
 	keys := s.keys.Load()

@@ -48,22 +48,26 @@ func (t *tidier) due(allocated, living, held uint64) bool {
 
 // tidyService tidies up a process of one daemon.
 type tidyService struct {
-	daemon trimmer
+	daemon trimmer // nil: only the heap is tidied
 	log    *slog.Logger
 }
 
 // trimmer is a daemon that can let go of buffers.
 type trimmer interface{ Trim(context.Context) }
 
-// trimmer returns the daemon of a process that has only one.
+// trimmer returns the daemon of a process that has only one; nil if it has no buffers of its own, as a border.
 func (n *Node) trimmer() trimmer {
 	switch {
 	case n.gateway != nil:
 		return n.gateway
 	case n.router != nil:
 		return n.router
+	case n.offline != nil:
+		return n.offline
+	case n.media != nil:
+		return n.media
 	}
-	return n.offline
+	return nil
 }
 
 func (s tidyService) Serve(ctx context.Context) error {
@@ -82,7 +86,9 @@ func (s tidyService) Serve(ctx context.Context) error {
 		metrics.Read(heap)
 		held := heap[2].Value.Uint64() + heap[3].Value.Uint64() + heap[4].Value.Uint64() // what was given back is not in it
 		if t.due(heap[0].Value.Uint64(), heap[1].Value.Uint64(), held) {
-			s.daemon.Trim(ctx)
+			if s.daemon != nil {
+				s.daemon.Trim(ctx)
+			}
 			debug.FreeOSMemory()
 			s.log.Debug("tidied up", "heap", heap[1].Value.Uint64())
 		}

@@ -1,6 +1,10 @@
 package node
 
-import "testing"
+import (
+	"testing"
+
+	"linecard.example/mediad"
+)
 
 // TestTidier: a tidying comes behind each burst of allocations, once, and none without.
 func TestTidier(t *testing.T) {
@@ -38,4 +42,14 @@ func TestTidier(t *testing.T) {
 	want("some traffic for ever behind it: little beside what is held", seconds(calmSeconds, 10<<20), calmSeconds-1)
 	held = living
 	want("the same when nothing more is to be had", seconds(60, 10<<20))
+}
+
+// TestTrimmerOfNone: a process whose daemon has nothing to trim must not have a nil one trimmed every few seconds.
+func TestTrimmerOfNone(t *testing.T) {
+	if d := (&Node{}).trimmer(); d != nil {
+		t.Errorf("%T", d)
+	}
+	if d := (&Node{media: &mediad.Server{}}).trimmer(); d == nil {
+		t.Error("a mediad has buffers")
+	}
 }
