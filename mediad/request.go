@@ -178,7 +178,7 @@ func (q *request) finish(err error) {
 	if q.begun {
 		panic(http.ErrAbortHandler) // the client must see that the body is not whole
 	}
-	if n := q.r.ContentLength; n < 0 || n > lingerBytes || q.broken {
+	if n := q.r.ContentLength; q.r.ProtoMajor == 1 && (n < 0 || n > lingerBytes || q.broken) { // HTTP/2 would end all its streams
 		q.w.Header().Set("Connection", "close")
 	}
 	_ = q.rc.SetReadDeadline(time.Now().Add(min(linger, q.s.cfg.Stall.D()/2)))

@@ -85,6 +85,11 @@ func TestHTTP2(t *testing.T) {
 	<-lost
 	s.wantStatus(s.push(path, 5, "567890123456789"), http.StatusNoContent)
 	s.want(s.do("GET", blobsPath+"/"+h.String(), "", nil, nil), NoGrant)
+	s.want(s.do("PUT", blobsPath, s.uploadGrant(1000), nil, make([]byte, 200<<10)), TooLarge)
+	s.wantStatus(s.do("OPTIONS", uploadsPath, "", nil, nil), http.StatusNoContent)
+	if n := gauge(s.count.connections); n != 1 {
+		t.Errorf("%d connections: a refusal must not end the others' streams", n)
+	}
 	s.idle()
 }
 
