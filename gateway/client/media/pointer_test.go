@@ -3,6 +3,7 @@ package media
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"reflect"
 	"strings"
 	"testing"
@@ -47,7 +48,7 @@ func TestPointerRefusals(t *testing.T) {
 		"length in long form": with(1, 1, 0x81, 0, 'a'),
 		"name too long":       append(with(1, 1, 0x80, 2), make([]byte, 256)...),
 	} {
-		if p, err := ParsePointer(b); err != ErrPointer || p != nil {
+		if p, err := ParsePointer(b); !errors.Is(err, ErrPointer) || p != nil {
 			t.Errorf("%s: %+v, %v", name, p, err)
 		}
 	}

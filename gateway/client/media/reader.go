@@ -3,6 +3,7 @@ package media
 import (
 	"crypto/hmac"
 	"errors"
+	"hash"
 	"io"
 )
 
@@ -15,7 +16,7 @@ type Reader struct {
 	buf   []byte
 	plain []byte // of buf: what was verified and not yet read
 	err   error
-	note  io.Writer // gets each sealed chunk that verified; nil = nobody does
+	note  hash.Hash // gets each sealed chunk that verified; nil = nobody does
 }
 
 // NewReader reads the file of a pointer from its chunk number first on; blob must begin with that chunk, and end with the blob. size is of
@@ -65,7 +66,7 @@ func (r *Reader) step() error {
 		return &DamageError{Chunk: r.next}
 	}
 	if r.note != nil {
-		r.note.Write(sealed) // a hash: it takes everything
+		r.note.Write(sealed)
 	}
 	r.c.xor(b, b, r.next)
 	r.plain = b

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"net/http"
 	"strconv"
@@ -14,7 +15,7 @@ type stream struct {
 	t      *Transport
 	p      *Pointer
 	grants Grants
-	note   io.Writer // as Reader's
+	note   hash.Hash // as Reader's
 	next   int64     // the chunk that comes next
 	last   int64     // the last one that is wanted
 
@@ -114,7 +115,7 @@ func (s *stream) open(ctx context.Context) error {
 		want = http.StatusPartialContent
 		req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", from, to))
 	}
-	resp, err := s.t.do(req, s.grant, want)
+	resp, err := s.t.do(req, s.grant, want) //nolint:bodyclose // s.Close closes it
 	if err != nil {
 		w.stop()
 		var refused *StatusError

@@ -91,12 +91,7 @@ func (r *uploading) try(ctx context.Context) error {
 	if r.u.URL != "" && !sameServer(r.base, r.u.URL) { // the operator has moved it; a grant is not for a stranger
 		r.u.URL = ""
 	}
-	offset, name, err := int64(0), "", error(nil)
-	if r.u.URL == "" {
-		err = r.create(ctx)
-	} else {
-		offset, name, err = r.where(ctx)
-	}
+	offset, name, err := r.begin(ctx)
 	if err != nil {
 		return err
 	}
@@ -111,6 +106,14 @@ func (r *uploading) try(ctx context.Context) error {
 		return fmt.Errorf("%w: other bytes arrived than were sent", errForgotten)
 	}
 	return nil
+}
+
+// begin makes the upload, or finds out how far it is.
+func (r *uploading) begin(ctx context.Context) (offset int64, name string, err error) {
+	if r.u.URL == "" {
+		return 0, "", r.create(ctx)
+	}
+	return r.where(ctx)
 }
 
 // confirm notes how far the server says it is.
