@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
 
 	"linecard.example/internal/stanza"
@@ -32,7 +33,8 @@ type depotOptions struct {
 	limits                       limits
 	freeSpace                    int64 // bytes that uploads leave free where dir is
 	retention, uploadLife, sweep time.Duration
-	files                        *files // nil: the disk
+	files                        *files                // nil: the disk
+	reg                          prometheus.Registerer // nil: no metrics
 }
 
 // depot is all that a mediad keeps: blobs with their references, unfinished uploads, and the count of who has how much. Safe for
@@ -45,6 +47,8 @@ type depot struct {
 	ledger  *ledger
 	uploads *uploads
 	blobs   blobs
+	room    *room
+	count   *depotCounters
 
 	mu   sync.Mutex
 	last swept // of the last sweep that came to its end
@@ -79,16 +83,23 @@ func openDepot(o depotOptions) (d *depot, err error) {
 			return nil, err
 		}
 	}
-	d.ledger = newLedger(o.limits, newRoom(o.dir, o.freeSpace, o.now).bytes)
+	d.room = newRoom(o.dir, o.freeSpace, o.now)
+	d.ledger = newLedger(o.limits, d.room.bytes)
+	d.count = newDepotCounters(o.reg)
+	d.files.syncs = d.count.syncs
 	d.uploads = &uploads{
 		dir: filepath.Join(o.dir, "uploads"), files: o.files, ledger: d.ledger, blobs: d.blobs, log: o.log, now: o.now, life: o.uploadLife,
-		every: syncEvery, random: rand.Reader,
+		every: syncEvery, random: rand.Reader, counts: d.count,
 		known: map[string]*entry{}, finished: map[stanza.Account][]string{},
 	}
 	if err := o.files.mkdir(o.dir, d.uploads.dir); err != nil {
 		return nil, err
 	}
-	return d, d.uploads.scan()
+	if err := d.uploads.scan(); err != nil {
+		return nil, err
+	}
+	d.register(o.reg)
+	return d, nil
 }
 
 // lockDir makes this the only process that works on dir. The kernel lets go of the lock when the process ends.
@@ -150,7 +161,7 @@ const recoverEvery = time.Minute
 // that cannot be reached is tried again.
 func (d *depot) run(ctx context.Context) {
 	for pause := time.Second; ; pause = min(2*pause, recoverEvery) {
-		err := d.count(ctx)
+		err := d.tally(ctx)
 		if err == nil {
 			break
 		}
@@ -192,8 +203,8 @@ func rest(ctx context.Context, pause time.Duration) bool {
 	}
 }
 
-// count fills the ledger from the references and lets uploads begin.
-func (d *depot) count(ctx context.Context) error {
+// tally fills the ledger from the references and lets uploads begin.
+func (d *depot) tally(ctx context.Context) error {
 	held := map[stanza.Account]int64{} // counted only when all were read, since it may be tried again
 	err := d.blobs.references(ctx, func(r reference) error {
 		held[r.account] += r.size
@@ -216,17 +227,17 @@ func (d *depot) tidy(ctx context.Context) {
 	if err != nil {
 		d.log.Error("an expired upload cannot be removed", "err", err)
 	}
+	d.count.expired.Add(float64(uploads))
+	begun := time.Now()
 	s, err := d.blobs.sweep(ctx, now.Add(-d.opt.retention), now.Add(-garbageAge), func(r reference) { d.ledger.drop(r.account, r.size) })
 	if err != nil {
 		if ctx.Err() == nil {
 			d.log.Error("the sweep did not come to its end", "err", err)
+			d.count.sweepFailures.Inc()
 		}
 		return
 	}
-	d.mu.Lock()
-	d.last = s
-	d.ends++
-	d.mu.Unlock()
+	d.sweptOne(s, time.Since(begun))
 	d.log.Info("swept", "uploads", uploads, "references", s.references, "blobs", s.blobs, "bytes", s.bytes, "kept", s.kept, "kept_bytes", s.keptBytes)
 }
 

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // diskSlots is how many goroutines may be in the disk's calls at once. Each that waits there takes a thread, and a thread costs more
@@ -21,6 +23,7 @@ const diskPatience = 20 * time.Second
 // the power off behind each, and have each fail. Safe for concurrent use.
 type files struct {
 	slots chan struct{}
+	syncs prometheus.Observer                              // seconds; nil: not counted
 	step  func(op, path string, off int64, p []byte) error // tests only; an error is the step's, which is not done
 	quick bool                                             // tests only: what is synced stays with the kernel
 }
@@ -85,7 +88,12 @@ func (f *files) sync(file *os.File) error {
 		if f.quick {
 			return nil
 		}
-		return datasync(file)
+		begun := time.Now()
+		err := datasync(file)
+		if f.syncs != nil {
+			f.syncs.Observe(time.Since(begun).Seconds())
+		}
+		return err
 	})
 }
 

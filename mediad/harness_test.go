@@ -79,7 +79,7 @@ func openTest(t testing.TB, o depotOptions) *depot {
 	d, err := openDepot(o)
 	mustDo(t, err)
 	t.Cleanup(func() { d.lock.Close() })
-	mustDo(t, d.count(t.Context()))
+	mustDo(t, d.tally(t.Context()))
 	_, err = d.uploads.recover(t.Context())
 	mustDo(t, err)
 	return d

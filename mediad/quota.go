@@ -23,6 +23,8 @@ type ledger struct {
 	accounts map[stanza.Account]*holding
 	uploads  int
 	pending  int64 // bytes that uploads have reserved and not written
+
+	stored, reserved int64 // of all accounts
 }
 
 // holding is one account's. It goes when there is nothing in it.
@@ -57,6 +59,7 @@ func (l *ledger) begin(a stanza.Account, size int64) error {
 	h.uploads++
 	l.uploads++
 	h.reserved += size
+	l.reserved += size
 	l.pending += size
 	return nil
 }
@@ -69,6 +72,7 @@ func (l *ledger) again(a stanza.Account, size, written int64) {
 	h.uploads++
 	l.uploads++
 	h.reserved += size
+	l.reserved += size
 	l.pending += size - written
 }
 
@@ -81,6 +85,7 @@ func (l *ledger) more(a stanza.Account, n int64) error {
 		return err
 	}
 	h.reserved += n
+	l.reserved += n
 	l.pending += n
 	return nil
 }
@@ -114,6 +119,7 @@ func (l *ledger) over(a stanza.Account, size, written int64) {
 	h.uploads--
 	l.uploads--
 	h.reserved -= size
+	l.reserved -= size
 	l.pending -= size - written
 	l.tidy(a, h)
 }
@@ -123,6 +129,7 @@ func (l *ledger) add(a stanza.Account, size int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.of(a).stored += size
+	l.stored += size
 }
 
 func (l *ledger) drop(a stanza.Account, size int64) {
@@ -130,6 +137,7 @@ func (l *ledger) drop(a stanza.Account, size int64) {
 	defer l.mu.Unlock()
 	h := l.of(a)
 	h.stored -= size
+	l.stored -= size
 	l.tidy(a, h)
 }
 
@@ -145,6 +153,18 @@ func (l *ledger) isReady() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.ready
+}
+
+// sums is what all accounts have together.
+type sums struct {
+	accounts         int
+	stored, reserved int64
+}
+
+func (l *ledger) sum() sums {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return sums{len(l.accounts), l.stored, l.reserved}
 }
 
 func (l *ledger) of(a stanza.Account) *holding {

@@ -108,7 +108,7 @@ func (s *Server) openDepot() (*depot, error) {
 		store = b
 	}
 	return openDepot(depotOptions{
-		dir: s.deps.Dir, bucket: store, log: s.log, now: s.deps.Clock,
+		dir: s.deps.Dir, bucket: store, log: s.log, now: s.deps.Clock, reg: s.deps.Registerer,
 		limits:    limits{Quota: int64(s.cfg.Quota), AccountUploads: s.cfg.AccountUploads},
 		freeSpace: int64(s.cfg.FreeSpace), retention: s.cfg.Retention.D(), uploadLife: s.cfg.UploadLife.D(), sweep: s.cfg.Sweep.D(),
 	})

@@ -343,10 +343,13 @@ func (x *upload) finish(ctx context.Context) (blobHash, error) {
 	h, size := x.rec.hash, x.offset
 	fresh, err := x.u.blobs.commit(ctx, h, size, x.rec.account, x.path())
 	if err != nil {
+		x.u.counts.commitErrors.Inc()
 		return blobHash{}, err
 	}
 	if fresh {
 		x.u.ledger.add(x.rec.account, size)
+	} else {
+		x.u.counts.again.Inc()
 	}
 	x.u.ledger.over(x.rec.account, x.reserved, x.counted)
 	x.reserved, x.counted = 0, 0

@@ -43,6 +43,7 @@ type uploads struct {
 	life   time.Duration // of an upload without progress
 	every  int64         // syncEvery, or less in tests
 	random io.Reader     // of ids
+	counts *depotCounters
 
 	mu       sync.Mutex
 	known    map[string]*entry // those with a record, by id
