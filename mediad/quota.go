@@ -128,8 +128,10 @@ func (l *ledger) over(a stanza.Account, size, written int64) {
 func (l *ledger) add(a stanza.Account, size int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.of(a).stored += size
+	h := l.of(a)
+	h.stored += size
 	l.stored += size
+	l.tidy(a, h) // a sweep may have ended it before it was counted
 }
 
 func (l *ledger) drop(a stanza.Account, size int64) {
