@@ -169,7 +169,7 @@ func (x *upload) marshalSum() []byte {
 	return b
 }
 
-// write takes p, which it borrows. Each MiB it makes what it has durable. errTooLong takes nothing of p. errFull, errQuota: some of p
+// write takes p, which it borrows. Each MiB (see every) it makes what it has durable. errTooLong takes nothing of p. errFull, errQuota: some of p
 // may have been taken; the upload can go on when there is room. Other errors: it must be closed and opened again.
 func (x *upload) write(p []byte) error {
 	switch {
@@ -181,7 +181,7 @@ func (x *upload) write(p []byte) error {
 		return errTooLong
 	}
 	for len(p) > 0 {
-		n := int(min(int64(len(p)), x.u.every-(x.offset-max(x.rec.offset, x.synced))))
+		n := int(min(int64(len(p)), x.every()-(x.offset-max(x.rec.offset, x.synced))))
 		if err := x.want(int64(n)); err != nil {
 			return err
 		}
@@ -192,7 +192,7 @@ func (x *upload) write(p []byte) error {
 		x.sum.Write(p[:n])
 		x.offset += int64(n)
 		p = p[n:]
-		if x.offset-max(x.rec.offset, x.synced) >= x.u.every {
+		if x.offset-max(x.rec.offset, x.synced) >= x.every() {
 			if err := x.checkpoint(); err != nil {
 				return err
 			}
@@ -204,15 +204,25 @@ func (x *upload) write(p []byte) error {
 	return nil
 }
 
+// every is how many bytes are written before they are synced. Of an upload that cannot be resumed nothing must be durable before its end;
+// it is synced on the way so that the end is not the whole of it.
+func (x *upload) every() int64 {
+	if !x.recorded {
+		return 8 * x.u.every
+	}
+	return x.u.every
+}
+
 // want has the ledger know of n bytes more, where the length was not told, in large steps.
 func (x *upload) want(n int64) error {
 	if x.rec.length >= 0 || x.offset+n <= x.reserved {
 		return nil
 	}
-	if err := x.u.ledger.more(x.rec.account, x.u.every); err != nil {
+	step := (x.offset + n - x.reserved + x.u.every - 1) / x.u.every * x.u.every
+	if err := x.u.ledger.more(x.rec.account, step); err != nil {
 		return err
 	}
-	x.reserved += x.u.every
+	x.reserved += step
 	return nil
 }
 
