@@ -38,4 +38,13 @@
 //	get.go      downloads, deletion                 outflow.go  a blob out, sendfile
 //	work.go     bodies that can be cut              tls.go      certificates that change
 //	keys.go     what grants are verified with: heard from routers, kept for the next start
+//
+//	depot.go    all that is kept; its goroutine     depotmetrics.go  what there is of it
+//	uploads.go  uploads, open and not               upload.go   one that is open: bytes, syncs, commit
+//	state.go    its record on disk                  quota.go    who has how much
+//	store.go    the interface of the stores         refs.go     names of references
+//	disk.go     blobs on disk                       sweep.go    expiry there
+//	s3.go       blobs in a bucket                   s3sweep.go  expiry there
+//	files.go    each step that changes the disk     room.go     free space
+//	fsck.go     the check; fsckdisk.go, fscks3.go: of each store
 package mediad

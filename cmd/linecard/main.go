@@ -33,6 +33,7 @@ type commands struct {
 	Backup  BackupCmd  `cmd:"" help:"Copy the data of a running process, and check the copy."`
 	Restore RestoreCmd `cmd:"" help:"Make a data directory of a backup."`
 	Fsck    FsckCmd    `cmd:"" help:"Check the data of a process that is stopped, or a backup."`
+	Media   MediaCmd   `cmd:"" help:"Check what a mediad keeps."`
 	Tune    TuneCmd    `cmd:"" help:"Check, print and set what the kernel must allow for many sessions."`
 	Chat    ChatCmd    `cmd:"" help:"Chat in this terminal."`
 	Send    SendCmd    `cmd:"" help:"Send messages and wait until they are stored."`
