@@ -296,7 +296,7 @@ func metricsTraffic(t *testing.T, s *System) {
 }
 
 // fixedLabels are the labels that our metrics may have.
-var fixedLabels = []string{"method", "op", "reason", "cause", "step", "kind", "direction", "result", "group", "loop", "role", "peer", "disk", "version", "revision", "state", "region"}
+var fixedLabels = []string{"method", "op", "phase", "reason", "cause", "step", "kind", "direction", "result", "group", "loop", "role", "peer", "disk", "version", "revision", "state", "region"}
 
 // checkLabels: no label tells who or where. Values are words, group names or numbers of loops.
 func checkLabels(t *testing.T, m map[string]*family) {
