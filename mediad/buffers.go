@@ -5,6 +5,8 @@ import "sync"
 const (
 	// tinyBuffer is what a request holds while it waits for bytes. net/http has read ahead what comes after it.
 	tinyBuffer = 512
+	// readAhead is how much that is at most. A big buffer that follows a tiny one gets only the rest of it: if it was full, more is there.
+	readAhead = 4 << 10
 	// smallBuffer is what bytes are moved in when all big buffers are lent.
 	smallBuffer = 4 << 10
 	// bigBuffer is what bytes are moved in when they come faster than they are taken.

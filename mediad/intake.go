@@ -48,7 +48,7 @@ func (p *pace) arm(q *request, now time.Time) bool {
 // intake moves the request's body into dst, and into sum unless it is nil, until it ends. What it moved stays moved, whatever it returns.
 //
 // It waits with a tiny buffer. When that comes back full there is more, and it goes on with a big one, until a Read shows that it has
-// all that was there.
+// all that was there: less than a quarter, unless it is just what net/http had read ahead.
 func (q *request) intake(dst *upload, sum hash.Hash) error {
 	q.broken = true
 	_ = q.rc.SetWriteDeadline(time.Time{}) // HTTP/2 would end the whole stream by it, however well the body comes
@@ -85,7 +85,7 @@ func (q *request) intake(dst *upload, sum hash.Hash) error {
 			if buf = l.grow(); len(buf) == smallBuffer {
 				q.s.count.slowBuffers.Inc()
 			}
-		case n < len(buf)/4:
+		case n < len(buf)/4 && n != readAhead-tinyBuffer:
 			buf = l.shrink()
 		}
 	}
