@@ -184,3 +184,23 @@ func TestCutBody(t *testing.T) {
 	s.nothingStaged(1)
 	s.until(func() bool { return s.refused(Interrupted) == 2 })
 }
+
+// TestLargeBodyHearsWhy: a client that writes all of a body before it reads still gets the answer that refuses it. The body is larger than what
+// the sockets hold.
+func TestLargeBodyHearsWhy(t *testing.T) {
+	s := newSite(t)
+	const size = 12 << 20
+	for name, head := range map[string]string{
+		"announced": fmt.Sprintf("Content-Length: %d\r\n\r\n", size),
+		"in chunks": fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n", size),
+	} {
+		c := s.dial()
+		text := fmt.Sprintf("PUT %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n%s", blobsPath, s.uploadGrant(5<<20), head)
+		if _, err := c.Write([]byte(text + strings.Repeat("x", size))); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		s.want(s.answerOn(c), TooLarge)
+	}
+	s.idle()
+}

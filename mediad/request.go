@@ -1,6 +1,7 @@
 package mediad
 
 import (
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -18,9 +19,10 @@ type request struct {
 
 	op     op
 	route  route
-	id     string   // of the upload in the path
-	hash   blobHash // of the blob in the path
-	named  bool     // there is one
+	body   io.Reader // as it comes, without limits
+	id     string    // of the upload in the path
+	hash   blobHash  // of the blob in the path
+	named  bool      // there is one
 	grant  wire.Grant
 	signed string // the grant as the query has it; "" when it came in the header
 	taken  bool   // it is counted for its account
@@ -62,7 +64,7 @@ const (
 
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	q := &request{s: s, w: w, r: r, rc: http.NewResponseController(w)}
+	q := &request{s: s, w: w, r: r, body: r.Body, rc: http.NewResponseController(w)}
 	if !s.tally.enter() {
 		q.finish(fail(Busy))
 		return
@@ -164,6 +166,8 @@ const (
 	linger = 2 * time.Second
 	// lingerBytes is how much of it is waited for before the answer, to go on with the connection after it.
 	lingerBytes = 64 << 10
+	// drainBytes is how much of it is read after the answer, where the connection ends by it.
+	drainBytes = 16 << 20
 )
 
 // finish counts the outcome, and answers it where nothing was answered yet.
@@ -178,11 +182,25 @@ func (q *request) finish(err error) {
 	if q.begun {
 		panic(http.ErrAbortHandler) // the client must see that the body is not whole
 	}
-	if n := q.r.ContentLength; q.r.ProtoMajor == 1 && (n < 0 || n > lingerBytes || q.broken) { // HTTP/2 would end all its streams
-		q.w.Header().Set("Connection", "close")
-	}
+	n := q.r.ContentLength
+	ends := q.r.ProtoMajor == 1 && (n < 0 || n > lingerBytes || q.broken) // HTTP/2 would end all its streams
 	_ = q.rc.SetReadDeadline(time.Now().Add(min(linger, q.s.cfg.Stall.D()/2)))
+	if ends {
+		q.w.Header().Set("Connection", "close")
+		_ = q.rc.EnableFullDuplex()
+	}
 	q.refuse(reason)
+	if ends && q.wasCut() == OK {
+		q.drain()
+	}
+}
+
+// drain reads what of the body is still on its way, for a moment, behind an answer that ends the connection. A socket that is closed with
+// bytes unread resets its connection, and the client loses the answer that it has not read yet.
+func (q *request) drain() {
+	if q.rc.Flush() == nil {
+		_, _ = io.CopyN(io.Discard, q.body, drainBytes)
+	}
 }
 
 // close ends what others may do to the request, and gives back its account's place.
