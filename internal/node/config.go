@@ -96,7 +96,7 @@ type AdminConfig struct {
 	// TurnLimit is how long a loop or shard goroutine may go without a turn before /healthz says so. Default 5s.
 	TurnLimit config.Duration `toml:"turn_limit"`
 	// HeapProfile says whether allocations are sampled for /debug/pprof/heap and allocs: "on", "off", or "auto" (default), which is on but in
-	// a process with nothing but a gateway. There it costs up to 1.3 MB.
+	// a process with nothing but a gateway or a mediad. There it costs up to 1.3 MB.
 	HeapProfile string `toml:"heap_profile"`
 }
 

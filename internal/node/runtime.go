@@ -20,7 +20,7 @@ const (
 const memoryShare = 0.7
 
 // tuneRuntime sets GOGC and the memory limit, unless the environment does, and stops the sampling of allocations where it is not wanted:
-// its table, 1.4 MB over which samples are scattered, comes to more than 10 % of a gateway of 20,000 sessions.
+// its table, 1.4 MB over which samples are scattered, comes to more than 10 % of a gateway of 20,000 sessions, and is as much of a mediad.
 func tuneRuntime(roles []Role, profile string) {
 	percent := gcShards
 	switch {
@@ -32,7 +32,7 @@ func tuneRuntime(roles []Role, profile string) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(percent)
 	}
-	if profile == "off" || profile == "auto" && len(roles) == 1 && roles[0] == Gateway {
+	if profile == "off" || profile == "auto" && len(roles) == 1 && (roles[0] == Gateway || roles[0] == Media) {
 		runtime.MemProfileRate = 0
 	}
 	if total := machineMemory(); total > 0 && os.Getenv("GOMEMLIMIT") == "" {
