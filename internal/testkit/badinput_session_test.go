@@ -84,7 +84,7 @@ func stanzaCases(t testing.TB) []badCase {
 		one("a message with from", stanza.ReasonForbidden, withFrom(stanza.TagMessage)),
 		one("an unknown stanza with from", stanza.ReasonForbidden, withFrom(100)),
 		legal("lists nested as deep as may be", nested(stanza.MaxDepth)),
-		legal("an unknown tag", []byte{0x7f, 2, 0x78, 1}),
+		legal("an unknown tag", []byte{0x7f, 2, 62 << 2, 1}), // with an attribute that is unknown, too
 		legal("a tag of the server's", stanza.RetryAll{}.Append(nil)),
 	}
 	for _, line := range fenced(readPage(t), "invalid") {
