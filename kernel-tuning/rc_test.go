@@ -71,7 +71,7 @@ func TestRCScripts(t *testing.T) {
 		{"mediad", "linecard_mediad_enable=YES",
 			"YES|/var/db/linecard/mediad|/var/run/linecard_mediad.pid|/usr/local/etc/linecard/mediad.toml|/usr/sbin/daemon -f -r -R 1 " +
 				"-P /var/run/linecard_mediad.pid -p /var/run/linecard_mediad.child.pid -S -T linecard_mediad -u linecard " +
-				"/usr/local/bin/linecard mediad --config /usr/local/etc/linecard/mediad.toml \n" +
+				"/usr/local/bin/linecard mediad --config /usr/local/etc/linecard/mediad.toml\n" +
 				"install -d -o linecard -m 0700 /var/db/linecard/mediad\ncheck --config /usr/local/etc/linecard/mediad.toml --role mediad"},
 	} {
 		if got := runRC(t, "linecard_"+c.role, c.conf, "start", ""); got != c.want {

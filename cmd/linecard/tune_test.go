@@ -76,7 +76,7 @@ func TestPrintedCommandsParse(t *testing.T) {
 			t.Fatal(errs)
 		}
 		files, err := filepath.Glob(filepath.Join(dir, pattern))
-		if err != nil || len(files) != 3 {
+		if err != nil || len(files) != 4 {
 			t.Fatal(files, err)
 		}
 		for _, file := range files {
@@ -96,7 +96,7 @@ func TestPrintedCommandsParse(t *testing.T) {
 			}
 		}
 	}
-	if started != 3+1+3+3 { // units, the reload of one, scripts, and their checks
+	if started != 4+1+4+4 { // units, the reload of one, scripts, and their checks
 		t.Errorf("%d commands", started)
 	}
 }
