@@ -123,6 +123,7 @@ type station struct {
 	writes    int // formats of the network; 0: default
 	reads     int
 	timeout   time.Duration // the same
+	patience  time.Duration // with connections that say nothing; 0: default
 	heartbeat time.Duration // of the groups; 0: 1 s, since three processes share one, on a machine that may be busy
 
 	n     *Network
@@ -158,6 +159,7 @@ func (s *station) listen(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	n.helloLimit = cmp.Or(s.patience, n.helloLimit)
 	s.n, s.addr, s.ended = n, lis.Addr().String(), make(chan error, 1)
 	s.all.set(s.id, Peer{Addr: s.addr, Name: "name-" + s.id})
 	go func(ended chan error) { ended <- n.Serve(context.Background(), lis) }(s.ended)

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/vfs"
 	promtest "github.com/prometheus/client_golang/prometheus/testutil"
 	"linecard.example/internal/stanza"
 )
@@ -197,8 +198,11 @@ func closedByPeer(t *testing.T, c net.Conn, said []byte) {
 
 // Connections that have not said who they are are bounded: the oldest makes room, so that who holds all places keeps no member out.
 func TestNetworkBoundsHandshakes(t *testing.T) {
-	s, other := pair(t)
-	s.n.helloLimit = time.Hour
+	ca, all := newAuthority(t), new(members)
+	s := &station{ca: ca, all: all, id: "n0", fs: vfs.NewMem(), addr: "127.0.0.1:0", patience: time.Hour}
+	s.listen(t)
+	s.open(t, 1, false)
+	other := newStation(t, ca, all, "n1")
 	full := s.n.metrics.refusals.WithLabelValues("full")
 	var conns []net.Conn
 	for range maxHandshakes + 1 {
