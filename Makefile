@@ -4,7 +4,7 @@ LINT_VERSION := v2.15.0
 LINT := $(shell go env GOPATH)/bin/golangci-lint
 VERSITYGW_VERSION := v1.8.0
 VERSITYGW := $(shell go env GOPATH)/bin/versitygw
-FUZZTIME ?= 180s
+FUZZTIME ?= 240s
 SCHEDULES ?= 1000
 DATA ?= ./data
 LISTEN ?= 127.0.0.1:7400
@@ -34,7 +34,7 @@ interop: ## clients that others wrote: tus-js-client (needs node, npm) and curl,
 	LINECARD_INTEROP=1 go test -count=1 -v -run '^(TestTusJS|TestCurl)$$' ./mediad
 
 race: ## the tests of concurrent code under the race detector
-	go test -race -short ./gateway/... ./router ./offline ./mediad ./internal/link ./internal/shard ./internal/slab ./internal/admin
+	go test -race -short ./gateway/... ./router ./offline ./mediad ./internal/link ./internal/shard ./internal/slab ./internal/admin ./mediad
 
 test-long: ## full counts: minutes to hours
 	LINECARD_LONG=1 go test -count=1 -timeout 4h -v ./internal/testkit/... ./internal/simtest ./internal/planted ./offline/... ./router/...
