@@ -34,7 +34,7 @@ interop: ## clients that others wrote: tus-js-client (needs node, npm) and curl,
 	LINECARD_INTEROP=1 go test -count=1 -v -run '^(TestTusJS|TestCurl)$$' ./mediad
 
 race: ## the tests of concurrent code under the race detector
-	go test -race -short ./gateway/... ./router ./offline ./mediad ./internal/link ./internal/shard ./internal/slab ./internal/admin ./mediad
+	go test -race -short ./gateway/... ./router ./offline ./mediad ./internal/link ./internal/shard ./internal/slab ./internal/admin
 
 test-long: ## full counts: minutes to hours
 	LINECARD_LONG=1 go test -count=1 -timeout 4h -v ./internal/testkit/... ./internal/simtest ./internal/planted ./offline/... ./router/...
