@@ -74,7 +74,8 @@ func (c *confused) say() {
 // errAcked says that a message was acknowledged.
 var errAcked = errors.New("acknowledged")
 
-// until reads to a stanza of that tag and returns it. An ack before it is an error.
+// until reads to a stanza of that tag and returns it. An ack of the present message before it is an error; those of earlier ones, which were sent
+// more than once, are not.
 func (c *confused) until(tag stanza.Tag) (stanza.View, error) {
 	for {
 		v, err := c.raw.Next()
@@ -82,7 +83,16 @@ func (c *confused) until(tag stanza.Tag) (stanza.View, error) {
 		case err != nil, v.Tag == tag:
 			return v, err
 		case v.Tag == stanza.TagAck:
-			return v, errAcked
+			a, err := stanza.ParseAck(v)
+			if err != nil {
+				return v, err
+			}
+			ids := stanza.Packed(a.IDs)
+			for id, ok := ids.Next(); ok; id, ok = ids.Next() {
+				if id == c.id {
+					return v, errAcked
+				}
+			}
 		case v.Tag == stanza.TagClose:
 			return v, closedBy(v)
 		}
