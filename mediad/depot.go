@@ -52,7 +52,6 @@ type depot struct {
 
 	mu   sync.Mutex
 	last swept // of the last sweep that came to its end
-	ends int   // how many did
 }
 
 // openDepot opens what is below the directory, which belongs to this process until close. Nothing is taken in until run has counted what
@@ -239,13 +238,6 @@ func (d *depot) tidy(ctx context.Context) {
 	}
 	d.sweptOne(s, time.Since(begun))
 	d.log.Info("swept", "uploads", uploads, "references", s.references, "blobs", s.blobs, "bytes", s.bytes, "kept", s.kept, "kept_bytes", s.keptBytes)
-}
-
-// sweeps is how many sweeps came to their end.
-func (d *depot) sweeps() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.ends
 }
 
 // open returns a blob for reading.

@@ -85,7 +85,6 @@ func (d *depot) swept() swept {
 func (d *depot) sweptOne(s swept, took time.Duration) {
 	d.mu.Lock()
 	d.last = s
-	d.ends++
 	d.mu.Unlock()
 	d.count.sweeps.Inc()
 	d.count.references.Add(float64(s.references))

@@ -274,8 +274,10 @@ func TestRun(t *testing.T) {
 		defer close(done)
 		d.run(ctx)
 	}()
-	for d.sweeps() < 2 {
-		time.Sleep(time.Millisecond)
+	for end := time.Now().Add(20 * time.Second); counter(d.count.sweeps) < 2; time.Sleep(time.Millisecond) { // they tell nobody
+		if time.Now().After(end) {
+			t.Fatal("it does not sweep again")
+		}
 	}
 	wantHeld(t, d, 7, holding{stored: 100})
 	mustDo(t, d.end(t.Context(), h, 7))

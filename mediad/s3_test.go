@@ -90,7 +90,7 @@ func newS3Site(t testing.TB) *s3Site {
 		if time.Now().After(deadline) {
 			t.Fatalf("the S3 server does not come up: %v", err)
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(10 * time.Millisecond) // another process: it can only be asked again
 	}
 }
 
@@ -181,7 +181,7 @@ func TestBucketSweep(t *testing.T) {
 	parts, err := d.blobs.(*bucket).client.NewMultipartUpload(t.Context(), "media", "a/blobs/"+strings.Repeat("ab", 32), minio.PutObjectOptions{})
 	mustDo(t, err)
 	d.tidy(t.Context())
-	if want := (swept{references: 2, blobs: 1, bytes: 1000, kept: 2, keptBytes: 5000}); d.last != want || d.sweeps() != 1 {
+	if want := (swept{references: 2, blobs: 1, bytes: 1000, kept: 2, keptBytes: 5000}); d.last != want || counter(d.count.sweeps) != 1 {
 		t.Fatalf("swept %+v, want %+v", d.last, want)
 	}
 	wantNoBlob(t, d, oldHash)

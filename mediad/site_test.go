@@ -128,7 +128,7 @@ func startSite(t testing.TB, dir string, ln net.Listener, prepare func(*Server),
 // until waits for what other goroutines do.
 func (s *site) until(ok func() bool) {
 	s.t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) { // they tell nobody: they are asked again
 		if time.Now().After(end) {
 			s.t.Fatal("it did not come to pass")
 		}

@@ -68,8 +68,7 @@ func TestTusJS(t *testing.T) {
 		if os.Getenv("LINECARD_INTEROP") != "" {
 			t.Fatal(why)
 		}
-		t.Logf("NOT RUN against tus-js-client: %s", why)
-		return
+		t.Skip(why)
 	}
 	data := bytesOf(9, 1<<20+12345)
 	want := blobHash(sha256.Sum256(data)).String()
@@ -132,8 +131,7 @@ func TestCurl(t *testing.T) {
 		if os.Getenv("LINECARD_INTEROP") != "" {
 			t.Fatal("curl is not installed")
 		}
-		t.Log("NOT RUN against curl: it is not installed")
-		return
+		t.Skip("curl is not installed; with LINECARD_INTEROP=1, as in CI, that fails")
 	}
 	for _, scheme := range []string{"http", "https"} {
 		s := newSite(t, withTLS(t, scheme == "https"))

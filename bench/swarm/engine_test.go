@@ -63,7 +63,7 @@ func waitFor(t testing.TB) context.Context {
 // until polls for a condition of an engine's counters.
 func until(t testing.TB, e *Engine, what string, ok func(Counters) bool) {
 	t.Helper()
-	for end := time.Now().Add(limit); !ok(e.Counters()); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(limit); !ok(e.Counters()); time.Sleep(5 * time.Millisecond) { // an engine counts and tells nobody
 		if time.Now().After(end) {
 			t.Fatalf("%s: %+v", what, e.Counters())
 		}
@@ -167,7 +167,7 @@ func TestCutAndResume(t *testing.T) {
 	if o, err := e.Open(waitFor(t), Open{Range: away, Mode: Resume}); err != nil || o.Bound != sessions/2 {
 		t.Fatalf("opened again: %+v, %v", o, err)
 	}
-	for end := time.Now().Add(limit); blind.Delivered < blind.Acked; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(limit); blind.Delivered < blind.Acked; time.Sleep(5 * time.Millisecond) { // an engine counts and tells nobody
 		if blind, err = e.Report(); err != nil || time.Now().After(end) {
 			t.Fatalf("what waited: %+v, %v", blind, err)
 		}
@@ -202,7 +202,7 @@ func TestSlow(t *testing.T) {
 	if err := e.Slow(waitFor(t), Slow{Range: deaf, Off: true}); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(limit); tr.Delivered < tr.Acked; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(limit); tr.Delivered < tr.Acked; time.Sleep(5 * time.Millisecond) { // an engine counts and tells nobody
 		if tr, err = e.Report(); err != nil || time.Now().After(end) {
 			t.Fatalf("reading again: %+v, %v, %+v", tr, err, e.Counters())
 		}

@@ -117,7 +117,7 @@ func (l *lines) String() string {
 
 func (l *lines) await(t *testing.T, part string) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) { // a log tells nobody of its lines
 		if strings.Contains(l.String(), part) {
 			return
 		}

@@ -28,7 +28,7 @@ func (m failingToy) Apply(e Entry) uint64 {
 // awaitStopped waits until the group 1 of h is stopped and its raft engine has ended.
 func awaitStopped(t *testing.T, h *Host) GroupStatus {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) { // an engine ends on goroutines of raft, and tells nobody
 		for _, s := range h.Status() {
 			if s.Group == 1 && s.Stopped != "" && s.LeaderID == "" && !s.Leading {
 				return s

@@ -385,7 +385,7 @@ func TestScrubFailure(t *testing.T) {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for limit := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for limit := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) { // what is looked at is other goroutines' and tells nobody
 		if time.Now().After(limit) {
 			t.Fatal("in vain: ", what)
 		}

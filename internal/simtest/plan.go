@@ -116,7 +116,7 @@ func (p *process) bounce(down time.Duration, end func(*process)) {
 	p.turn <- struct{}{}
 	defer func() { <-p.turn }()
 	end(p)
-	time.Sleep(down)
+	time.Sleep(down) // in the bubble, as all of this package
 	p.start()
 }
 

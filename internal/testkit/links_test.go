@@ -134,7 +134,7 @@ func lossy(t *testing.T, f *link.Faults, s *spread) {
 	for i := range 16 {
 		r.linkAndUnlink(r.device(i, fmt.Sprintf("linker%d", i)))
 	}
-	for end := time.Now().Add(time.Duration(faultsWanted()) * 10 * time.Second); !r.enough(); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Duration(faultsWanted()) * 10 * time.Second); !r.enough(); time.Sleep(20 * time.Millisecond) { // the load goes on until it met faults enough
 		if time.Now().After(end) {
 			t.Error("not enough faults on each leg")
 			break

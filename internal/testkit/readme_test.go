@@ -158,7 +158,7 @@ func (s *shell) signal(sig syscall.Signal) {
 // says waits until the output has the text; a process that ends before fails the test.
 func (r *readme) says(s *shell, text string) {
 	r.t.Helper()
-	for end := time.Now().Add(2 * waitLimit); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(2 * waitLimit); ; time.Sleep(10 * time.Millisecond) { // another process: its output is looked at again
 		ended := false
 		select {
 		case <-s.done:
