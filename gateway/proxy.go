@@ -68,6 +68,6 @@ func (l *loop) readProxy(h *handshake, c gnet.Conn, n int) (whole bool, action g
 // badProxy counts and logs a header that is none. The line names the balancer, which is no client.
 func (g *Gateway) badProxy(c gnet.Conn, err error) {
 	g.metrics.handshake(stanza.ReasonBadProxyHeader)
-	g.lines.WriteWith("a balancer's connection refused: is it meant to be in proxy_sources, and does it send version 2?",
+	g.lines.WriteWith(slog.LevelWarn, "a balancer's connection refused: is it meant to be in proxy_sources, and does it send version 2?",
 		stanza.ReasonBadProxyHeader, slog.String("from", remoteOf(c).String()), slog.Any("err", err))
 }

@@ -30,7 +30,7 @@
 // # Files
 //
 //	server.go   Server: New, Run, Ready, drain      config.go   configuration
-//	reasons.go  why a request failed                metrics.go  counters, lines in the log
+//	reasons.go  why a request failed                metrics.go  counters, a line in the log
 //	request.go  routes, one request's life          grant.go    whose it is
 //	answer.go   JSON errors, CORS                   limits.go   connections, requests in flight
 //	tus.go      resumable uploads                   put.go      uploads in one request

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"linecard.example/internal/metrics"
 	"linecard.example/internal/stanza"
 	"linecard.example/internal/wire"
 )
@@ -113,5 +114,18 @@ func TestBuffers(t *testing.T) {
 	}
 	if b.trim(); b.left != 2 || b.free != nil {
 		t.Fatalf("after trim %d left, %d free", b.left, len(b.free))
+	}
+}
+
+// TestLinesAreFew: whoever is refused again and again does not fill the log.
+func TestLinesAreFew(t *testing.T) {
+	s := newSite(t)
+	const tries = 50
+	for range tries {
+		s.want(s.do("GET", blobsPath+"/"+blobHash{}.String(), "", nil, nil), NoGrant)
+	}
+	s.idle()
+	if n := strings.Count(s.log.String(), "request not served"); n < metrics.DefaultBudget.Burst || n == tries {
+		t.Errorf("%d lines of %d, want %d and one more every 5 s", n, tries, metrics.DefaultBudget.Burst)
 	}
 }

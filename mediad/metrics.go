@@ -1,10 +1,7 @@
 package mediad
 
 import (
-	"context"
 	"log/slog"
-	"sync"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -80,49 +77,18 @@ func newCounters(reg prometheus.Registerer) *counters {
 	return c
 }
 
-// lineEvery is how often a reason has a line in the log at most: clients can cause one as fast as they can ask.
-const lineEvery = 5 * time.Second
-
-// lines writes why requests failed, a bounded number for each reason. Safe for concurrent use.
-type lines struct {
-	log *slog.Logger
-
-	mu   sync.Mutex
-	last [reasonEnd]time.Time
-	left [reasonEnd]int // lines left out since then
-}
-
 // own are the reasons that an operator can put right: a warning each. The others are the client's.
 func (r Reason) own() bool { return r == Internal || r == Unavailable || r == StorageFull }
 
-// write writes a line about a request that failed, or counts it. It never tells paths, grants or addresses.
-func (l *lines) write(q *request, err error) {
+// log writes a line about a request that failed. It never tells paths, grants or addresses.
+func (q *request) log(err error) {
 	reason, level := reasonOf(err), slog.LevelDebug
-	if reason.own() {
-		level = slog.LevelWarn
-	}
-	if !l.log.Enabled(context.Background(), level) {
-		return
-	}
-	now := time.Now()
-	l.mu.Lock()
-	if now.Sub(l.last[reason]) < lineEvery {
-		l.left[reason]++
-		l.mu.Unlock()
-		return
-	}
-	left := l.left[reason]
-	l.last[reason], l.left[reason] = now, 0
-	l.mu.Unlock()
-	attrs := []slog.Attr{slog.String("reason", reason.String()), slog.String("op", q.op.String())}
+	attrs := []slog.Attr{slog.String("op", q.op.String())}
 	if q.grant.Account != 0 {
 		attrs = append(attrs, slog.Uint64("account", uint64(q.grant.Account)))
 	}
 	if reason.own() {
-		attrs = append(attrs, slog.Any("err", err))
+		level, attrs = slog.LevelWarn, append(attrs, slog.Any("err", err))
 	}
-	if left > 0 {
-		attrs = append(attrs, slog.Int("left_out", left))
-	}
-	l.log.LogAttrs(context.Background(), level, "request not served", attrs...)
+	q.s.lines.WriteWith(level, "request not served", reason, attrs...)
 }

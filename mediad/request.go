@@ -178,7 +178,7 @@ func (q *request) finish(err error) {
 	}
 	reason := reasonOf(err)
 	q.s.count.refused[reason].Inc()
-	q.s.lines.write(q, err)
+	q.log(err)
 	if q.begun {
 		panic(http.ErrAbortHandler) // the client must see that the body is not whole
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"linecard.example/internal/link"
+	"linecard.example/internal/metrics"
 	"linecard.example/internal/stanza"
 	"linecard.example/internal/wire"
 )
@@ -29,6 +30,7 @@ type Deps struct {
 
 	Dir        string                // the daemon's own directory; New makes it
 	Logger     *slog.Logger          // nil: discards
+	Lines      metrics.Budget        // of lines about clients in the log
 	Registerer prometheus.Registerer // nil: no metrics
 	Clock      func() time.Time      // nil: time.Now
 	Listener   net.Listener          // nil: New listens on Config.Listen. Its connections must be *net.TCPConn for sendfile
@@ -39,7 +41,7 @@ type Server struct {
 	cfg     Config
 	deps    Deps
 	log     *slog.Logger
-	lines   lines
+	lines   *metrics.LinesOf[Reason]
 	count   *counters
 	ln      net.Listener
 	cert    *certificate // nil: plain HTTP
@@ -71,10 +73,11 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		deps.Clock = time.Now
 	}
 	s := &Server{
-		cfg: cfg, deps: deps, log: deps.Logger, lines: lines{log: deps.Logger}, count: newCounters(deps.Registerer),
+		cfg: cfg, deps: deps, log: deps.Logger, count: newCounters(deps.Registerer),
 		buffers: newBuffers(cfg.Buffers.Int()), tally: newTally(cfg.Requests, cfg.AccountRequests), work: work{live: map[*request]struct{}{}},
 		patience: evictWait, tlsEvery: tlsEvery,
 	}
+	s.lines = metrics.NewLinesOf(s.log, deps.Lines, reasonEnd-1, func(Reason) slog.Level { return slog.LevelDebug })
 	s.life, s.kill = context.WithCancel(context.Background())
 	if cfg.TLSCert != "" {
 		s.cert = &certificate{certFile: cfg.TLSCert, keyFile: cfg.TLSKey, log: s.log, count: s.count}

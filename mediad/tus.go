@@ -159,7 +159,7 @@ func (q *request) open() (*upload, error) {
 // leave lets go of the upload: all that came is durable then. It may be called twice.
 func (q *request) leave(x *upload) {
 	if err := x.close(); err != nil {
-		q.s.lines.write(q, err)
+		q.log(err)
 	}
 }
 

@@ -3,6 +3,7 @@ package metrics
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,9 +26,19 @@ var DefaultBudget = Budget{Burst: 20, Every: 5 * time.Second}
 // next one comes. Safe for concurrent use.
 //
 // A line names the reason, and the account and device where they are known. It never tells addresses, keys or content.
-type Lines struct {
+type Lines = LinesOf[stanza.Reason]
+
+// Reason is one of a closed enumeration, numbered from 0.
+type Reason interface {
+	~uint8 | ~uint16
+	String() string
+}
+
+// LinesOf is Lines for a daemon with reasons of its own.
+type LinesOf[R Reason] struct {
 	log    *slog.Logger
 	budget Budget
+	other  R          // counts for reasons that are not of the enumeration
 	kinds  []lineKind // by reason
 }
 
@@ -49,27 +60,34 @@ var routine = []stanza.Reason{
 
 // NewLines returns Lines that write to log; it retains it.
 func NewLines(log *slog.Logger, b Budget) *Lines {
+	l := NewLinesOf(log, b, slices.Max(stanza.Reasons), func(r stanza.Reason) slog.Level {
+		if slices.Contains(routine, r) {
+			return slog.LevelDebug
+		}
+		return slog.LevelInfo
+	})
+	l.other = stanza.ReasonInternal
+	return l
+}
+
+// NewLinesOf returns lines for the reasons up to last, each at its level. It retains log.
+func NewLinesOf[R Reason](log *slog.Logger, b Budget, last R, level func(R) slog.Level) *LinesOf[R] {
 	if b == (Budget{}) {
 		b = DefaultBudget
 	}
-	l := &Lines{log: log, budget: b}
-	now := time.Now()
-	for _, r := range stanza.Reasons {
-		for len(l.kinds) <= int(r) {
-			l.kinds = append(l.kinds, lineKind{level: slog.LevelInfo, tokens: b.Burst, at: now})
-		}
-	}
-	for _, r := range routine {
-		l.kinds[r].level = slog.LevelDebug
+	l, now := &LinesOf[R]{log: log, budget: b, kinds: make([]lineKind, int(last)+1)}, time.Now()
+	for i := range l.kinds {
+		k := &l.kinds[i]
+		k.level, k.tokens, k.at = level(R(i)), b.Burst, now
 	}
 	return l
 }
 
 // Write writes a line, or counts it when the reason's budget is spent. msg is one of a few constants; account and device are 0 where
 // nobody knows them. It allocates only when it writes.
-func (l *Lines) Write(msg string, reason stanza.Reason, account stanza.Account, device stanza.Device) {
+func (l *LinesOf[R]) Write(msg string, reason R, account stanza.Account, device stanza.Device) {
 	if int(reason) >= len(l.kinds) {
-		reason = stanza.ReasonInternal
+		reason = l.other
 	}
 	k := &l.kinds[reason]
 	if !l.log.Enabled(context.Background(), k.level) {
@@ -80,13 +98,15 @@ func (l *Lines) Write(msg string, reason stanza.Reason, account stanza.Account, 
 	}
 }
 
-// WriteWith is Write for what an operator can put right by himself: at warn level, with attributes of its own. It allocates.
-func (l *Lines) WriteWith(msg string, reason stanza.Reason, attrs ...slog.Attr) {
-	k := &l.kinds[reason]
-	if !l.log.Enabled(context.Background(), slog.LevelWarn) {
+// WriteWith is Write at a level and with attributes of the caller's, for what an operator can put right by himself. It allocates.
+func (l *LinesOf[R]) WriteWith(level slog.Level, msg string, reason R, attrs ...slog.Attr) {
+	if int(reason) >= len(l.kinds) {
+		reason = l.other
+	}
+	if !l.log.Enabled(context.Background(), level) {
 		return
 	}
-	left, ok := l.take(reason, k, slog.LevelWarn)
+	left, ok := l.take(reason, &l.kinds[reason], level)
 	if !ok {
 		return
 	}
@@ -94,11 +114,11 @@ func (l *Lines) WriteWith(msg string, reason stanza.Reason, attrs ...slog.Attr) 
 	if left > 0 {
 		all = append(all, slog.Int("left_out", left))
 	}
-	l.log.LogAttrs(context.Background(), slog.LevelWarn, msg, all...)
+	l.log.LogAttrs(context.Background(), level, msg, all...)
 }
 
 // take takes a token for a line of a level, with the number of lines left out before it.
-func (l *Lines) take(reason stanza.Reason, k *lineKind, level slog.Level) (left int, ok bool) {
+func (l *LinesOf[R]) take(reason R, k *lineKind, level slog.Level) (left int, ok bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.tokens < l.budget.Burst {
@@ -127,7 +147,7 @@ func (l *Lines) take(reason stanza.Reason, k *lineKind, level slog.Level) (left 
 }
 
 // tell writes how many lines were left out, if no line has said so meanwhile.
-func (l *Lines) tell(reason stanza.Reason, k *lineKind) {
+func (l *LinesOf[R]) tell(reason R, k *lineKind) {
 	k.mu.Lock()
 	left, level := k.left, k.loudest
 	k.left, k.waiting = 0, false
@@ -137,7 +157,7 @@ func (l *Lines) tell(reason stanza.Reason, k *lineKind) {
 	}
 }
 
-func (l *Lines) write(level slog.Level, msg string, reason stanza.Reason, account stanza.Account, device stanza.Device, left int) {
+func (l *LinesOf[R]) write(level slog.Level, msg string, reason R, account stanza.Account, device stanza.Device, left int) {
 	attrs := make([]slog.Attr, 0, 4)
 	attrs = append(attrs, slog.String("reason", reason.String()))
 	if account != 0 {

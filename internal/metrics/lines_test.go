@@ -105,7 +105,7 @@ func TestLinesLeftOutAsLoud(t *testing.T) {
 		l, lines := collect(slog.LevelWarn, Budget{Burst: 1, Every: time.Second})
 		for range 3 {
 			l.Write("connection refused", stanza.ReasonBadProxyHeader, 0, 0) // below the level
-			l.WriteWith("a balancer's connection refused", stanza.ReasonBadProxyHeader, slog.Int("n", 1))
+			l.WriteWith(slog.LevelWarn, "a balancer's connection refused", stanza.ReasonBadProxyHeader, slog.Int("n", 1))
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()

@@ -47,7 +47,7 @@ func (n *Node) openMedia(log *slog.Logger) (err error) {
 	}
 	n.media, err = mediad.New(n.cfg.Media, mediad.Deps{
 		Node: n.id.id, Incarnation: n.incarnation, Shards: n.cfg.Shards, Cluster: n.cfg.Cluster, Region: n.cfg.Region.Region(),
-		LinkCredit: n.cfg.Links.Credit.Int(), Board: n.board(), Dir: filepath.Join(n.cfg.Data, string(Media)), Logger: log, Registerer: n.reg, Clock: n.clock, Listener: n.mediaLn,
+		LinkCredit: n.cfg.Links.Credit.Int(), Lines: n.cfg.Log.budget(), Board: n.board(), Dir: filepath.Join(n.cfg.Data, string(Media)), Logger: log, Registerer: n.reg, Clock: n.clock, Listener: n.mediaLn,
 	})
 	return err
 }
