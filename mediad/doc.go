@@ -36,8 +36,8 @@
 //	tus.go      resumable uploads                   put.go      uploads in one request
 //	intake.go   a body into an upload, its pace     buffers.go  its memory
 //	get.go      downloads, deletion                 outflow.go  a blob out, sendfile
-//	work.go     bodies that can be cut              tls.go      certificates that change
-//	keys.go     what grants are verified with: heard from routers, kept for the next start
+//	work.go     bodies that can be cut              keys.go     what grants are verified with: heard from routers,
+//	                                                            kept for the next start
 //
 //	depot.go    all that is kept; its goroutine     depotmetrics.go  what there is of it
 //	uploads.go  uploads, open and not               upload.go   one that is open: bytes, syncs, commit

@@ -11,14 +11,11 @@ import (
 	"slices"
 	"sync"
 
-	"linecard.example/internal/link"
-	"linecard.example/internal/stanza"
 	"linecard.example/internal/wire"
 )
 
-// keyring hears over links what grants are verified with, and keeps it in a file: a mediad that starts while no router answers verifies
-// with what it knew. It implements link.Handler. What a later leader of dir/0 says replaces what it heard before, unless it is one that
-// was replaced itself and does not know yet.
+// keyring is told over links what grants are verified with (link.Word), and keeps it in a file: a mediad that starts while no router answers
+// verifies with what it knew.
 type keyring struct {
 	dir string // where the file is
 	use func([]wire.GrantPublic)
@@ -26,10 +23,8 @@ type keyring struct {
 
 	changed chan struct{} // has room for one: there may be something to write
 
-	mu     sync.Mutex
-	keys   []wire.GrantPublic
-	term   uint64
-	teller *link.Stream // nil: it is gone, or the keys are from the file
+	mu   sync.Mutex
+	keys []wire.GrantPublic
 }
 
 const (
@@ -69,45 +64,16 @@ func readKeys(path string) ([]wire.GrantPublic, error) {
 	return keys, nil
 }
 
-// Up implements link.Handler. The leader of dir/0 tells by itself.
-func (k *keyring) Up(*link.Stream) {}
-
-// Down implements link.Handler. When who told the keys is gone, whoever tells others is believed: terms begin again where a directory lost
-// its disk.
-func (k *keyring) Down(s *link.Stream, _ error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.teller == s {
-		k.teller = nil
-	}
-}
-
-// Receive implements link.Handler.
-func (k *keyring) Receive(s *link.Stream, batch []link.Envelope) {
-	for i := range batch {
-		e := &batch[i]
-		size := e.Size()
-		if e.Kind == link.KindGrantKeys && e.Group == stanza.DirGroup(0) && s.Peer().Role == link.RoleRouter {
-			k.hear(s, e.Term, e.Payload)
-		}
-		s.Done(e.Group, size)
-	}
-}
-
-func (k *keyring) hear(s *link.Stream, term uint64, payload []byte) {
+// hear takes what a router tells.
+func (k *keyring) hear(payload []byte) error {
 	keys, err := wire.ParseGrantPublics(payload)
 	if err != nil {
-		k.log.Warn("a router tells keys of grants that are none", "err", err)
-		return
+		return err
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if term < k.term && k.teller != nil && k.teller != s {
-		return
-	}
-	k.term, k.teller = term, s
 	if slices.Equal(keys, k.keys) {
-		return
+		return nil
 	}
 	k.keys = keys
 	k.use(keys)
@@ -116,6 +82,7 @@ func (k *keyring) hear(s *link.Stream, term uint64, payload []byte) {
 	case k.changed <- struct{}{}:
 	default: // will be looked at anyway
 	}
+	return nil
 }
 
 // run writes what was heard, apart from the links, which must not wait for a disk. A write that fails is told, and not tried again before

@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"linecard.example/internal/certfile"
 	"linecard.example/internal/link"
 	"linecard.example/internal/metrics"
 	"linecard.example/internal/stanza"
@@ -44,7 +45,7 @@ type Server struct {
 	lines   *metrics.LinesOf[Reason]
 	count   *counters
 	ln      net.Listener
-	cert    *certificate // nil: plain HTTP
+	cert    *certfile.Pair // nil: plain HTTP
 	depot   *depot
 	buffers *buffers
 	tally   *tally
@@ -75,23 +76,23 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s := &Server{
 		cfg: cfg, deps: deps, log: deps.Logger, count: newCounters(deps.Registerer),
 		buffers: newBuffers(cfg.Buffers.Int()), tally: newTally(cfg.Requests, cfg.AccountRequests), work: work{live: map[*request]struct{}{}},
-		patience: evictWait, tlsEvery: tlsEvery,
+		patience: evictWait, tlsEvery: certfile.Every,
 	}
 	s.lines = metrics.NewLinesOf(s.log, deps.Lines, reasonEnd-1, func(Reason) slog.Level { return slog.LevelDebug })
 	s.life, s.kill = context.WithCancel(context.Background())
+	var err error
 	if cfg.TLSCert != "" {
-		s.cert = &certificate{certFile: cfg.TLSCert, keyFile: cfg.TLSKey, log: s.log, count: s.count}
-		if err := s.cert.load(); err != nil {
+		told := certfile.Options{Logger: s.log, Expiry: s.count.certificate, Failures: s.count.reloads}
+		if s.cert, err = certfile.Open(cfg.TLSCert, cfg.TLSKey, told); err != nil {
 			return nil, err
 		}
 	}
-	var err error
 	if s.depot, err = s.openDepot(); err != nil {
 		return nil, err
 	}
 	s.keyring = newKeyring(deps.Dir, s.SetKeys, s.log)
 	info := link.Info{Role: link.RoleMedia, Node: deps.Node, Incarnation: deps.Incarnation, Shards: deps.Shards, Cluster: deps.Cluster, Region: deps.Region}
-	s.endpoint = link.NewEndpoint(info, s.keyring, link.Options{Credits: deps.LinkCredit, Board: deps.Board, Logger: s.log, Registerer: deps.Registerer})
+	s.endpoint = link.NewEndpoint(info, link.NewWord(link.KindGrantKeys, s.keyring.hear, s.log), link.Options{Credits: deps.LinkCredit, Board: deps.Board, Logger: s.log, Registerer: deps.Registerer})
 	if s.ln = deps.Listener; s.ln == nil {
 		if s.ln, err = net.Listen("tcp", cfg.Listen); err != nil {
 			return nil, errors.Join(fmt.Errorf("media listener: %w", err), s.closeDepot())
@@ -151,7 +152,7 @@ func (s *Server) Run(ctx context.Context) error {
 	others.Go(func() { s.depot.run(inner) })
 	others.Go(func() { s.keyring.run(inner) })
 	if s.cert != nil {
-		others.Go(func() { s.cert.watch(inner, s.tlsEvery) })
+		others.Go(func() { s.cert.Watch(inner, s.tlsEvery) })
 	}
 	web := s.web()
 	failed := make(chan error, 1)
@@ -194,7 +195,7 @@ func (s *Server) web() *http.Server {
 // listen answers until web is shut down, which is no error.
 func (s *Server) listen(web *http.Server) (err error) {
 	if s.cert != nil {
-		web.TLSConfig = s.cert.config()
+		web.TLSConfig = s.cert.Config()
 		err = web.ServeTLS(s.ln, "", "")
 	} else {
 		err = web.Serve(s.ln)

@@ -169,7 +169,8 @@ func (m *dirShard) expireGateways() {
 
 // hello tells a peer that this process leads the group. A gateway answers with its bindings, and done.
 func (m *dirShard) hello(p *peer) {
-	if p.role == link.RoleRouter || p.role == link.RoleMedia {
+	switch p.role {
+	case link.RoleRouter, link.RoleMedia, link.RoleRelay:
 		return
 	}
 	p.helloOwed = !m.send(p.to, link.Envelope{Kind: link.KindHello, Group: m.id, Term: m.term})

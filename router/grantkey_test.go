@@ -72,20 +72,22 @@ func opens(t *testing.T, tickets []wire.TicketKey, publics []wire.GrantPublic) {
 	}
 }
 
-// TestMediadSaysNothing: what a mediad sends a router is not taken from it.
-func TestMediadSaysNothing(t *testing.T) {
-	h := newHarnessOf(t, 0, nil)
-	media := h.up(link.RoleMedia, 50, 1)
-	takePublics(t, h, media, 1)
-	for k := link.KindRebind; k < link.KindGrantKeys; k++ {
-		if wantsAnswer(k) || k == link.KindHello || k == link.KindNotLeader || k == link.KindRegions {
-			continue
+// TestListenersSayNothing: what a mediad or a turnd sends a router is not taken from it.
+func TestListenersSayNothing(t *testing.T) {
+	for role, told := range map[link.Role]link.Kind{link.RoleMedia: link.KindGrantKeys, link.RoleRelay: link.KindRelaySecrets} {
+		h := newHarnessOf(t, 0, nil)
+		s := h.up(role, 50, 1)
+		s.take(t, told)
+		for k := link.KindRebind; k <= link.KindRelaySecrets; k++ {
+			if wantsAnswer(k) || k == link.KindHello || k == link.KindNotLeader || k == link.KindRegions {
+				continue
+			}
+			h.m.receive(s, &link.Envelope{Kind: k, Group: h.m.id, Account: 16, Device: 1, Slot: 1, ID: 1})
+			h.settle()
+			s.nothing(t)
 		}
-		h.m.receive(media, &link.Envelope{Kind: k, Group: h.m.id, Account: 16, Device: 1, Slot: 1, ID: 1})
-		h.settle()
-		media.nothing(t)
-	}
-	if h.m.bindings.len() != 0 || h.m.directory.accounts != 0 {
-		t.Error("a mediad changed something")
+		if h.m.bindings.len() != 0 || h.m.directory.accounts != 0 {
+			t.Errorf("a %v changed something", role)
+		}
 	}
 }

@@ -13,7 +13,8 @@ import (
 // The keys of resumption tickets are facts of the cluster: dir/0 keeps them and its leader tells every gateway. The newest seals, all
 // open. A key seals for one rotation and opens for seven more: a ticket is given when a session begins, sessions last for days, and the
 // storm after a restart is of all of them. Keys of grants are worked out from them (wire.TicketKey.GrantKey), so that there is one set to
-// keep, to rotate and to back up; mediads are told the public halves of all.
+// keep, to rotate and to back up; mediads are told the public halves of all. So are relay secrets (wire.TicketKey.RelaySecret), of which turnds are
+// told the newest.
 const ticketKeys = wire.MaxTicketKeys
 
 // ticketRecord is what the tables hold of them: version byte, when the newest was made (ms since 1970), the keys.
@@ -89,7 +90,7 @@ func (m *dirShard) tickTickets() {
 	m.propose(&c, &pending{want: wantTicketKey})
 }
 
-// rotated ends the attempt to make a key: gateways and mediads hear of it, or the next tick tries again.
+// rotated ends the attempt to make a key: gateways, mediads and turnds hear of it, or the next tick tries again.
 func (m *dirShard) rotated(committed bool) {
 	m.rotating = false
 	if !committed || !m.leading {
@@ -101,20 +102,26 @@ func (m *dirShard) rotated(committed bool) {
 	}
 }
 
-// tellKeys sends a gateway the keys, and a mediad what belongs to them and is not secret. Without credit they are owed: a gateway that lacks
-// the newest one cannot open the tickets that others seal.
+// tellKeys sends a gateway the keys, a mediad what belongs to them and is not secret, and a turnd secrets that belong to them and are
+// its own. Without credit they are owed: a gateway that lacks the newest one cannot open the tickets that others seal.
 func (m *dirShard) tellKeys(p *peer) {
 	keys := m.directory.tickets.keys
 	kind := link.KindTicketKeys
 	switch {
-	case len(keys) == 0 || p.gw == nil && p.role != link.RoleMedia:
+	case len(keys) == 0:
 		p.keysOwed = false
 		return
+	case p.gw != nil:
+		m.stanza = wire.AppendTicketKeys(m.stanza[:0], keys)
 	case p.role == link.RoleMedia:
 		kind = link.KindGrantKeys
 		m.stanza = wire.AppendGrantPublics(m.stanza[:0], grantPublics(keys))
+	case p.role == link.RoleRelay:
+		kind = link.KindRelaySecrets
+		m.stanza = wire.AppendRelaySecrets(m.stanza[:0], wire.RelaySecrets(keys))
 	default:
-		m.stanza = wire.AppendTicketKeys(m.stanza[:0], keys)
+		p.keysOwed = false
+		return
 	}
 	p.keysOwed = !m.send(p.to, link.Envelope{Kind: kind, Group: m.id, Term: m.term, Payload: m.stanza})
 }

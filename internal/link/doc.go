@@ -53,5 +53,6 @@
 //	metrics.go   counters                       usage.go    what streams hold, what Dial has up
 //	turn.go      Flush: the end of a turn       faults.go   broken on purpose, for tests
 //	board.go     Board: the roster, passed on
+//	word.go      Word: Handler of who is told one thing
 //	road.go      the way between endpoints, as a simulation has it
 package link

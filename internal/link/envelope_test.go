@@ -94,7 +94,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"empty", "", errTruncated},
 		{"no mask", "0100", errTruncated},
 		{"kind 0", "000000", errKind},
-		{"kind past the list", "2c0000", errKind},
+		{"kind past the list", "2d0000", errKind},
 		{"zero flags", "01000100", errCanonical},
 		{"zero group", "0100020000", errCanonical},
 		{"zero varint", "01008000", errCanonical},

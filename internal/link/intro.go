@@ -20,7 +20,8 @@ const (
 	RoleBorder   Role = 5 // of a region towards its own routers and offlines
 	RoleRegion   Role = 6 // the same process towards borders of other regions
 	RoleMedia    Role = 7 // hears from routers what to verify grants with; no peer of theirs before it knows it
-	roleEnd      Role = 8
+	RoleRelay    Role = 8 // hears from routers what to verify credentials with; the same holds for it
+	roleEnd      Role = 9
 )
 
 // String returns the daemon's name, "unknown" outside of the list.
@@ -28,7 +29,7 @@ func (r Role) String() string {
 	if r == 0 || r >= roleEnd {
 		return "unknown"
 	}
-	return [roleEnd]string{1: "gateway", 2: "router", 3: "offline", 4: "operator", 5: "border", 6: "region", 7: "mediad"}[r]
+	return [roleEnd]string{1: "gateway", 2: "router", 3: "offline", 4: "operator", 5: "border", 6: "region", 7: "mediad", 8: "turnd"}[r]
 }
 
 func (r Role) valid() bool { return r > 0 && r < roleEnd }

@@ -115,7 +115,11 @@ const (
 	// lower term and those that came before.
 	KindGrantKeys Kind = 43
 
-	kindEnd Kind = 44
+	// KindRelaySecrets: leader of dir/0 -> every turnd; Term: what credentials of relays are verified with, wire.AppendRelaySecrets; they
+	// replace those of a lower term and those that came before.
+	KindRelaySecrets Kind = 44
+
+	kindEnd Kind = 45
 
 	// kindsOld is the last kind that peers know who do not say which they know.
 	kindsOld = KindTicketKeys
@@ -136,7 +140,7 @@ var kindNames = [kindEnd]string{
 	"store", "ack", "refused", "attach", "detach", "attach_done", "deliver", "delivery_ack", "expect", "gone", "query", "result",
 	"note", "contact", "receipt", "receipt_stored", "drop_queue", "queue_dropped", "unlink_idle", "not_leader", "grant",
 	"ticket_keys", "roster", "announce", "leave", "member_answer", "look", "looked", "regions", "forward", "forwarded",
-	"grant_keys",
+	"grant_keys", "relay_secrets",
 }
 
 // String returns the kind's name, as logs and metric labels show it; "unknown" outside of the list.

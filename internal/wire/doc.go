@@ -23,5 +23,6 @@
 // Files: proxy.go (PROXY header), frame.go (preamble, frames), kind.go (handshake frames other than XX), handshake.go (what both sides
 // share), responder.go, initiator.go, crowd.go (the client side for load), resume.go (both sides), symmetric.go (Noise's symmetric state, of the server's
 // side), dh.go with dh_*.go (X25519), certificate.go, root.go (root keys as text), seal.go (sealed frames),
-// aead.go (its cipher), ticket.go, ticketkey.go (resumption tickets and their keys), grant.go, grantkey.go (what a mediad lets in).
+// aead.go (its cipher), ticket.go, ticketkey.go (resumption tickets and their keys), grant.go, grantkey.go (what a mediad lets in),
+// relay.go (whom a turnd lets in), keyset.go (sets of keys).
 package wire

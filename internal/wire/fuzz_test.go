@@ -186,7 +186,7 @@ func FuzzFrame(f *testing.F) {
 func FuzzTicketKeys(f *testing.F) {
 	seed(f, "two", AppendTicketKeys(nil, []TicketKey{{ID: 2, Key: [KeySize]byte{1}}, {ID: 1}}))
 	seed(f, "twice", AppendTicketKeys(nil, []TicketKey{{ID: 7}, {ID: 7}}))
-	seed(f, "zero", make([]byte, ticketKeySize))
+	seed(f, "zero", make([]byte, numberedSize))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		keys, err := ParseTicketKeys(b)
 		if err != nil {
@@ -194,6 +194,25 @@ func FuzzTicketKeys(f *testing.F) {
 		}
 		if len(keys) < 1 || len(keys) > MaxTicketKeys || !bytes.Equal(AppendTicketKeys(nil, keys), b) {
 			t.Errorf("% x parses as %v", b, keys)
+		}
+	})
+}
+
+// FuzzRelaySecrets: what parses is written again as it was; a name that parses is one that a gateway could have given, up to its account's form.
+func FuzzRelaySecrets(f *testing.F) {
+	seed(f, "three", AppendRelaySecrets(nil, []RelaySecret{{ID: 3, Key: [KeySize]byte{1}}, {ID: 2}, {ID: 1}}))
+	seed(f, "four", AppendRelaySecrets(nil, []RelaySecret{{ID: 4}, {ID: 3}, {ID: 2}, {ID: 1}}))
+	seed(f, "ascending", AppendRelaySecrets(nil, []RelaySecret{{ID: 1}, {ID: 2}}))
+	seed(f, "name", AppendRelayName(nil, 21, 1_800_000_900))
+	seed(f, "name-of-nobody", []byte("1800000900:"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if secrets, err := ParseRelaySecrets(b); err == nil {
+			if len(secrets) < 1 || len(secrets) > MaxRelaySecrets || !bytes.Equal(AppendRelaySecrets(nil, secrets), b) {
+				t.Fatalf("two encodings of one set: %x", b)
+			}
+		}
+		if account, _, ok := ParseRelayName(string(b)); ok && (account == "" || !bytes.HasSuffix(b, []byte(":"+account))) {
+			t.Fatalf("%q is of %q", b, account)
 		}
 	})
 }

@@ -4,7 +4,6 @@ import (
 	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 )
@@ -29,9 +28,9 @@ func (k *TicketKey) GrantKey() GrantKey {
 	return GrantKey{ID: k.ID, Seed: [ed25519.SeedSize]byte(mac.Sum(nil))}
 }
 
-// SigningKey returns the one of keys, newest first, whose grant key signs now: the second newest, since the leader of dir/0 tells a new
-// key to everybody at once, and a grant may be faster than what it is to be verified with. So each is known to every mediad for a
-// rotation before its first grant comes. keys has at least one.
+// SigningKey returns the one of keys, newest first, whose grant key and relay secret sign now: the second newest, since the leader of dir/0 tells
+// a new key to everybody at once, and what was signed may be faster than what it is to be verified with. So each is known to every mediad and
+// turnd for a rotation before it is needed. keys has at least one.
 func SigningKey(keys []TicketKey) *TicketKey { return &keys[min(1, len(keys)-1)] }
 
 // Public returns what mediads verify with.
@@ -60,33 +59,16 @@ type GrantPublic struct {
 // MaxGrantKeys is how many public keys are known at once, at most: one for each ticket key.
 const MaxGrantKeys = MaxTicketKeys
 
-const grantPublicSize = 4 + ed25519.PublicKeySize
-
 // ErrGrantKeys says that bytes are no set of public grant keys.
 var ErrGrantKeys = errors.New("wire: malformed grant keys")
 
 // AppendGrantPublics appends 1 to MaxGrantKeys keys, newest first, to dst: for each its ID, 4 bytes big-endian, and the key.
-func AppendGrantPublics(dst []byte, keys []GrantPublic) []byte {
-	for i := range keys {
-		dst = binary.BigEndian.AppendUint32(dst, keys[i].ID)
-		dst = append(dst, keys[i].Key[:]...)
-	}
-	return dst
-}
+func AppendGrantPublics(dst []byte, keys []GrantPublic) []byte { return appendKeys(dst, keys) }
 
 // ParseGrantPublics reads what AppendGrantPublics wrote; it keeps nothing of b. IDs descend strictly and are not 0. Errors are ErrGrantKeys.
 func ParseGrantPublics(b []byte) ([]GrantPublic, error) {
-	n := len(b) / grantPublicSize
-	if n < 1 || n > MaxGrantKeys || len(b)%grantPublicSize != 0 {
-		return nil, ErrGrantKeys
+	if keys := parseKeys[GrantPublic](b, MaxGrantKeys); keys != nil {
+		return keys, nil
 	}
-	keys := make([]GrantPublic, n)
-	for i := range keys {
-		r := b[i*grantPublicSize:]
-		keys[i] = GrantPublic{ID: binary.BigEndian.Uint32(r), Key: [ed25519.PublicKeySize]byte(r[4:])}
-		if keys[i].ID == 0 || i > 0 && keys[i].ID >= keys[i-1].ID {
-			return nil, ErrGrantKeys
-		}
-	}
-	return keys, nil
+	return nil, ErrGrantKeys
 }

@@ -124,6 +124,7 @@ func sessionLines(t *testing.T) []line {
 	s.say("A connection that is refused instead: draining, retry after 2.5 s.")
 	s.put("refused_frame", AppendRefused(nil, stanza.ReasonDraining, 2500e6))
 	s.grant()
+	s.relay()
 	return s.lines
 }
 
@@ -141,6 +142,25 @@ func (s *script) grant() {
 	s.put("grant", grant)
 	s.put("grant_query_plain", query.Append([]byte{0}))
 	s.put("grant_result_plain", result.Append([]byte{0}))
+}
+
+// relay is what has to do with relays.
+func (s *script) relay() {
+	s.say("")
+	s.say("Credentials for a relay: for account 21 until 1800043200, made with the secret below; the query that asks for them and the result, with")
+	s.say("the flags byte of their frames.")
+	secret := RelaySecret{ID: 7, Key: [KeySize]byte(fill(0xc0))}
+	name := AppendRelayName(nil, alice, 1_800_043_200)
+	password := secret.AppendPassword(nil, string(name))
+	query := stanza.Query{ID: 4, Op: stanza.OpRelay}
+	result := stanza.Result{ID: 4, Expiry: 1_800_043_200_000, Username: name, Password: password, URLs: stanza.AppendURLs(nil, []string{
+		"turn:relay.example.com:3478?transport=udp", "turns:relay.example.com:5349?transport=tcp",
+	})}
+	s.put("relay_secret", secret.Key[:])
+	s.put("relay_username", name)
+	s.put("relay_password", password)
+	s.put("relay_query_plain", query.Append([]byte{0}))
+	s.put("relay_result_plain", result.Append([]byte{0}))
 }
 
 // stanzas is the talk of session 1.

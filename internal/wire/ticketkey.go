@@ -2,7 +2,6 @@ package wire
 
 import (
 	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 )
@@ -37,33 +36,16 @@ func (k TicketKey) GoString() string { return k.String() }
 // MaxTicketKeys is how many keys are valid at once, at most.
 const MaxTicketKeys = 8
 
-const ticketKeySize = 4 + KeySize
-
 // ErrTicketKeys says that bytes are no set of ticket keys.
 var ErrTicketKeys = errors.New("wire: malformed ticket keys")
 
 // AppendTicketKeys appends 1 to MaxTicketKeys keys, newest first, to dst: for each its ID, 4 bytes big-endian, and the key.
-func AppendTicketKeys(dst []byte, keys []TicketKey) []byte {
-	for i := range keys {
-		dst = binary.BigEndian.AppendUint32(dst, keys[i].ID)
-		dst = append(dst, keys[i].Key[:]...)
-	}
-	return dst
-}
+func AppendTicketKeys(dst []byte, keys []TicketKey) []byte { return appendKeys(dst, keys) }
 
 // ParseTicketKeys reads what AppendTicketKeys wrote; it keeps nothing of b. IDs descend strictly and are not 0. Errors are ErrTicketKeys.
 func ParseTicketKeys(b []byte) ([]TicketKey, error) {
-	n := len(b) / ticketKeySize
-	if n < 1 || n > MaxTicketKeys || len(b)%ticketKeySize != 0 {
-		return nil, ErrTicketKeys
+	if keys := parseKeys[TicketKey](b, MaxTicketKeys); keys != nil {
+		return keys, nil
 	}
-	keys := make([]TicketKey, n)
-	for i := range keys {
-		r := b[i*ticketKeySize:]
-		keys[i] = TicketKey{ID: binary.BigEndian.Uint32(r), Key: [KeySize]byte(r[4:])}
-		if keys[i].ID == 0 || i > 0 && keys[i].ID >= keys[i-1].ID {
-			return nil, ErrTicketKeys
-		}
-	}
-	return keys, nil
+	return nil, ErrTicketKeys
 }

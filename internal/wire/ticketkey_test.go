@@ -43,9 +43,9 @@ func TestTicketKeys(t *testing.T) {
 // TestKeysPrintNoKey: whatever verb a log line uses.
 func TestKeysPrintNoKey(t *testing.T) {
 	secret := [KeySize]byte(bytes.Repeat([]byte{0xab}, KeySize))
-	k, g := TicketKey{ID: 7, Key: secret}, GrantKey{ID: 7, Seed: secret}
+	k, g, r := TicketKey{ID: 7, Key: secret}, GrantKey{ID: 7, Seed: secret}, RelaySecret{ID: 7, Key: secret}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%q"} {
-		for _, v := range []any{k, &k, []TicketKey{k}, g, &g, []GrantKey{g}} {
+		for _, v := range []any{k, &k, []TicketKey{k}, g, &g, []GrantKey{g}, r, &r, []RelaySecret{r}} {
 			if s := fmt.Sprintf(verb, v); strings.Contains(s, "abab") || strings.Contains(s, "171") {
 				t.Errorf("%s of %T shows the key: %s", verb, v, s)
 			}
