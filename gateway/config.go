@@ -108,6 +108,14 @@ type Config struct {
 	// have limits of their own.
 	MediaMax config.Size `toml:"media_max"`
 
+	// RelayURLs are where clients reach relays, the best first: turn:HOST:PORT?transport=udp and the like, turns: for TLS and DTLS (RFC 7065), at
+	// most 16. Default none: who asks for credentials is refused forbidden. `up` sets its own.
+	RelayURLs []string `toml:"relay_urls"`
+	// RelayLife is how long credentials for relays are valid, 1m-24h, default 12h. Keep it below the relays' credential_life, by more than
+	// clocks differ, and not above router.ticket_rotation, which is how long a secret is known after it was last used. Raising it has clients ask
+	// less often, and lengthens the time for which a password that leaked is of use.
+	RelayLife config.Duration `toml:"relay_life"`
+
 	// RetryAfter is what refusals and closes with a retry-after tell, 100ms-10m, default 1s; jittered to half up to one and a half.
 	RetryAfter config.Duration `toml:"retry_after"`
 	// DrainRetryAfter is the same for draining, 100ms-10m, default 5s. Raise it with the number of sessions that come back at once.
@@ -142,6 +150,7 @@ func DefaultConfig() Config {
 		OutboundCap:   256 << 10,
 		AckTimeout:    config.Duration(45 * time.Second), DefaultPing: config.Duration(time.Minute),
 		MediaGrantLife: config.Duration(15 * time.Minute), MediaMax: 100 << 20,
+		RelayLife:  config.Duration(12 * time.Hour),
 		RetryAfter: config.Duration(time.Second), DrainRetryAfter: config.Duration(5 * time.Second),
 		DrainTimeout: config.Duration(5 * time.Second),
 		RebindPage:   1000,
@@ -195,6 +204,10 @@ func (c Config) Validate() []error {
 	}
 	f.Span("media_grant_life", c.MediaGrantLife, time.Second, 24*time.Hour)
 	f.Size("media_max", c.MediaMax, 1<<10, 1<<44)
+	for _, fault := range checkRelayURLs(c.RelayURLs) {
+		f.Check(false, "relay_urls", "%v", fault)
+	}
+	f.Span("relay_life", c.RelayLife, time.Minute, 24*time.Hour)
 	f.Span("retry_after", c.RetryAfter, 100*time.Millisecond, 10*time.Minute)
 	f.Span("drain_retry_after", c.DrainRetryAfter, 100*time.Millisecond, 10*time.Minute)
 	f.Span("drain_timeout", c.DrainTimeout, 100*time.Millisecond, 5*time.Minute)

@@ -22,7 +22,8 @@
 //	handshake.go before message 3            steps.go     Diffie-Hellman           admission.go limits on strangers, session cap
 //	resume.go    tickets: opened, answered, given
 //	binding.go   message 3 to bound          session.go   the slot                 closing.go   how a session ends
-//	inbound.go   frames from a client        dispatch.go  stanzas from a client    query.go     queries, media.go grants
+//	inbound.go   frames from a client        dispatch.go  stanzas from a client    query.go     queries
+//	media.go     grants                      relay.go     credentials for relays
 //	window.go    what is unanswered          limits.go    token arithmetic         partial.go   unfinished frames
 //	tidy.go      letting go of buffers       backlog.go   bytes that sockets did not take
 //	uplink.go    routes, envelopes out       downlink.go  envelopes in             rebind.go    sweeps over all sessions

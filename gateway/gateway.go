@@ -72,6 +72,7 @@ type Gateway struct {
 	answerSeconds  uint8
 	balancers      []netip.Prefix // from where a PROXY header comes
 	mediaURL       []byte         // what clients are told; nil: there is no mediad
+	relayURLs      []byte         // the same of relays, as a list; nil: there is none
 
 	metrics  *metrics
 	lines    *reasons.Lines
@@ -159,6 +160,7 @@ func (g *Gateway) resolve() {
 	g.answerSeconds = uint8(cfg.AnswerTimeout.D() / time.Second)
 	g.balancers, _ = parseSources(cfg.ProxySources) // validated
 	g.mediaURL = []byte(cfg.MediaURL)
+	g.relayURLs = stanza.AppendURLs(nil, cfg.RelayURLs)
 	g.sources.handshakes = newSourceTable(cfg.SourceEntries, cfg.HandshakeRate, cfg.HandshakeBurst)
 	g.sources.resumes = newSourceTable(cfg.SourceEntries, cfg.ResumeRate, cfg.ResumeBurst)
 	g.sources.registrations = newSourceTable(cfg.SourceEntries, cfg.RegisterRate, cfg.RegisterBurst)

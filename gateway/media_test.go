@@ -21,28 +21,18 @@ func publicOf(ids ...uint32) (publics []wire.GrantPublic) {
 	return publics
 }
 
-// askGrant sends the query and returns the result, which must be one.
+// askGrant asks for a grant and returns the result, which must be one.
 func (c *raw) askGrant(q stanza.Query) stanza.Result {
 	c.t.Helper()
 	q.Op = stanza.OpMediaGrant
-	c.send(q.Append(nil))
-	r, err := stanza.ParseResult(c.wantTag(stanza.TagResult))
-	if err != nil || r.ID != q.ID {
-		c.t.Fatalf("%+v, %v", r, err)
-	}
-	return r
+	return c.ask(q)
 }
 
-// refusedGrant sends the query and returns why it is refused.
+// refusedGrant asks for one and returns why it is refused.
 func (c *raw) refusedGrant(q stanza.Query) stanza.QueryError {
 	c.t.Helper()
 	q.Op = stanza.OpMediaGrant
-	c.send(q.Append(nil))
-	e, err := stanza.ParseQueryError(c.wantTag(stanza.TagError))
-	if err != nil || e.ID != q.ID {
-		c.t.Fatalf("%+v, %v", e, err)
-	}
-	return e
+	return c.refusedQuery(q)
 }
 
 func withMedia(c *Config) { c.MediaURL = "https://media.example.com" }

@@ -18,6 +18,7 @@ type metrics struct {
 	framesUp, framesDown    prometheus.Counter
 	bytesUp, bytesDown      prometheus.Counter
 	grants                  [stanza.GrantDelete + 1]prometheus.Counter // for media, by method; the first is none's
+	relays                  prometheus.Counter                         // credentials for them
 	heldBack                prometheus.Counter                         // deliveries
 	writes                  prometheus.Counter                         // outboxes written; bytes and frames by it are the sizes of outboxes
 	handshakesOK, resumed   prometheus.Counter
@@ -69,6 +70,10 @@ func (m *metrics) stanzas(reg prometheus.Registerer) {
 	for method := stanza.GrantUpload; method <= stanza.GrantDelete; method++ {
 		m.grants[method] = grants.WithLabelValues(method.String())
 	}
+	m.relays = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "linecard_gateway_relay_credentials_total", Help: "Credentials for relays that were given to clients.",
+	})
+	reg.MustRegister(m.relays)
 }
 
 func (m *metrics) traffic(reg prometheus.Registerer) {

@@ -6,7 +6,7 @@ import (
 )
 
 // query sends a client's query to the directory that can answer it: of the handle or the account asked about, or the asker's own
-// for what changes its devices. Grants for media are the gateway's own to give.
+// for what changes its devices. Grants for media and credentials for relays are the gateway's own to give.
 func (l *loop) query(s *session, q *stanza.Query, raw []byte) {
 	if !l.takeLookup(s) {
 		l.queryError(s, q.ID, stanza.ReasonBusy, l.rateRetry())
@@ -31,6 +31,9 @@ func (l *loop) query(s *session, q *stanza.Query, raw []byte) {
 		group = l.g.dirOf(s.account)
 	case stanza.OpMediaGrant:
 		l.mediaGrant(s, q)
+		return
+	case stanza.OpRelay:
+		l.relayCredential(s, q)
 		return
 	default:
 		l.queryError(s, q.ID, stanza.ReasonForbidden, 0) // of a later version

@@ -225,3 +225,25 @@ func delivery(id uint64, text string) []byte {
 	m := stanza.MessageDown{ID: id, From: 9, FromDevice: 1, SentAt: 1, Body: []byte(text)}
 	return m.Append(nil)
 }
+
+// ask sends the query and returns the result, which must be one.
+func (c *raw) ask(q stanza.Query) stanza.Result {
+	c.t.Helper()
+	c.send(q.Append(nil))
+	r, err := stanza.ParseResult(c.wantTag(stanza.TagResult))
+	if err != nil || r.ID != q.ID {
+		c.t.Fatalf("%+v, %v", r, err)
+	}
+	return r
+}
+
+// refusedQuery sends the query and returns why it is refused.
+func (c *raw) refusedQuery(q stanza.Query) stanza.QueryError {
+	c.t.Helper()
+	c.send(q.Append(nil))
+	e, err := stanza.ParseQueryError(c.wantTag(stanza.TagError))
+	if err != nil || e.ID != q.ID {
+		c.t.Fatalf("%+v, %v", e, err)
+	}
+	return e
+}

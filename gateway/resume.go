@@ -52,6 +52,7 @@ type ticketKeys struct {
 	keys []wire.TicketKey // newest first
 
 	signer *wire.GrantSigner // of grants for media
+	relay  wire.RelaySecret  // of credentials for relays
 }
 
 // takeTicketKeys notes the keys of tickets, unless they come from a leader that was replaced. A lower term is none if hello has taken it for the
@@ -66,8 +67,9 @@ func (g *Gateway) takeTicketKeys(s *link.Stream, e *link.Envelope) {
 	defer g.routeMu.Unlock()
 	dir := &g.dirs[0]
 	if old := g.tickets.Load(); old == nil || e.Term >= old.term || e.Term == dir.term && s == dir.stream.Load() {
-		signing := wire.SigningKey(keys).GrantKey()
-		g.tickets.Store(&ticketKeys{term: e.Term, keys: keys, signer: signing.Signer()})
+		signing := wire.SigningKey(keys)
+		grants := signing.GrantKey()
+		g.tickets.Store(&ticketKeys{term: e.Term, keys: keys, signer: grants.Signer(), relay: signing.RelaySecret()})
 	}
 }
 

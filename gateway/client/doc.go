@@ -30,7 +30,7 @@
 //	send.go answer.go      Send, copies, MarkRead; encoding, acks and refusals
 //	inbox.go               deliveries: the id rule, Receive, Done, cumulative acks
 //	query.go names.go      queries: look-up, device lists, link and unlink; names of accounts
-//	grant.go               permissions for media
+//	grant.go relay.go      permissions for media, credentials for relays
 //	home.go store.go journal.go record.go state.go   the Home: files, durability, what it remembers
 //	roots.go               pinned roots, and the judgement of a server's certificate
 //	payload.go             what stands in the ciphertext slot today

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -30,7 +31,7 @@ func (c *Client) FetchFile(ctx context.Context, p *media.Pointer, path string, p
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	have, err := f.Seek(0, 2)
+	have, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
 		return err
 	}

@@ -30,6 +30,7 @@ type answer struct {
 	list    deviceList
 	hasList bool
 	grant   *Grant
+	relay   *RelayCredential
 }
 
 // queryBook keeps the open queries. Guarded by Client.mu.
@@ -126,7 +127,9 @@ func (c *Client) onResult(v stanza.View) error {
 	if q == nil {
 		return nil
 	}
-	a := &answer{account: r.Account, device: r.Device, handle: string(r.Handle), list: deviceList{version: r.Version}, grant: grantOf(&r)}
+	a := &answer{
+		account: r.Account, device: r.Device, handle: string(r.Handle), list: deviceList{version: r.Version}, grant: grantOf(&r), relay: relayOf(&r),
+	}
 	if !r.Devices.None() {
 		a.hasList = true
 		if a.list.devices, err = r.Devices.Keys(nil); err != nil {

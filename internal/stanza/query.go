@@ -25,7 +25,7 @@ const (
 	MaxMediaURL = 512 // bytes of the base URL
 )
 
-// Query asks the directory, or the gateway for a grant. Which fields it needs depends on Op; who answers checks that.
+// Query asks the directory, or the gateway for a grant or for a relay. Which fields it needs depends on Op; who answers checks that.
 type Query struct {
 	ID      uint64 // number of the query, the client's choice among those it has open; 1 or more
 	Op      Op
@@ -83,9 +83,14 @@ type Result struct {
 	Devices DeviceList // empty = none
 
 	// Of OpMediaGrant.
-	Expiry int64  // of the grant, milliseconds since 1970, by the server's clock; 0 = none
+	Expiry int64  // of the grant or the password, milliseconds since 1970, by the server's clock; 0 = none
 	Grant  []byte // at most MaxGrant bytes; nil = none
 	URL    []byte // of a mediad, at most MaxMediaURL bytes; nil = none
+
+	// Of OpRelay, with Expiry.
+	Username []byte // at most MaxCredential bytes; nil = none
+	Password []byte // the same
+	URLs     []byte // of relays: list content, as AppendURLs makes it; nil = none
 }
 
 // Append appends the stanza to dst. It allocates only for a device list that it compresses.
@@ -100,10 +105,13 @@ func (s *Result) Append(dst []byte) []byte {
 	b.optUint(AttrExpiry, uint64(s.Expiry))
 	b.optBytes(AttrGrant, s.Grant)
 	b.optBytes(AttrURL, s.URL)
+	b.optBytes(AttrUsername, s.Username)
+	b.optBytes(AttrPassword, s.Password)
+	b.optList(AttrURLs, s.URLs)
 	return b.End(body)
 }
 
-// ParseResult reads a result stanza; Handle, Devices, Grant and URL borrow the view. A compressed list is left compressed.
+// ParseResult reads a result stanza; Handle, Devices and what is bytes borrow the view. A compressed list is left compressed.
 func ParseResult(v View) (Result, error) {
 	r := read(v, TagResult)
 	s := Result{
@@ -116,6 +124,10 @@ func ParseResult(v View) (Result, error) {
 		Expiry:  int64(r.opt(AttrExpiry, MaxID)),
 		Grant:   r.bytes(AttrGrant, MaxGrant),
 		URL:     r.bytes(AttrURL, MaxMediaURL),
+
+		Username: r.bytes(AttrUsername, MaxCredential),
+		Password: r.bytes(AttrPassword, MaxCredential),
+		URLs:     r.urls(),
 	}
 	return s, r.err
 }

@@ -3,13 +3,14 @@
 package stanza
 
 // Minor is the highest minor version of the token list.
-const Minor = 2
+const Minor = 3
 
 // tokenHashes has for each minor version the SHA-256 of the tokens that it added: kind, number, name, wire type.
 var tokenHashes = [...]string{
 	"9d60a8fa24ab5289761bf667e7ae85d7c3d6eb26dbeca46943cdc60b6bb5749a",
 	"bbe2f43304174d0370b43b2ed734b526501ca68a82db02cf8edbde088c3e5a3c",
 	"65050bc128197d15fabecbdc7d45f2157806e614fc1c1ed3b8ede5e8fcf08b1f",
+	"d8caafaa88554823e8a63f8cea905fcd74e4421e7ed28720a5ce93eadef90a2b",
 }
 
 // The Tags of the list.
@@ -124,7 +125,10 @@ const (
 	AttrSize        Attr = 28 // varint; bytes
 	AttrBlob        Attr = 29 // bytes; the SHA-256 of a blob, 32 bytes
 	AttrGrant       Attr = 30 // bytes; signed permission, opaque to clients
-	AttrURL         Attr = 31 // bytes; where a mediad is, without a slash at the end
+	AttrURL         Attr = 31 // bytes; where a mediad is, without a slash at the end; in records of urls one of them
+	AttrUsername    Attr = 32 // bytes; of a relay, by TURN's long-term credentials
+	AttrPassword    Attr = 33 // bytes
+	AttrURLs        Attr = 34 // list; records of url: where relays are
 )
 
 // Attrs are all Attrs of the list, ascending.
@@ -160,6 +164,9 @@ var Attrs = []Attr{
 	AttrBlob,
 	AttrGrant,
 	AttrURL,
+	AttrUsername,
+	AttrPassword,
+	AttrURLs,
 }
 
 var attrNames = [...]string{
@@ -194,6 +201,9 @@ var attrNames = [...]string{
 	29: "blob",
 	30: "grant",
 	31: "url",
+	32: "username",
+	33: "password",
+	34: "urls",
 }
 
 // The Ops of the list.
@@ -208,7 +218,7 @@ const (
 	OpBlock      Op = 8  // reserved
 	OpPush       Op = 9  // reserved
 	OpMediaGrant Op = 10 // method, size or blob -> grant, expiry, url
-	OpRelay      Op = 11 // reserved
+	OpRelay      Op = 11 // nothing -> expiry, username, password, urls
 )
 
 // Ops are all Ops of the list, ascending.
@@ -274,9 +284,9 @@ var attrWires = [64]wireType{
 	29: wireBytes,
 	30: wireBytes,
 	31: wireBytes,
-	32: wireNone,
-	33: wireNone,
-	34: wireNone,
+	32: wireBytes,
+	33: wireBytes,
+	34: wireList,
 	35: wireNone,
 	36: wireNone,
 	37: wireNone,

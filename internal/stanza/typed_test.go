@@ -5,6 +5,7 @@ import (
 	"errors"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -87,18 +88,21 @@ func samples() map[string]appender {
 		"query, upload":       &Query{ID: 5, Op: OpMediaGrant, Method: GrantUpload, Size: 100 << 20},
 		"query, download":     &Query{ID: 6, Op: OpMediaGrant, Method: GrantDownload, Blob: key},
 		"result, grant":       &Result{ID: 5, Expiry: 1_800_000_900_000, Grant: bytes.Repeat([]byte{7}, MaxGrant), URL: []byte("https://media.example.com")},
-		"result, lookup":      &Result{ID: 1, Account: 33, Version: 2, Handle: []byte("bob"), Devices: DeviceList{List: small}},
-		"result, compressed":  &Result{ID: 2, Account: 33, Version: 40, Devices: DeviceList{List: large}},
-		"result, link":        &Result{ID: 3, Device: 2, Version: 3},
-		"result, no devices":  &Result{ID: 3, Account: 4, Devices: DeviceList{List: []byte{}}},
-		"error":               &QueryError{ID: 5, Reason: ReasonBusy, RetryAfter: 250},
-		"message up":          &MessageUp{ID: 1000, After: 999, Account: 33, Version: 2, Body: body},
-		"message up, least":   &MessageUp{ID: 1, Account: 33, Version: 1, Body: body},
-		"message down":        &MessageDown{ID: 1000, From: 18, FromDevice: 1, SentAt: 1_800_000_000_456, Body: []byte("cipher one")},
-		"read up":             &ReadUp{ID: 2000, After: 1, Account: 18, Device: 1, IDs: ids},
-		"read down":           &ReceiptDown{Tag: TagRead, From: 33, IDs: ids},
-		"undelivered":         &Undelivered{From: 33, IDs: ids, Reason: ReasonStaleDevices},
-		"delivered":           &ReceiptDown{Tag: TagDelivered, From: 33, IDs: ids},
+		"query, relay":        &Query{ID: 7, Op: OpRelay},
+		"result, relay": &Result{ID: 7, Expiry: 1_800_043_200_000, Username: []byte("1800043200:21"), Password: []byte("Cd/49soE35ICqcJF/bCTn8Z4OyE="),
+			URLs: AppendURLs(nil, []string{"turn:relay.example.com:3478?transport=udp", "turns:relay.example.com:5349?transport=tcp"})},
+		"result, lookup":     &Result{ID: 1, Account: 33, Version: 2, Handle: []byte("bob"), Devices: DeviceList{List: small}},
+		"result, compressed": &Result{ID: 2, Account: 33, Version: 40, Devices: DeviceList{List: large}},
+		"result, link":       &Result{ID: 3, Device: 2, Version: 3},
+		"result, no devices": &Result{ID: 3, Account: 4, Devices: DeviceList{List: []byte{}}},
+		"error":              &QueryError{ID: 5, Reason: ReasonBusy, RetryAfter: 250},
+		"message up":         &MessageUp{ID: 1000, After: 999, Account: 33, Version: 2, Body: body},
+		"message up, least":  &MessageUp{ID: 1, Account: 33, Version: 1, Body: body},
+		"message down":       &MessageDown{ID: 1000, From: 18, FromDevice: 1, SentAt: 1_800_000_000_456, Body: []byte("cipher one")},
+		"read up":            &ReadUp{ID: 2000, After: 1, Account: 18, Device: 1, IDs: ids},
+		"read down":          &ReceiptDown{Tag: TagRead, From: 33, IDs: ids},
+		"undelivered":        &Undelivered{From: 33, IDs: ids, Reason: ReasonStaleDevices},
+		"delivered":          &ReceiptDown{Tag: TagDelivered, From: 33, IDs: ids},
 	}
 }
 
@@ -172,6 +176,9 @@ func TestParseFaults(t *testing.T) {
 		f(&b)
 		return b.End([]byte(body))
 	}
+	withURLs := func(urls ...string) []byte {
+		return with(TagResult, func(b *Builder) { b.Uint(AttrID, 1); b.List(AttrURLs, AppendURLs(nil, urls)) }, "")
+	}
 	for _, c := range []struct {
 		name   string
 		stanza []byte
@@ -207,6 +214,12 @@ func TestParseFaults(t *testing.T) {
 		{"result", with(TagResult, func(b *Builder) { b.Uint(AttrID, 1); b.Uint(AttrExpiry, MaxID+1) }, ""), ErrValue},
 		{"result", with(TagResult, func(b *Builder) { b.Uint(AttrID, 1); b.Bytes(AttrGrant, make([]byte, MaxGrant+1)) }, ""), ErrTooLong},
 		{"result", with(TagResult, func(b *Builder) { b.Uint(AttrID, 1); b.Bytes(AttrURL, make([]byte, MaxMediaURL+1)) }, ""), ErrTooLong},
+		{"result", with(TagResult, func(b *Builder) { b.Uint(AttrID, 1); b.Bytes(AttrUsername, make([]byte, MaxCredential+1)) }, ""), ErrTooLong},
+		{"result", with(TagResult, func(b *Builder) { b.Uint(AttrID, 1); b.Bytes(AttrPassword, make([]byte, MaxCredential+1)) }, ""), ErrTooLong},
+		{"result", withURLs(strings.Repeat("x", MaxRelayURL+1)), ErrTooLong},
+		{"result", withURLs("turn:a", ""), ErrMissing},
+		{"result", withURLs(strings.Split(strings.Repeat("x", MaxRelayURLs+1), "")...), ErrTooMany},
+		{"result", with(TagResult, func(b *Builder) { b.Uint(AttrID, 1); b.List(AttrURLs, []byte{0}) }, ""), ErrMissing},
 		{"message up", with(TagMessage, func(b *Builder) { b.Uint(AttrID, 1); b.Uint(AttrAccount, 1); b.Uint(AttrVersion, 1) }, ""), ErrBody},
 		{"message up", with(TagMessage, func(b *Builder) { b.Uint(AttrID, 1); b.Uint(AttrAccount, 1) }, "x"), ErrMissing},
 		{"message up", with(TagMessage, func(b *Builder) {
@@ -280,6 +293,23 @@ func TestAppendWith(t *testing.T) {
 		want := append(bytes.Clone(v.attrs), keyOf(AttrTicket, wireBytes), 3, 'a', 'b', 'c')
 		if len(w.attrs) != len(want) {
 			t.Errorf("%s: attributes %x, had %x", name, w.attrs, v.attrs)
+		}
+	}
+}
+
+func TestRelayURLs(t *testing.T) {
+	for _, urls := range [][]string{nil, {"turn:a"}, {"turn:a?transport=udp", "turns:b:1"}, make([]string, MaxRelayURLs)} {
+		for i, u := range urls {
+			if u == "" {
+				urls[i] = strings.Repeat("x", MaxRelayURL)
+			}
+		}
+		v, _, err := Decode((&Result{ID: 1, URLs: AppendURLs(nil, urls)}).Append(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r, err := ParseResult(v); err != nil || !slices.Equal(r.RelayURLs(), urls) {
+			t.Errorf("%q: %q, %v", urls, r.RelayURLs(), err)
 		}
 	}
 }

@@ -127,6 +127,8 @@ func camel(name string) string {
 			b.WriteString("IDs")
 		case "url":
 			b.WriteString("URL")
+		case "urls":
+			b.WriteString("URLs")
 		default:
 			b.WriteString(strings.ToUpper(w[:1]) + w[1:])
 		}
