@@ -25,6 +25,7 @@ type BenchCmd struct {
 	Soak    SoakCmd         `cmd:"" help:"Talk, cuts and returns for a bounded time: does anything leak?"`
 	Cluster BenchClusterCmd `cmd:"" help:"Three replicas of each group: what a message costs, and what the end of a process."`
 	Media   BenchMediaCmd   `cmd:"" help:"Files up and down, beside nginx where it is installed, and many uploads at once."`
+	Relay   BenchRelayCmd   `cmd:"" help:"Packets through a relay, beside coturn where it is installed: CPU, latency, memory."`
 	All     AllCmd          `cmd:"" help:"Every scenario, one after another."`
 	benchClients
 
@@ -209,6 +210,19 @@ type BenchMediaCmd struct {
 // Run returns when the report is written.
 func (c BenchMediaCmd) Run(ctx context.Context, std Std) error {
 	return c.run(ctx, std, "media", func(o *bench.Options) { o.Sessions, o.FileSize = c.Files, int64(c.Size) })
+}
+
+// BenchRelayCmd runs the scenario relay.
+type BenchRelayCmd struct {
+	benchFlags
+	Allocations int           `help:"Allocations when memory is read, 8000 at most; a quarter of them carry packets in the load with many clients." default:"4000" placeholder:"N"`
+	Time        time.Duration `help:"How long each load is measured in each round." default:"2s"`
+	Rounds      int           `help:"How often each load comes, on each server in turn." default:"5" placeholder:"N"`
+}
+
+// Run returns when the report is written.
+func (c BenchRelayCmd) Run(ctx context.Context, std Std) error {
+	return c.run(ctx, std, "relay", func(o *bench.Options) { o.Sessions, o.Hold, o.Rounds = c.Allocations, c.Time, c.Rounds })
 }
 
 // BenchClusterCmd runs the scenario cluster.

@@ -9,7 +9,7 @@ import (
 // CheckCmd checks a configuration without running it.
 type CheckCmd struct {
 	Config string `help:"Configuration file." type:"path" required:"" placeholder:"FILE"`
-	Role   string `help:"What would run with it: up, gateway, router, offline, border or mediad." enum:"up,gateway,router,offline,border,mediad" default:"up"`
+	Role   string `help:"What would run with it: up, gateway, router, offline, border, mediad or turnd." enum:"up,gateway,router,offline,border,mediad,turnd" default:"up"`
 }
 
 // Run prints "ok", or every fault, one a line on standard error.

@@ -41,6 +41,8 @@ func (f daemonFlags) runWith(ctx context.Context, std Std, role node.Role, chang
 			fmt.Fprintf(std.Out, "linecard gateway: clients %s, admin http://%s\n", n.GatewayAddr(), n.AdminAddr())
 		case node.Media:
 			fmt.Fprintf(std.Out, "linecard mediad: media %s, admin http://%s\n", n.MediaURL(), n.AdminAddr())
+		case node.Relay:
+			fmt.Fprintf(std.Out, "linecard turnd: clients %s, admin http://%s\n", n.RelayText(), n.AdminAddr())
 		case node.Border:
 			fmt.Fprintf(std.Out, "linecard border: region %d, other regions %v, admin http://%s\n", cfg.Region.Number, n.RegionAddr(), n.AdminAddr())
 		default:
@@ -104,6 +106,14 @@ type MediadCmd struct{ daemonFlags }
 // Run returns when ctx ends; uploads that go on are cut then, to be resumed.
 func (c MediadCmd) Run(ctx context.Context, std Std) error {
 	return c.run(ctx, std, node.Media, false)
+}
+
+// TurndCmd runs a turnd alone.
+type TurndCmd struct{ daemonFlags }
+
+// Run returns when ctx ends and the allocations have, or relay.drain is over.
+func (c TurndCmd) Run(ctx context.Context, std Std) error {
+	return c.run(ctx, std, node.Relay, false)
 }
 
 // RouterCmd runs a router alone.

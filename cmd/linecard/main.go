@@ -26,6 +26,7 @@ type commands struct {
 	Offline OfflineCmd `cmd:"" help:"Run an offline queue daemon."`
 	Border  BorderCmd  `cmd:"" help:"Run a border, which links this region to others."`
 	Mediad  MediadCmd  `cmd:"" help:"Run a mediad, which keeps media: encrypted blobs, over HTTP."`
+	Turnd   TurndCmd   `cmd:"" help:"Run a turnd, which relays the packets of calls (TURN)."`
 	Check   CheckCmd   `cmd:"" help:"Check a configuration file and say everything that is wrong with it."`
 	Cluster ClusterCmd `cmd:"" help:"Run several machines as one system: members, replicas, who leads."`
 	Keys    KeysCmd    `cmd:"" help:"Make the keys of a cluster and of its daemons."`
@@ -38,6 +39,7 @@ type commands struct {
 	Chat    ChatCmd    `cmd:"" help:"Chat in this terminal."`
 	Send    SendCmd    `cmd:"" help:"Send messages and wait until they are stored."`
 	Recv    RecvCmd    `cmd:"" help:"Receive messages."`
+	Relay   RelayCmd   `cmd:"" help:"Ask for credentials for relays, and print them as WebRTC takes them."`
 	Bench   BenchCmd   `cmd:"" help:"Measure linecard on this machine, or on others."`
 	Version VersionCmd `cmd:"" help:"Print the version."`
 }
@@ -100,7 +102,7 @@ func run(ctx context.Context, args []string, std Std) int {
 
 // longConfig lets -config FILE stand for --config FILE, in the commands that have that flag: many daemons spell it so.
 func longConfig(args []string) []string {
-	if !slices.Contains([]string{"up", "gateway", "router", "offline", "border", "mediad", "check"}, args[0]) {
+	if !slices.Contains([]string{"up", "gateway", "router", "offline", "border", "mediad", "turnd", "check"}, args[0]) {
 		return args
 	}
 	args = slices.Clone(args)

@@ -30,7 +30,7 @@ func startUp(t *testing.T) server {
 	r, w := io.Pipe()
 	ended := make(chan int, 1)
 	go func() {
-		code := run(ctx, []string{"up", "--data", filepath.Join(dir, "data"), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--media", "127.0.0.1:0"}, Std{Out: w, Err: io.Discard})
+		code := run(ctx, []string{"up", "--data", filepath.Join(dir, "data"), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--media", "127.0.0.1:0", "--relay", "127.0.0.1:0"}, Std{Out: w, Err: io.Discard})
 		w.Close()
 		ended <- code
 	}()
@@ -91,6 +91,7 @@ func TestUsage(t *testing.T) {
 		{"not a name", []string{"recv", "--home", dir, "--server", "127.0.0.1:1", "--as", "Ann!"}},
 		{"HOST:PORT", []string{"recv", "--home", dir, "--server", "localhost", "--as", "ann"}},
 		{"together", append([]string{"recv", "--root", "f", "--trust-first-use"}, base...)},
+		{"--timeout", append([]string{"relay", "--timeout", "0s"}, base...)},
 		{"--count", append([]string{"recv", "--count", "-1"}, base...)},
 		{"not a name", append([]string{"chat", "--to", "#"}, base...)},
 		{"--home", []string{"chat", "--server", "127.0.0.1:1", "--as", "ann"}},

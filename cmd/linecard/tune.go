@@ -12,7 +12,7 @@ import (
 
 // TuneCmd checks and sets what the operating system allows.
 type TuneCmd struct {
-	Check TuneCheckCmd `cmd:"" help:"Compare this system with what a number of sessions needs; exit 1 if something is missing, 2 if it cannot be told."`
+	Check TuneCheckCmd `cmd:"" help:"Compare this system with what a number of sessions or allocations needs; exit 1 if something is missing, 2 if it cannot be told."`
 	Apply TuneApplyCmd `cmd:"" help:"Set what can be set while the system runs, and keep what was."`
 	Print TunePrintCmd `cmd:"" help:"Write files that make the settings last: sysctl.d, limits, units, scripts."`
 	Undo  TuneUndoCmd  `cmd:"" help:"Set back what apply has set."`
@@ -20,15 +20,16 @@ type TuneCmd struct {
 
 // tuneTarget is what the machine shall carry.
 type tuneTarget struct {
-	Sessions int    `help:"How many sessions this machine shall hold." required:"" placeholder:"N"`
-	Workers  int    `help:"Gateway processes that share them (default: as few as the limit of open files allows and one, at least 2)." placeholder:"N"`
-	Pair     bool   `help:"The clients run on this machine, too."`
-	OS       string `help:"linux or freebsd (default: this system)." name:"os" placeholder:"NAME"`
-	Root     string `help:"Look at a copy of a system's files below this directory instead of the live system." type:"path" placeholder:"DIR"`
+	Sessions    int    `help:"How many sessions this machine shall hold." placeholder:"N"`
+	Allocations int    `help:"How many allocations of calls a turnd on it shall hold." placeholder:"N"`
+	Workers     int    `help:"Gateway processes that share them (default: as few as the limit of open files allows and one, at least 2)." placeholder:"N"`
+	Pair        bool   `help:"The clients run on this machine, too."`
+	OS          string `help:"linux or freebsd (default: this system)." name:"os" placeholder:"NAME"`
+	Root        string `help:"Look at a copy of a system's files below this directory instead of the live system." type:"path" placeholder:"DIR"`
 }
 
 func (t tuneTarget) target() tuning.Target {
-	return tuning.Target{OS: t.OS, Sessions: t.Sessions, Workers: t.Workers, Pair: t.Pair, Root: t.Root}
+	return tuning.Target{OS: t.OS, Sessions: t.Sessions, Allocations: t.Allocations, Workers: t.Workers, Pair: t.Pair, Root: t.Root}
 }
 
 func (t tuneTarget) system() string { return cmp.Or(t.OS, runtime.GOOS) }

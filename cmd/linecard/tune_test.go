@@ -44,6 +44,8 @@ func TestTune(t *testing.T) {
 		{"tune check --sessions 400000" + at, 1, "net.core.somaxconn", ""},
 		{"tune check --sessions 3000000" + at, 1, "memory", ""},
 		{"tune check --sessions 0" + at, 2, "", "at least one session"},
+		{"tune check --allocations 100" + at, 0, "open files of this user, for turnd", ""},
+		{"tune check --allocations 16384" + at, 1, "open files of this user, for turnd", ""},
 		{"tune check --sessions 15000 --os linux --root " + dir, 2, "", "no sysctls"},
 		{"tune check", 2, "", "--sessions"},
 		{"tune check --sessions 15000 --os solaris", 2, "", "solaris"},
@@ -76,7 +78,7 @@ func TestPrintedCommandsParse(t *testing.T) {
 			t.Fatal(errs)
 		}
 		files, err := filepath.Glob(filepath.Join(dir, pattern))
-		if err != nil || len(files) != 4 {
+		if err != nil || len(files) != 5 {
 			t.Fatal(files, err)
 		}
 		for _, file := range files {
@@ -96,7 +98,7 @@ func TestPrintedCommandsParse(t *testing.T) {
 			}
 		}
 	}
-	if started != 4+1+4+4 { // units, the reload of one, scripts, and their checks
+	if started != 5+1+5+5 { // units, the reload of one, scripts, and their checks
 		t.Errorf("%d commands", started)
 	}
 }

@@ -9,19 +9,20 @@ import (
 	"linecard.example/internal/node"
 )
 
-// UpCmd runs gateway, router, offline and mediad in one process.
+// UpCmd runs gateway, router, offline, mediad and turnd in one process.
 type UpCmd struct {
 	Data   string `help:"Directory for everything durable; made at first start (default ./data)." type:"path" placeholder:"DIR"`
 	Listen string `help:"Where clients connect (default 127.0.0.1:7400)." placeholder:"HOST:PORT"`
 	Admin  string `help:"The operator's HTTP listener (default 127.0.0.1:7401)." placeholder:"HOST:PORT"`
 	Media  string `help:"Where media are uploaded and downloaded over HTTP (default 127.0.0.1:7402); off: no media." placeholder:"HOST:PORT"`
+	Relay  string `help:"Where calls are relayed, over UDP and TCP (default 127.0.0.1:7478); off: no relay." placeholder:"HOST:PORT"`
 	Config string `help:"Configuration file; flags win." type:"path" placeholder:"FILE"`
 }
 
 // Validate is called by the parser.
 func (c UpCmd) Validate() error {
-	for flag, value := range map[string]string{"--listen": c.Listen, "--admin": c.Admin, "--media": c.Media} {
-		if flag == "--media" && value == node.MediaOff {
+	for flag, value := range map[string]string{"--listen": c.Listen, "--admin": c.Admin, "--media": c.Media, "--relay": c.Relay} {
+		if flag == "--media" && value == node.MediaOff || flag == "--relay" && value == node.RelayOff {
 			continue
 		}
 		if _, port, err := net.SplitHostPort(value); value != "" && (err != nil || port == "") {
@@ -60,6 +61,9 @@ func (c UpCmd) override(cfg *node.Config) {
 			*flag.to = flag.value
 		}
 	}
+	if c.Relay != "" {
+		cfg.SetRelay(c.Relay)
+	}
 }
 
 // greet says where the system listens and what to type next.
@@ -69,6 +73,9 @@ func greet(std Std, n *node.Node, data string) {
 	media := ""
 	if url := n.MediaURL(); url != "" {
 		media = "  media     " + url + "\n"
+	}
+	if urls := n.RelayText(); urls != "" {
+		media += "  calls     " + urls + "\n"
 	}
 	fmt.Fprintf(std.Out, `linecard is up.
   clients   %s

@@ -25,7 +25,7 @@ import (
 type cluster struct {
 	cfg      *Config
 	node     uint64
-	role     Role // of a member; Gateway, Border, Media: none
+	role     Role // of a member; Gateway, Border, Media, Relay: none
 	log      *slog.Logger
 	board    *link.Board
 	enquirer *enquirer

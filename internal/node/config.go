@@ -19,6 +19,7 @@ import (
 	"linecard.example/mediad"
 	"linecard.example/offline"
 	"linecard.example/router"
+	"linecard.example/turnd"
 )
 
 // Role is a daemon that a process runs.
@@ -31,10 +32,11 @@ const (
 	Offline Role = "offline"
 	Border  Role = "border"
 	Media   Role = "mediad"
+	Relay   Role = "turnd"
 )
 
 // Up returns the daemons of `up`.
-func Up() []Role { return []Role{Gateway, Router, Offline, Media} }
+func Up() []Role { return []Role{Gateway, Router, Offline, Media, Relay} }
 
 // Config is the configuration of one process. A process reads the sections of the daemons it runs; one file may serve several.
 type Config struct {
@@ -68,6 +70,7 @@ type Config struct {
 	Router  router.Config  `toml:"router"`
 	Offline offline.Config `toml:"offline"`
 	Media   mediad.Config  `toml:"media"`
+	Relay   turnd.Config   `toml:"relay"`
 	Region  border.Config  `toml:"region"`
 }
 
@@ -96,7 +99,7 @@ type AdminConfig struct {
 	// TurnLimit is how long a loop or shard goroutine may go without a turn before /healthz says so. Default 5s.
 	TurnLimit config.Duration `toml:"turn_limit"`
 	// HeapProfile says whether allocations are sampled for /debug/pprof/heap and allocs: "on", "off", or "auto" (default), which is on but in
-	// a process with nothing but a gateway or a mediad. There it costs up to 1.3 MB.
+	// a process with nothing but a gateway, a mediad or a turnd. There it costs up to 1.3 MB.
 	HeapProfile string `toml:"heap_profile"`
 }
 
@@ -104,19 +107,19 @@ type AdminConfig struct {
 type LinksConfig struct {
 	// Keys is the directory with ca.pem, NAME.pem, NAME.key and, for a gateway, NAME.static and NAME.cert. Default DATA/keys.
 	Keys string `toml:"keys"`
-	// Name is the daemon's name in that directory. Default: what runs ("gateway", "router", "offline", "mediad", "up").
+	// Name is the daemon's name in that directory. Default: what runs ("gateway", "router", "offline", "mediad", "turnd", "up").
 	Name string `toml:"name"`
 	// Listen is where a router or offline process accepts links, HOST:PORT. No default.
 	Listen string `toml:"listen"`
 	// Advertise is the address of Listen as others dial it, for a member of a cluster. Default: Listen, which then needs a host.
 	Advertise string `toml:"advertise"`
-	// Routers are the addresses of router processes. A gateway dials them, and so does a mediad. Members of a cluster, and gateways with Roster, ask them for
+	// Routers are the addresses of router processes. A gateway dials them, and so do a mediad and a turnd. Members of a cluster, and gateways with Roster, ask them for
 	// the roster, until one answers: some are enough.
 	Routers []string `toml:"routers"`
 	// Offlines are the addresses of all offline processes; gateways and routers dial them, and each offline dials the others. Not read where
 	// the roster says it.
 	Offlines []string `toml:"offlines"`
-	// Roster has a gateway or mediad dial the members of a cluster as the routers tell them. Members do so anyway. Default false.
+	// Roster has a gateway, mediad or turnd dial the members of a cluster as the routers tell them. Members do so anyway. Default false.
 	Roster bool `toml:"roster"`
 	// Shards are the numbers that this router or offline process holds, such as "0-7,12". Default: all. Members hold what the placement
 	// gives them.
@@ -151,7 +154,7 @@ func (c *Config) heartbeat() time.Duration {
 
 // linked reports whether a process that runs role is one of a cluster and goes by its roster.
 func (c *Config) linked(role Role) bool {
-	if role == Gateway || role == Border || role == Media {
+	if !role.member() {
 		return c.Links.Roster
 	}
 	return c.Raft.Listen != "" || c.Member
@@ -168,7 +171,7 @@ func DefaultConfig() Config {
 		Links: LinksConfig{Credit: 4 << 20},
 
 		Gateway: gateway.DefaultConfig(), Router: router.DefaultConfig(), Offline: offline.DefaultConfig(),
-		Media: mediad.DefaultConfig(),
+		Media: mediad.DefaultConfig(), Relay: turnd.DefaultConfig(),
 	}
 	c.Gateway.Listen = "127.0.0.1:7400"
 	return c
@@ -240,6 +243,8 @@ func (c Config) validateRole(f config.Faults, role Role, together bool) {
 		c.validateDialler(f, role, together)
 	case Media:
 		c.validateMedia(f, together)
+	case Relay:
+		c.validateRelay(f, together)
 	case Router:
 		f.Add(c.Router.Validate()...)
 		f.Check(together || c.linked(role) || len(c.Links.Offlines) > 0, "links.offlines", "a router needs the addresses of the offline processes")

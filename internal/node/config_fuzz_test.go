@@ -37,6 +37,7 @@ func FuzzConfig(f *testing.F) {
 		"[links]\nshards = \"3-1,99999999999999999999\"\n",
 		"[region]\nnumber = 1\nlisten = \":1\"\n[region.peers.2]\nca = \"x\"\naddrs = []\n[region.peers.3]\nca = \"y\"\n",
 		"[gateway\n", "gateway = 1\n", "shards = 1\nshards = 2\n",
+		"[relay]\nudp = []\ntls = [\"192.0.2.7:443\"]\ntls_cert = \"c\"\ntls_key = \"k\"\nrelay_address = \"192.0.2.7\"\nusers = {probe = \"x\"}\n",
 	} {
 		f.Add([]byte(text))
 	}
@@ -46,7 +47,7 @@ func FuzzConfig(f *testing.F) {
 			_ = c.Validate(Up()...) // as `linecard check` does, to say everything at once
 			return
 		}
-		if c.Validate(Up()...) != nil && c.Validate(Gateway) != nil && c.Validate(Router) != nil && c.Validate(Offline) != nil && c.Validate(Media) != nil {
+		if c.Validate(Up()...) != nil && c.Validate(Gateway) != nil && c.Validate(Router) != nil && c.Validate(Offline) != nil && c.Validate(Media) != nil && c.Validate(Relay) != nil {
 			return
 		}
 		text, err := toml.Marshal(c)
@@ -58,10 +59,14 @@ func FuzzConfig(f *testing.F) {
 			t.Fatalf("%v in %s", err, text)
 		}
 		for _, lists := range []*Config{&c, &again} { // an empty list is none
-			for _, l := range []*[]string{&lists.Links.Routers, &lists.Links.Offlines, &lists.Gateway.ProxySources, &lists.Media.CORSOrigins} {
+			for _, l := range []*[]string{&lists.Links.Routers, &lists.Links.Offlines, &lists.Gateway.ProxySources, &lists.Gateway.RelayURLs, &lists.Media.CORSOrigins,
+				&lists.Relay.UDP, &lists.Relay.TCP, &lists.Relay.TLS, &lists.Relay.DTLS, &lists.Relay.AllowPeers, &lists.Relay.DenyPeers} {
 				if len(*l) == 0 {
 					*l = nil
 				}
+			}
+			if len(lists.Relay.Users) == 0 {
+				lists.Relay.Users = nil
 			}
 			if len(lists.Region.Peers) == 0 {
 				lists.Region.Peers = nil

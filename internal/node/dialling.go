@@ -61,8 +61,8 @@ func keepUp(ctx context.Context, board *link.Board, conf *tls.Config, targets fu
 	}
 }
 
-// rosterTargets lists the streams that the daemons of this process should have: gateways and borders to all members, mediads to routers, routers
-// to offlines, offlines to each other.
+// rosterTargets lists the streams that the daemons of this process should have: gateways and borders to all members, mediads and turnds to
+// routers, routers to offlines, offlines to each other.
 func (n *Node) rosterTargets() []target {
 	r := n.cluster.board.Current()
 	if r == nil {
@@ -86,7 +86,7 @@ func talksTo(from link.Role, to roster.Role) bool {
 	switch from {
 	case link.RoleGateway, link.RoleBorder:
 		return true
-	case link.RoleMedia:
+	case link.RoleMedia, link.RoleRelay:
 		return to == roster.Router
 	}
 	return to == roster.Offline

@@ -85,7 +85,7 @@ func deviceOf(info fs.FileInfo) uint64 {
 // warnings lists what an operator should see to while the process serves on. A full disk is none of the reasons to send clients
 // elsewhere: those that come fetch what waits for them, which is how space comes back.
 func (n *Node) warnings(now time.Time) []admin.Fault {
-	all := append(n.certificateWarning(now), n.missingLinks(n.mediaLinks())...)
+	all := append(n.certificateWarning(now), n.missingLinks(n.hearerLinks())...)
 	if n.cluster != nil {
 		all = append(append(all, n.cluster.warnings()...), n.missingLinks(n.rosterLinks())...)
 	}

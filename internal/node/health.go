@@ -37,6 +37,11 @@ func (n *Node) unhealthy(now time.Time) []admin.Fault {
 			check("offline "+t.Name, t.At)
 		}
 	}
+	if n.relay != nil {
+		for _, t := range n.relay.Turned() {
+			check("turnd "+t.Name, t.At)
+		}
+	}
 	return faults
 }
 
@@ -71,6 +76,10 @@ func (n *Node) unready(time.Time) []admin.Fault {
 		ok, why := n.media.Ready()
 		check("mediad", ok, why)
 	}
+	if n.relay != nil {
+		ok, why := n.relay.Ready()
+		check("turnd", ok, why)
+	}
 	if n.cluster != nil {
 		return faults // members may be away: who leads what is theirs, and looked at above
 	}
@@ -100,8 +109,10 @@ func (n *Node) wantedLinks() []linkWant {
 		all = append(all, linkWant{n.border.Within(), link.RoleRouter, local, routers},
 			linkWant{n.border.Within(), link.RoleOffline, local, offlines})
 	}
-	if n.media != nil && n.together() {
-		all = append(all, linkWant{n.media.Endpoint(), link.RoleRouter, local, routers})
+	if n.together() {
+		for _, e := range n.hearers() {
+			all = append(all, linkWant{e, link.RoleRouter, local, routers})
+		}
 	}
 	if n.router != nil {
 		all = append(all, linkWant{n.router.Endpoint(), link.RoleOffline, local, offlines})
@@ -112,12 +123,26 @@ func (n *Node) wantedLinks() []linkWant {
 	return all
 }
 
-// mediaLinks is what a mediad of its own should have: it serves without, with the keys that it knows, but not for ever.
-func (n *Node) mediaLinks() []linkWant {
-	if n.media == nil || n.together() || n.cluster != nil {
+// hearers are the ends of what only hears keys from routers: mediad and turnd.
+func (n *Node) hearers() (all []*link.Endpoint) {
+	if n.media != nil {
+		all = append(all, n.media.Endpoint())
+	}
+	if n.relay != nil {
+		all = append(all, n.relay.Endpoint())
+	}
+	return all
+}
+
+// hearerLinks is what one of them of its own should have: it serves without, with the keys that it knows, but not for ever.
+func (n *Node) hearerLinks() (all []linkWant) {
+	if n.together() || n.cluster != nil {
 		return nil
 	}
-	return []linkWant{{n.media.Endpoint(), link.RoleRouter, 0, n.cfg.Links.Routers}}
+	for _, e := range n.hearers() {
+		all = append(all, linkWant{e, link.RoleRouter, 0, n.cfg.Links.Routers})
+	}
+	return all
 }
 
 // rosterLinks is wantedLinks by the roster.

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"net"
@@ -50,18 +49,6 @@ func (n *Node) openMedia(log *slog.Logger) (err error) {
 		LinkCredit: n.cfg.Links.Credit.Int(), Lines: n.cfg.Log.budget(), Board: n.board(), Dir: filepath.Join(n.cfg.Data, string(Media)), Logger: log, Registerer: n.reg, Clock: n.clock, Listener: n.mediaLn,
 	})
 	return err
-}
-
-// closeMedia closes what openMedia opened, for a node that does not run: a mediad does that at the end of Run, which here is at once.
-func (n *Node) closeMedia() {
-	if n.media == nil {
-		return
-	}
-	ended, cancel := context.WithCancel(context.Background())
-	cancel()
-	if err := n.media.Run(ended); err != nil {
-		n.log.Error("closing the media", "err", err)
-	}
 }
 
 // MediaURL is where the mediad of this process is, as its listener says; "" without one.

@@ -19,6 +19,7 @@ func upConfig(t *testing.T) Config {
 	cfg := DefaultConfig()
 	cfg.Data, cfg.Shards = filepath.Join(t.TempDir(), "data"), 3
 	cfg.Admin.Listen, cfg.Gateway.Listen, cfg.Media.Listen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
+	cfg.SetRelay("127.0.0.1:0")
 	return cfg
 }
 
@@ -68,8 +69,8 @@ func TestUpWithoutMedia(t *testing.T) {
 	start(t, n)()
 }
 
-// TestMediaClosedAfterFailure: a node that cannot be opened leaves nothing open: the next one has the directory and the address.
-func TestMediaClosedAfterFailure(t *testing.T) {
+// TestClosedAfterFailure: a node that cannot be opened leaves nothing open of mediad and turnd: the next one has the directory and the addresses.
+func TestClosedAfterFailure(t *testing.T) {
 	t.Setenv("GOGC", "off") // New leaves it then: the collector would close what was forgotten
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	cfg := upConfig(t)
@@ -83,6 +84,7 @@ func TestMediaClosedAfterFailure(t *testing.T) {
 	defer taken.Close()
 	s := &site{t: t}
 	cfg.Media.Listen = s.address()
+	cfg.SetRelay(s.address())
 	bad := cfg
 	bad.Region.Number, bad.Region.Listen = 1, taken.Addr().String() // the last to be opened
 	bad.Region.Peers = map[string]border.Peer{"2": {CA: filepath.Join(cfg.Data, "keys", fileCA)}}

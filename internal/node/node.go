@@ -24,6 +24,7 @@ import (
 	"linecard.example/mediad"
 	"linecard.example/offline"
 	"linecard.example/router"
+	"linecard.example/turnd"
 )
 
 // Node is one process: some daemons, their links and the admin listener. New makes it, Run runs it once; the accessors may be
@@ -43,6 +44,7 @@ type Node struct {
 	router  *router.Router
 	offline *offline.Offline
 	media   *mediad.Server
+	relay   *turnd.Server
 	border  *border.Border // of a border process, or of `up` with other regions
 	hosts   []*shard.Host
 	disks   []*shard.Disk // that the hosts live on
@@ -127,6 +129,9 @@ func (n *Node) open() error {
 	if err := n.openMediaListener(); err != nil {
 		return named(Media, err)
 	}
+	if err := n.openRelay(); err != nil {
+		return named(Relay, err)
+	}
 	for _, role := range n.roles {
 		if err := n.openRole(role); err != nil {
 			return named(role, err)
@@ -204,8 +209,8 @@ func (n *Node) board() *link.Board {
 func (n *Node) openRole(role Role) error {
 	log := n.log.With("daemon", string(role))
 	switch role {
-	case Border:
-		return nil // openBorder, which `up` does too
+	case Border, Relay:
+		return nil // openBorder, which `up` does too; openRelay, before all others
 	case Media:
 		return n.openMedia(log)
 	case Gateway:
@@ -291,7 +296,12 @@ func (n *Node) openHost(role Role, log *slog.Logger) (*shard.Host, error) {
 
 // close closes what New opened, for a node that does not run.
 func (n *Node) close() {
-	n.closeMedia()
+	if n.media != nil {
+		n.closeByRun(Media, n.media.Run)
+	}
+	if n.relay != nil {
+		n.closeByRun(Relay, n.relay.Run)
+	}
 	for _, ln := range []net.Listener{n.adminLn, n.linkLn, n.raftLn, n.regionLn, n.mediaLn} {
 		if ln != nil {
 			ln.Close()
@@ -306,6 +316,15 @@ func (n *Node) close() {
 	}
 	if n.network != nil {
 		n.network.Close()
+	}
+}
+
+// closeByRun closes what the New of a daemon opened that does so at the end of its Run, which here is at once.
+func (n *Node) closeByRun(role Role, run func(context.Context) error) {
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := run(ended); err != nil {
+		n.log.Error("closing a daemon that did not run", "daemon", string(role), "err", err)
 	}
 }
 
@@ -387,8 +406,5 @@ func (n *Node) Endpoints() []*link.Endpoint {
 	if n.border != nil {
 		all = append(all, n.border.Within())
 	}
-	if n.media != nil {
-		all = append(all, n.media.Endpoint())
-	}
-	return all
+	return append(all, n.hearers()...)
 }

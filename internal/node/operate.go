@@ -71,7 +71,7 @@ func (c Config) operatorTLS() (*tls.Config, error) {
 		return linkTLS(c.keyDir(), c.Links.Name, time.Now())
 	}
 	var errs []error
-	for _, role := range []Role{Router, Offline, Gateway, Border, Media} {
+	for _, role := range []Role{Router, Offline, Gateway, Border, Media, Relay} {
 		conf, err := linkTLS(c.keyDir(), string(role), time.Now())
 		if err == nil {
 			return conf, nil

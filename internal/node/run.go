@@ -106,7 +106,7 @@ type daemonSet struct {
 }
 
 func (n *Node) startDaemons() *daemonSet {
-	set := &daemonSet{failed: make(chan error, 5)}
+	set := &daemonSet{failed: make(chan error, 6)}
 	start := func(role Role, run func(context.Context) error) {
 		ctx, cancel := context.WithCancel(context.Background())
 		end := make(chan error, 1)
@@ -134,6 +134,9 @@ func (n *Node) startDaemons() *daemonSet {
 	}
 	if n.media != nil {
 		start(Media, n.media.Run)
+	}
+	if n.relay != nil {
+		start(Relay, n.relay.Run)
 	}
 	if n.router != nil {
 		start(Router, n.router.Run)
@@ -246,10 +249,11 @@ func (n *Node) addLinks(sup *suture.Supervisor) {
 			}
 		}
 	}
-	if n.gateway != nil || n.border != nil || n.media != nil {
+	hears := len(n.hearers()) > 0
+	if n.gateway != nil || n.border != nil || hears {
 		dial(n.cfg.Links.Routers, link.RoleRouter)
 	}
-	if n.media == nil {
+	if !hears {
 		dial(n.cfg.Links.Offlines, link.RoleOffline)
 	}
 }
@@ -306,8 +310,8 @@ func (s connectService) Serve(ctx context.Context) error {
 		connect(n.border.Within(), n.router.Endpoint())
 		connect(n.border.Within(), n.offline.Endpoint())
 	}
-	if n.media != nil {
-		connect(n.media.Endpoint(), n.router.Endpoint())
+	for _, e := range n.hearers() {
+		connect(e, n.router.Endpoint())
 	}
 	connect(n.offline.Endpoint(), n.offline.Endpoint()) // receipts between its own shards
 	<-ctx.Done()

@@ -12,7 +12,7 @@ import (
 // early; a shard process allocates much and holds little on the heap.
 const (
 	gcUp      = 50
-	gcGateway = 25 // and mediads, whose memory is what uploads wait with
+	gcGateway = 25 // and mediads, whose memory is what uploads wait with, and turnds, which allocate for requests only
 	gcShards  = 400
 )
 
@@ -20,25 +20,29 @@ const (
 const memoryShare = 0.7
 
 // tuneRuntime sets GOGC and the memory limit, unless the environment does, and stops the sampling of allocations where it is not wanted:
-// its table, 1.4 MB over which samples are scattered, comes to more than 10 % of a gateway of 20,000 sessions, and is as much of a mediad.
+// its table, 1.4 MB over which samples are scattered, comes to more than 10 % of a gateway of 20,000 sessions, and is as much of a
+// mediad or turnd.
 func tuneRuntime(roles []Role, profile string) {
 	percent := gcShards
 	switch {
 	case len(roles) > 1:
 		percent = gcUp
-	case roles[0] == Gateway || roles[0] == Media:
+	case frugal(roles[0]):
 		percent = gcGateway
 	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(percent)
 	}
-	if profile == "off" || profile == "auto" && len(roles) == 1 && (roles[0] == Gateway || roles[0] == Media) {
+	if profile == "off" || profile == "auto" && len(roles) == 1 && frugal(roles[0]) {
 		runtime.MemProfileRate = 0
 	}
 	if total := machineMemory(); total > 0 && os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(int64(float64(total) * memoryShare))
 	}
 }
+
+// frugal reports whether processes of that role hold much and allocate little.
+func frugal(r Role) bool { return r == Gateway || r == Media || r == Relay }
 
 // machineMemory returns the bytes of memory of this machine, 0 where it is not known.
 func machineMemory() int64 {

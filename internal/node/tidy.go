@@ -55,7 +55,7 @@ type tidyService struct {
 // trimmer is a daemon that can let go of buffers.
 type trimmer interface{ Trim(context.Context) }
 
-// trimmer returns the daemon of a process that has only one; nil if it has no buffers of its own, as a border.
+// trimmer returns the daemon of a process that has only one; nil if it has no buffers of its own, as a border or a turnd.
 func (n *Node) trimmer() trimmer {
 	switch {
 	case n.gateway != nil:

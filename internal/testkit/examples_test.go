@@ -13,7 +13,7 @@ import (
 	"linecard.example/internal/node"
 )
 
-var exampleRoles = []string{"gateway", "router", "offline", "border", "mediad"}
+var exampleRoles = []string{"gateway", "router", "offline", "border", "mediad", "turnd"}
 
 func examplePath(role string) string {
 	return filepath.Join("..", "..", "cmd", "linecard", role+".example.toml")
@@ -67,17 +67,14 @@ func load(t *testing.T, text string) node.Config {
 	must(t, os.WriteFile(path, []byte(text), 0o600))
 	c, err := node.LoadConfig(path)
 	must(t, err)
-	if len(c.Links.Offlines) == 0 {
-		c.Links.Offlines = nil
+	for _, list := range []*[]string{&c.Links.Offlines, &c.Links.Routers, &c.Media.CORSOrigins, &c.Gateway.ProxySources, &c.Gateway.RelayURLs,
+		&c.Relay.TLS, &c.Relay.DTLS, &c.Relay.AllowPeers, &c.Relay.DenyPeers} {
+		if len(*list) == 0 {
+			*list = nil
+		}
 	}
-	if len(c.Links.Routers) == 0 {
-		c.Links.Routers = nil
-	}
-	if len(c.Media.CORSOrigins) == 0 {
-		c.Media.CORSOrigins = nil
-	}
-	if len(c.Gateway.ProxySources) == 0 {
-		c.Gateway.ProxySources = nil
+	if len(c.Relay.Users) == 0 {
+		c.Relay.Users = nil
 	}
 	return c
 }
@@ -94,8 +91,10 @@ func TestExamplesAreComplete(t *testing.T) {
 			"disk.floor_percent", "disk.floor", "disk.ballast", "disk.check"},
 		"mediad": {"links.listen", "links.advertise", "links.offlines", "links.shards", "raft.listen", "raft.advertise", "raft.heartbeat",
 			"disk.floor_percent", "disk.floor", "disk.ballast", "disk.check", "region.listen", "region.peers"},
+		"turnd": {"links.listen", "links.advertise", "links.offlines", "links.shards", "raft.listen", "raft.advertise", "raft.heartbeat",
+			"disk.floor_percent", "disk.floor", "disk.ballast", "disk.check", "region.listen", "region.peers"},
 	}
-	sections := map[string]string{"mediad": "media"} // of a daemon that is not called as its section
+	sections := map[string]string{"mediad": "media", "turnd": "relay"} // of a daemon that is not called as its section
 	for _, role := range exampleRoles {
 		text, err := os.ReadFile(examplePath(role))
 		must(t, err)

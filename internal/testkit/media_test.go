@@ -188,13 +188,18 @@ func TestMediaRestart(t *testing.T) {
 // addMediad gives a system of processes a mediad, and has its gateway tell clients of it.
 func (s *System) addMediad(set Settings) {
 	s.t.Helper()
-	const role = "mediad"
-	must(s.t, node.IssueKeys(filepath.Join(s.Dir, "keys"), role, time.Now()))
 	listen := FreeAddr(s.t)
+	s.addDaemon("mediad", fmt.Sprintf("[media]\nlisten = %q\n", listen), fmt.Sprintf("media_url = \"http://%s\"\n", listen), set)
+}
+
+// addDaemon gives a system of processes one that gets keys from its routers: its own section, and what its gateway is to know of it.
+func (s *System) addDaemon(role, section, gateway string, set Settings) {
+	s.t.Helper()
+	must(s.t, node.IssueKeys(filepath.Join(s.Dir, "keys"), role, time.Now()))
 	s.admin[role] = FreeAddr(s.t)
 	s.links[role] = s.links["gateway"] // of which it dials the routers
-	s.writeConfig(role, s.links[role]+fmt.Sprintf("[media]\nlisten = %q\n", listen), set)
-	set.Gateway += fmt.Sprintf("media_url = \"http://%s\"\n", listen)
+	s.writeConfig(role, s.links[role]+section, set)
+	set.Gateway += gateway
 	s.writeConfig("gateway", s.links["gateway"], set)
 	s.procs = append(s.procs, NewProcess(s.t, role, role, "--config", s.config(role)))
 }

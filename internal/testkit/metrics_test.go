@@ -204,12 +204,14 @@ func TestMetrics(t *testing.T) {
 			}
 			checkLabels(t, m)
 			if shape == Together {
-				compareTable(t, m, func(name string) bool { return strings.HasPrefix(name, "linecard_mediad_") })
+				compareTable(t, m, func(name string) bool {
+					return strings.HasPrefix(name, "linecard_mediad_") || strings.HasPrefix(name, "linecard_turnd_")
+				})
 			}
 			if shape == Cluster {
 				s.failLinks("offline-1", "router-1")
 				compareTable(t, pages(t, s), func(name string) bool {
-					return !strings.HasPrefix(name, "linecard_border_") && !strings.HasPrefix(name, "linecard_mediad_")
+					return !strings.HasPrefix(name, "linecard_border_") && !strings.HasPrefix(name, "linecard_mediad_") && !strings.HasPrefix(name, "linecard_turnd_")
 				})
 			}
 		})
@@ -296,7 +298,7 @@ func metricsTraffic(t *testing.T, s *System) {
 }
 
 // fixedLabels are the labels that our metrics may have.
-var fixedLabels = []string{"method", "op", "phase", "reason", "cause", "step", "kind", "direction", "result", "group", "loop", "role", "peer", "disk", "version", "revision", "state", "region"}
+var fixedLabels = []string{"method", "op", "phase", "reason", "cause", "step", "kind", "direction", "result", "group", "loop", "role", "peer", "disk", "version", "revision", "state", "region", "to"}
 
 // checkLabels: no label tells who or where. Values are words, group names or numbers of loops.
 func checkLabels(t *testing.T, m map[string]*family) {

@@ -200,6 +200,7 @@ func TestProtocolLimits(t *testing.T) {
 		"id": stanza.MaxID, "account": uint64(stanza.MaxAccount), "device": uint64(stanza.MaxDevice), "devices": stanza.MaxDevices,
 		"handle": stanza.MaxHandle, "invite": stanza.MaxInvite, "key": stanza.KeySize, "list": stanza.MaxList, "ticket": wire.MaxTicket,
 		"cluster": wire.MaxCluster, "certificate": wire.MaxCertificate, "finish_payload": wire.MaxFinishPayload, "frames": wire.MaxFrames,
+		"credential": stanza.MaxCredential, "urls": stanza.MaxRelayURLs, "url": stanza.MaxRelayURL,
 		"hint_retry_ms": uint64(wire.MaxHintRetry.Milliseconds()), "clock_tolerance_s": uint64(wire.ClockTolerance / time.Second),
 	}
 	for _, row := range pageTable(t, "limit", "value", "of") {
@@ -264,7 +265,8 @@ func layouts() map[string]layout {
 		"retry": {stanza.RetryAll{}, stanza.RetryAll{}, parser(stanza.ParseRetryAll)},
 		"query": {&stanza.Query{ID: 1, Op: 1, Account: 21, Device: 1, Handle: handle, Key: key, Method: 1, Size: 1, Blob: key},
 			&stanza.Query{ID: 1, Op: 1}, parser(stanza.ParseQuery)},
-		"result": {&stanza.Result{ID: 1, Account: 21, Device: 1, Version: 1, Handle: handle, Devices: list, Expiry: 1, Grant: body, URL: body},
+		"result": {&stanza.Result{ID: 1, Account: 21, Device: 1, Version: 1, Handle: handle, Devices: list, Expiry: 1, Grant: body, URL: body, Username: body, Password: body,
+			URLs: stanza.AppendURLs(nil, []string{"turn:a"})},
 			&stanza.Result{ID: 1}, parser(stanza.ParseResult)},
 		"error":      {&stanza.QueryError{ID: 1, Reason: 8, RetryAfter: 1}, &stanza.QueryError{ID: 1, Reason: 8}, parser(stanza.ParseQueryError)},
 		"message up": {&upAfter, &up, parser(stanza.ParseMessageUp)},

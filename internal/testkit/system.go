@@ -33,7 +33,7 @@ type Settings struct {
 	Links                    string // further lines of [links]
 	Raft, Top                string // of a cluster: lines of [raft], and of what stands before all sections
 	Region                   string // lines of [region]
-	Media                    string // lines of [media], of a system of one process
+	Media, Relay             string // lines of [media] and [relay], of a system of one process
 
 	Clock func() time.Time // of a system inside the test's process; nil: time.Now
 	Disk  string           // lines of [disk]
@@ -150,7 +150,7 @@ func (s *System) writeConfig(role, links string, set Settings) {
 		filepath.Join(s.Dir, role+"-data"), s.admin[role], cmp.Or(set.Log, "level = \"info\""), links, set.Links,
 		s.Server, set.Gateway, set.Router, set.Offline, set.Disk, set.Region)
 	if role == "up" {
-		text += "[media]\n" + cmp.Or(set.Media, "listen = \"127.0.0.1:0\"\n")
+		text += "[media]\n" + cmp.Or(set.Media, "listen = \"127.0.0.1:0\"\n") + "[relay]\n" + cmp.Or(set.Relay, "udp = [\"127.0.0.1:0\"]\ntcp = []\n")
 	}
 	if err := os.WriteFile(s.config(role), []byte(text), 0o600); err != nil {
 		s.t.Fatal(err)
