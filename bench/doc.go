@@ -20,4 +20,5 @@
 //	density.go density_after.go storm.go strangers.go route.go offline.go slow.go soak.go   the scenarios
 //	replicated.go failover.go replay.go   the scenario cluster
 //	media.go web.go mediaserver.go nginx.go   the scenario media: servers of files, ours and another
+//	relay.go coturn.go   the scenario relay: bench/relay against relays of packets, ours and another
 package bench

@@ -34,7 +34,7 @@ type Options struct {
 	Shape Shape
 	// Workers is the number of gateway processes under a supervisor; 0: as many as the sessions need.
 	Workers int
-	// Settings are further lines of the servers' configuration, by section: gateway, router, offline, links, log, raft, media.
+	// Settings are further lines of the servers' configuration, by section: gateway, router, offline, links, log, raft, media, relay.
 	Settings map[string]string
 
 	// Gateways are addresses of gateways that run already, instead of starting a system here; Root is the root line of their cluster and
@@ -63,6 +63,9 @@ type Options struct {
 	// Media has mediads started beside the other servers, and FileSize is the bytes of their files.
 	Media    bool
 	FileSize int64
+	// Relay has a turnd started beside the other servers, and Rounds is how often each load of the scenario relay comes.
+	Relay  bool
+	Rounds int
 	// Events is how many processes cluster ends in order, and how many it kills.
 	Events int
 	// Profile takes CPU profiles of the servers and says what costs what; figures then include the profiler.
@@ -82,7 +85,7 @@ const (
 var errOptions = errors.New("bench")
 
 // sections of the servers' configuration that can be set.
-var sections = []string{"gateway", "router", "offline", "links", "log", "raft", "media"}
+var sections = []string{"gateway", "router", "offline", "links", "log", "raft", "media", "relay"}
 
 // check fills in what is left out and returns everything that is wrong.
 func (o Options) check() (Options, error) {
@@ -106,7 +109,7 @@ func (o Options) check() (Options, error) {
 	fault := func(format string, args ...any) {
 		faults = append(faults, fmt.Errorf("%w: "+format, append([]any{errOptions}, args...)...))
 	}
-	if o.Sessions < 0 || o.Workers < 0 || o.Rate < 0 || o.Hold < 0 || o.Messages < 0 || o.Shards < 0 || o.Events < 0 {
+	if o.Sessions < 0 || o.Workers < 0 || o.Rate < 0 || o.Hold < 0 || o.Messages < 0 || o.Shards < 0 || o.Events < 0 || o.Rounds < 0 {
 		fault("counts, rates and durations are not negative")
 	}
 	if o.Shape == Together && o.Workers > 1 {

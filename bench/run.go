@@ -47,6 +47,7 @@ func scenarios() []scenario {
 		{"soak", Apart, (*run).soak},
 		{"cluster", Replicas, (*run).cluster},
 		{"media", Apart, (*run).media},
+		{"relay", Apart, (*run).relay},
 	}
 }
 

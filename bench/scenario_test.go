@@ -76,6 +76,7 @@ func TestScenarios(t *testing.T) {
 		{"soak", Options{Sessions: 40, Hold: 3 * time.Second}, []string{"messages>=1", "cuts>=10"}},
 		{"cluster", Options{Sessions: 20, Hold: time.Second, Events: 2, Messages: 400}, []string{"flat_rate>=1", "replicas>=96", "stop_events>=2", "kill_events>=2", "stored>=400"}},
 		{"media", Options{Sessions: 2, FileSize: 1 << 20}, []string{"files>=2", "crowd>=20", "media_get_gb_per_s>=0"}},
+		{"relay", Options{Sessions: 40, Hold: 100 * time.Millisecond, Rounds: 1}, []string{"allocations>=40", "turnd_flat_rate>=1", "turnd_paced_rate>=1", "turnd_allocation_bytes>=1"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -99,8 +100,10 @@ func TestScenarios(t *testing.T) {
 				keys = append(keys, f.Key)
 			}
 			want := documented(t, c.name)
-			if _, err := exec.LookPath("nginx"); err != nil {
-				want = slices.DeleteFunc(want, func(key string) bool { return strings.HasPrefix(key, "nginx_") })
+			for program, prefix := range map[string]string{"nginx": "nginx_", "turnserver": "coturn_"} {
+				if _, err := exec.LookPath(program); err != nil {
+					want = slices.DeleteFunc(want, func(key string) bool { return strings.HasPrefix(key, prefix) })
+				}
 			}
 			slices.Sort(keys)
 			slices.Sort(want)
@@ -119,6 +122,28 @@ func TestScenarios(t *testing.T) {
 				t.Errorf("left behind: %v, %v", left, err)
 			}
 		})
+	}
+}
+
+// TestRelayShape: a run that could have no relay process ends before anything is started.
+func TestRelayShape(t *testing.T) {
+	for _, shape := range []Shape{Together, Replicas} {
+		if _, err := Run(t.Context(), "relay", Options{Shape: shape, Exe: "/nowhere", Dir: t.TempDir(), Out: t.TempDir()}); !errors.Is(err, errOptions) || !strings.Contains(err.Error(), "--shape apart") {
+			t.Errorf("%s: %v", shape, err)
+		}
+	}
+}
+
+// TestRelayNeeds: what a machine lacks for a relay's clients is said before anything is started.
+func TestRelayNeeds(t *testing.T) {
+	for _, c := range []struct {
+		files       uint64
+		allocations int
+		want        error
+	}{{20000, relayAllocations, nil}, {0, relayMost, nil}, {1024, relayAllocations, errMachine}, {1 << 20, relayMost + 1, errOptions}} {
+		if err := (host{hardFiles: c.files}).relays(c.allocations); !errors.Is(err, c.want) {
+			t.Errorf("%+v: %v", c, err)
+		}
 	}
 }
 

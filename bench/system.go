@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -29,6 +30,7 @@ type system struct {
 	daemons []*daemon
 	admins  map[string][]string // of servers elsewhere
 	media   []string            // URLs of mediads, where some were asked for: plain, TLS
+	relay   string              // turnd's address, where one was asked for
 }
 
 // startSystem starts servers for so many sessions and waits until they are ready, or takes those that the options name.
@@ -70,7 +72,7 @@ func (s *system) prepare(o Options, sessions int) error {
 		if o.Settings["links"] != "" {
 			return fmt.Errorf("%w: there are no links in one process: settings of them need --shape apart", errOptions)
 		}
-		s.add(o, "up", addrs[1], "--data", filepath.Join(s.dir, "data"), "--listen", server, "--admin", addrs[1], "--media", "off")
+		s.add(o, "up", addrs[1], "--data", filepath.Join(s.dir, "data"), "--listen", server, "--admin", addrs[1], "--media", "off", "--relay", "off")
 		return s.write(o, "up", addrs[1], "", gateway)
 	}
 	keys := filepath.Join(s.dir, "keys")
@@ -98,6 +100,11 @@ func (s *system) prepare(o Options, sessions int) error {
 	}
 	if o.Media {
 		if err := s.prepareMedia(o, keys, router); err != nil {
+			return err
+		}
+	}
+	if o.Relay {
+		if err := s.prepareRelay(o, keys, router); err != nil {
 			return err
 		}
 	}
@@ -204,15 +211,27 @@ func (o Options) run(args ...string) error {
 	return nil
 }
 
+// Ports that servers get: below those that the kernel gives to clients, which would have one while a server is started again.
+const (
+	serverMinPort = 30000
+	serverMaxPort = 32767
+)
+
 // freeAddrs returns loopback addresses whose ports were free a moment ago, all different.
 func freeAddrs(n int) (all []string, err error) {
-	for range n {
-		ln, err := net.Listen("tcp4", "127.0.0.1:0")
-		if err != nil {
-			return nil, fmt.Errorf("bench: a free port: %w", err)
+	for range 100 * n {
+		if len(all) == n {
+			return all, nil
+		}
+		var ln net.Listener
+		if ln, err = net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", serverMinPort+rand.IntN(serverMaxPort-serverMinPort+1))); err != nil {
+			continue
 		}
 		defer ln.Close() // held until all are found, so that none comes twice
 		all = append(all, ln.Addr().String())
+	}
+	if len(all) < n {
+		return nil, fmt.Errorf("bench: a free port: %w", err)
 	}
 	return all, nil
 }

@@ -18,6 +18,11 @@ func TestOwnProcess(t *testing.T) {
 	if err != nil || u.CPU() < 40*time.Millisecond {
 		t.Errorf("usage %+v, %v", u, err)
 	}
+	before := Own()
+	exact, err := CPUOf([]int{pid})
+	if after := Own(); err != nil || runtime.GOOS == "linux" && (exact < before-time.Millisecond || exact > after+time.Millisecond) {
+		t.Errorf("CPU time %v, %v, before %v, after %v", exact, err, before, after)
+	}
 	m, err := MemoryOf([]int{pid})
 	if err != nil || m.RSS < 1<<20 || m.PSS < 1<<20 || m.PSS > m.RSS {
 		t.Errorf("memory %+v, %v", m, err)
