@@ -184,3 +184,47 @@ func TestTableIsSorted(t *testing.T) {
 		t.Error(b.String())
 	}
 }
+
+// TestCheckRelay: what a machine with a turnd needs, and nothing of it without one.
+func TestCheckRelay(t *testing.T) {
+	files := bigLinux()
+	files["proc/sys/net/core/rmem_max"] = "212992\n"
+	files["proc/sys/net/ipv4/ip_local_reserved_ports"] = "8080\n"
+	files["proc/sys/net/ipv4/udp_hash_entries"] = "65536\n"
+	root := fakeRoot(t, files)
+	found := check(t, Target{OS: "linux", Allocations: 16384, Root: root})
+	for name, want := range map[string]Finding{
+		"net.core.rmem_max":                   {State: Bad, Have: "212992", Want: ">= 4194304"},
+		"net.ipv4.ip_local_reserved_ports":    {State: Bad, Have: "8080", Want: "with 49152-65535"},
+		"uhash_entries (kernel command line)": {State: OK, Have: "65536", Want: ">= 16384"},
+		"open files of this user, for turnd":  {State: OK, Have: "524288", Want: ">= 33024"},
+	} {
+		if got := found[name]; got.State != want.State || got.Have != want.Have || got.Want != want.Want {
+			t.Errorf("%s: %+v, want %+v", name, got, want)
+		}
+	}
+	if _, ok := found["open files of this user"]; ok {
+		t.Error("files of gateways without a session")
+	}
+	if _, err := Check(Target{OS: "linux", Allocations: 60001, Root: root}); err == nil {
+		t.Error("more allocations than ports")
+	}
+	state := filepath.Join(t.TempDir(), "state")
+	if _, err := Apply(Target{OS: "linux", Allocations: 16384, Root: root}, state, false); err != nil {
+		t.Fatal(err)
+	}
+	if got := readFake(t, root, "proc/sys/net/ipv4/ip_local_reserved_ports"); got != "8080,49152-65535" {
+		t.Errorf("reserved are %q", got)
+	}
+	if _, err := Undo(root, "linux", state); err != nil {
+		t.Fatal(err)
+	}
+	if got := readFake(t, root, "proc/sys/net/ipv4/ip_local_reserved_ports"); got != "8080" {
+		t.Errorf("reserved are %q again", got)
+	}
+	for name := range check(t, Target{OS: "linux", Sessions: 1000, Root: root}) {
+		if strings.Contains(name, "reserved_ports") || strings.Contains(name, "rmem_max") || strings.Contains(name, "turnd") {
+			t.Errorf("%s without a turnd", name)
+		}
+	}
+}

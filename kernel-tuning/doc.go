@@ -1,9 +1,10 @@
-// Package tuning knows what an operating system must allow so that a machine carries a given number of sessions: one table of knobs
-// with a formula, a reason, a price and a source for each, from which everything else is made.
+// Package tuning knows what an operating system must allow so that a machine carries a given number of sessions, or of calls: one table of
+// knobs with a formula, a reason, a price and a source for each, from which everything else is made.
 //
 //   - target.go: what is asked for (Target), and what follows from it and the machine (plan)
 //   - knob.go: a Knob, and how what a machine has compares with what is wanted
-//   - hostlinux.go, tcplinux.go, hostfreebsd.go, tcpfreebsd.go: the tables
+//   - hostlinux.go, tcplinux.go, relaylinux.go, hostfreebsd.go, tcpfreebsd.go, relayfreebsd.go: the tables
+//   - ports.go: lists of ports
 //   - read.go: reads sysctls and facts of a live system, or of a copy of its files below a root directory
 //   - probes.go: what is no single number: memory, descriptors of this user, swap, connection tracking, network queues
 //   - check.go: Check, the findings and their table

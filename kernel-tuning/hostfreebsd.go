@@ -6,13 +6,13 @@ var freebsdHost = []Knob{
 	{
 		Name: "kern.maxfiles", Group: groupFiles, Need: Must, rule: atLeast, want: number(plan.files), comes: number(memoryFiles),
 		Default: "a file for each 8 pages of memory (786,432 of 24 GiB)",
-		Formula: "1.05 x sockets + 65,536. Sockets: the sessions, twice with the clients here",
+		Formula: filesFormula,
 		Why:     "All open files of the machine. At the limit accept fails for everybody, and a gateway's event engine ends at such an error. From loader.conf at most a file for each 4 pages is taken: beyond that (2 M sessions below 35 GiB) sysctl.conf sets it.",
 		Cost:    "Nothing until used",
 		Source:  "sys/kern/subr_param.c (init_param2)",
 	},
 	{
-		Name: "kern.maxfilesperproc", Group: groupFiles, Need: Must, rule: atLeast, want: number(plan.nofile),
+		Name: "kern.maxfilesperproc", Group: groupFiles, Need: Must, rule: atLeast, want: number(plan.mostFiles),
 		comes:   number(func(p plan) int64 { return memoryFiles(p) / 10 * 9 }),
 		Default: "nine tenths of kern.maxfiles",
 		Formula: nofileFormula,

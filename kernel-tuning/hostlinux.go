@@ -14,16 +14,20 @@ const (
 	groupSessions = "Sessions"
 	groupEnd      = "The end of connections"
 	groupNetwork  = "Network cards and processors"
+	groupRelay    = "Relay for calls"
 )
 
 // nofileFormula is plan.nofile in words.
 const nofileFormula = "1.05 x sessions / (workers - 1) + 256, up to a multiple of 65,536: when one dies, the others take its sessions. " +
 	"Workers, if not given: as few as 1,048,576 a process allow and one, at least 2"
 
+// filesFormula is plan.files in words.
+const filesFormula = "1.05 x sockets + 2 x allocations + 65,536. Sockets: the sessions, twice with the clients here"
+
 // linuxHost are the knobs of a linux machine that are not TCP's.
 var linuxHost = []Knob{
 	{
-		Name: "fs.nr_open", Group: groupFiles, Need: Should, rule: atLeast, want: number(plan.nofile), comes: always("1048576"),
+		Name: "fs.nr_open", Group: groupFiles, Need: Should, rule: atLeast, want: number(plan.mostFiles), comes: always("1048576"),
 		Default: "1048576",
 		Formula: nofileFormula,
 		Why:     "The most files that any process may be allowed to have open. No LimitNOFILE goes above it.",
@@ -33,7 +37,7 @@ var linuxHost = []Knob{
 	{
 		Name: "fs.file-max", Group: groupFiles, Need: Must, rule: atLeast, want: number(plan.files), comes: always(strconv.Itoa(math.MaxInt64)),
 		Default: "a tenth of memory in KiB (2,466,177 of 24 GiB); systemd raises it to the highest number",
-		Formula: "1.05 x sockets + 65,536. Sockets: the sessions, twice with the clients here",
+		Formula: filesFormula,
 		Why:     "All open files of the machine. At the limit accept fails for everybody, and a gateway's event engine ends at such an error.",
 		Cost:    "Nothing until used; then it is in the 3.77 KB of a session",
 		Source:  "admin-guide/sysctl/fs.rst; 2,000,260 pairs ran with it raised to 6 M",
@@ -148,12 +152,12 @@ var linuxHost = []Knob{
 }
 
 // trackingWant is what the table of connection tracking needs where it cannot be avoided.
-func trackingWant(p plan) int64 { return p.sockets() * 5 / 4 }
+func trackingWant(p plan) int64 { return (p.sockets() + 3*int64(p.Allocations)) * 5 / 4 }
 
 // tracked describes the probe of connection tracking in the README.
 var tracked = Knob{
 	Name: "net.netfilter.nf_conntrack_max", Group: groupTables, Need: Must, where: byHand, want: always(""),
-	Default: "262,144 with more than 4 GiB", Formula: "bypass (linecard-notrack.nft), and 1.25 x sockets: a check does not see the rules, and unused entries cost nothing. Without the bypass nf_conntrack_buckets a quarter of it, too",
+	Default: "262,144 with more than 4 GiB", Formula: "bypass (linecard-notrack.nft), and 1.25 x (sockets + 3 x allocations): a check does not see the rules, and unused entries cost nothing. Without the bypass nf_conntrack_buckets a quarter of it, too",
 	Why:    "A rule set that looks at connection states tracks every session. A full table drops new connections, and each packet pays a look-up. Rules for the gateway's port can do without.",
 	Cost:   fmt.Sprintf("%d B for each tracked session, and 8 B for each bucket. With the bypass stateful rules do not apply to the port: allow it in both directions", 256),
 	Source: "networking/nf_conntrack-sysctl.rst; size measured (slabinfo, TestMeasureMemory)",

@@ -2,6 +2,7 @@ package tuning
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -29,6 +30,7 @@ const (
 	atLeast rule = iota
 	atMost
 	exactly
+	covering // lists of ports
 )
 
 // place says where a knob is set.
@@ -77,6 +79,11 @@ func always(s string) func(plan) string { return func(plan) string { return s } 
 
 // meets reports whether have is as want asks. Values that are no numbers meet a want only when they are the same.
 func (r rule) meets(have, want string) bool {
+	if r == covering {
+		h, ok1 := parsePorts(have)
+		w, ok2 := parsePorts(want)
+		return ok1 && ok2 && coverPorts(h, w)
+	}
 	h, ok1 := numbers(have)
 	w, ok2 := numbers(want)
 	if !ok1 || !ok2 || len(h) != len(w) {
@@ -97,9 +104,13 @@ func (k Knob) meets(have, want string) bool {
 
 // merge is what to set where have is found: numbers that are as wanted stay, so that nothing that somebody has raised is lowered.
 func (r rule) merge(have, want string) string {
+	if h, ok := parsePorts(have); r == covering && ok {
+		w, _ := parsePorts(want)
+		return formatPorts(joinPorts(append(h, w...)))
+	}
 	h, ok1 := numbers(have)
 	w, ok2 := numbers(want)
-	if r == exactly || !ok1 || !ok2 || len(h) != len(w) {
+	if r == exactly || r == covering || !ok1 || !ok2 || len(h) != len(w) {
 		return want
 	}
 	var b strings.Builder
@@ -117,7 +128,7 @@ func (r rule) merge(have, want string) string {
 }
 
 // sign stands before a wanted value in tables.
-func (r rule) sign() string { return [...]string{">= ", "<= ", ""}[r] }
+func (r rule) sign() string { return [...]string{">= ", "<= ", "", "with "}[r] }
 
 // numbers reads what all sysctls of one or several numbers look like. A minus sign is dropped: tcp_ehash_entries is negative in a
 // network namespace that shares its parent's table.
@@ -138,9 +149,9 @@ func numbers(s string) ([]uint64, bool) {
 func knobs(system string) ([]Knob, error) {
 	switch system {
 	case "linux":
-		return append(append([]Knob{}, linuxHost...), linuxTCP...), nil
+		return slices.Concat(linuxHost, linuxTCP, linuxRelay, []Knob{relayTracked}), nil
 	case "freebsd":
-		return append(append([]Knob{}, freebsdHost...), freebsdTCP...), nil
+		return slices.Concat(freebsdHost, freebsdTCP, freebsdRelay), nil
 	}
 	return nil, fmt.Errorf("tuning: no table for %q", system)
 }

@@ -13,7 +13,7 @@ const (
 
 // exampleTarget is the machine that examples of values and printed files are for.
 func exampleTarget(system string) Target {
-	return Target{OS: system, Sessions: 2_000_000, Memory: 64 << 30, Cores: 32}
+	return Target{OS: system, Sessions: 2_000_000, Allocations: 16384, Memory: 64 << 30, Cores: 32}
 }
 
 // markdown is the chapter of knobs of a system's README: for each group a list of what, why, cost, value and source.

@@ -23,14 +23,28 @@ const gatewayPort = 7400
 // setting is a knob as a printed file sets it.
 type setting struct{ Name, Value, Why string }
 
+// Parameter is the name without the remark behind it that tells where linux has it.
+func (s setting) Parameter() string {
+	name, _, _ := strings.Cut(s.Name, " ")
+	return name
+}
+
 // sheet is what the templates see.
 type sheet struct {
 	Command                 string // that printed the files
 	Pair                    bool
 	Sessions, Workers, Port int
-	NoFile                  int64
+	NoFile                  int64 // of a gateway process
+	RelayFiles, MostFiles   int64 // of a turnd; of whatever process needs most
+	Relay                   bool  // there is a turnd
 	Sysctls, Boot, SysFiles []setting
 }
+
+// RelayPort and the others are the ports of a turnd that printed files assume.
+func (*sheet) RelayPort() int    { return relayPort }
+func (*sheet) RelayTLSPort() int { return relayTLSPort }
+func (*sheet) RelayFirst() int   { return relayFirstPort }
+func (*sheet) RelayLast() int    { return relayLastPort }
 
 // Print writes the files with which a machine carries the target below dir, by the names that they have on the system, and returns
 // those names. For the system that it runs on, or a root, nothing is lowered that somebody raised; a target with Memory and Cores is
@@ -109,7 +123,8 @@ func newSheet(t Target) (*sheet, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &sheet{Command: command(t), Sessions: p.Sessions, Workers: p.workers(), Pair: p.Pair, Port: gatewayPort, NoFile: p.nofile()}
+	s := &sheet{Command: command(t), Sessions: p.Sessions, Workers: p.workers(), Pair: p.Pair, Port: gatewayPort,
+		NoFile: p.nofile(), RelayFiles: p.relayLimit(), MostFiles: p.mostFiles(), Relay: p.Allocations > 0}
 	for _, k := range table {
 		want := k.want(p)
 		if want == "" || k.where == byHand || k.where == checkOnly {
@@ -156,7 +171,13 @@ func (s *sheet) add(k Knob, value string) {
 
 // command is the command line that prints the same files.
 func command(t Target) string {
-	c := fmt.Sprintf("linecard tune print --os %s --sessions %d", t.system(), t.Sessions)
+	c := "linecard tune print --os " + t.system()
+	if t.Sessions > 0 {
+		c += fmt.Sprintf(" --sessions %d", t.Sessions)
+	}
+	if t.Allocations > 0 {
+		c += fmt.Sprintf(" --allocations %d", t.Allocations)
+	}
 	if t.Workers > 0 {
 		c += fmt.Sprintf(" --workers %d", t.Workers)
 	}

@@ -15,7 +15,14 @@ import (
 
 // probe looks at what is no single setting. The probes of one system are empty on the other.
 func (h *host) probe(p plan) []Finding {
-	list := []Finding{h.memoryFor(p), h.descriptors(p), h.swap()}
+	list := []Finding{h.memoryFor(p)}
+	if p.Sessions > 0 {
+		list = append(list, h.descriptors(p))
+	}
+	if p.Allocations > 0 {
+		list = append(list, h.relayDescriptors(p))
+	}
+	list = append(list, h.swap())
 	if h.os == "linux" {
 		list = append(list, h.tracking(p), h.queues(p))
 	}
@@ -26,7 +33,10 @@ func (h *host) probe(p plan) []Finding {
 func (h *host) memoryFor(p plan) Finding {
 	f := Finding{Knob: "memory", Need: Must, Have: "-", Want: ">= " + mib(p.bytes()),
 		Why: fmt.Sprintf("A session costs the kernel %d B and a gateway at most %d B.", kernelBytes, gatewayBytes)}
-	if p.Pair {
+	switch {
+	case p.Sessions == 0:
+		f.Why = fmt.Sprintf("An allocation costs the kernel and turnd %d B.", allocationBytes)
+	case p.Pair:
 		f.Why = fmt.Sprintf("A session costs the kernel %d B and a gateway at most %d B, its client here %d B.", kernelBytes, gatewayBytes, clientBytes)
 	}
 	have, err := p.Memory, error(nil)
@@ -109,6 +119,14 @@ func (h *host) descriptors(p plan) Finding {
 		f.Need = Should // as long as none dies
 	}
 	return f
+}
+
+// relayDescriptors compares the same limit with what a turnd needs.
+func (h *host) relayDescriptors(p plan) Finding {
+	f := Finding{Knob: "open files of this user, for turnd", Need: Must, Have: "-", Want: ">= " + strconv.FormatInt(p.relayFiles(), 10),
+		Why: "Each allocation is an open file, and each connection another one."}
+	limit, err := h.limit()
+	return f.compare(limit, p.relayFiles(), strconv.FormatInt(limit, 10), err)
 }
 
 func (h *host) limit() (int64, error) {

@@ -73,6 +73,11 @@ func TestRCScripts(t *testing.T) {
 				"-P /var/run/linecard_mediad.pid -p /var/run/linecard_mediad.child.pid -S -T linecard_mediad -u linecard " +
 				"/usr/local/bin/linecard mediad --config /usr/local/etc/linecard/mediad.toml\n" +
 				"install -d -o linecard -m 0700 /var/db/linecard/mediad\ncheck --config /usr/local/etc/linecard/mediad.toml --role mediad"},
+		{"turnd", "linecard_turnd_enable=YES linecard_turnd_chdir=/data/t",
+			"YES|/data/t|/var/run/linecard_turnd.pid|/usr/local/etc/linecard/turnd.toml|/usr/sbin/daemon -f -r -R 1 " +
+				"-P /var/run/linecard_turnd.pid -p /var/run/linecard_turnd.child.pid -S -T linecard_turnd -u linecard " +
+				"/usr/local/bin/linecard turnd --config /usr/local/etc/linecard/turnd.toml\n" +
+				"install -d -o linecard -m 0700 /data/t\ncheck --config /usr/local/etc/linecard/turnd.toml --role turnd"},
 	} {
 		if got := runRC(t, "linecard_"+c.role, c.conf, "start", ""); got != c.want {
 			t.Errorf("%s:\n%s\nwant\n%s", c.role, got, c.want)

@@ -6,12 +6,13 @@ import (
 	"runtime"
 )
 
-// Target says what a machine shall carry. The zero values of all but Sessions are filled in from the system that is looked at.
+// Target says what a machine shall carry. The zero values of all but Sessions and Allocations are filled in from the system that is looked at.
 type Target struct {
 	// OS is "linux" or "freebsd", default what this program runs on.
 	OS string
-	// Sessions is how many established sessions the machine shall hold, at least 1.
-	Sessions int
+	// Sessions is how many established sessions the machine shall hold, Allocations how many of calls: a turnd's. At least one of
+	// them is not 0.
+	Sessions, Allocations int
 	// Workers is how many gateway processes share them, default the fewest that the limit of open files allows, at least 2.
 	Workers int
 	// Pair says that the clients run on the same machine: every socket counts twice.
@@ -31,6 +32,8 @@ const (
 	kernelBytes  = 3770
 	clientBytes  = 3640 + 300 // a client's socket, and the load generator's own
 	gatewayBytes = 800
+	// An allocation costs turnd 12 KB (docs/design/0032), and the kernel a socket for UDP.
+	allocationBytes = 12<<10 + 2688
 )
 
 const (
@@ -50,8 +53,10 @@ type plan struct {
 
 func (t Target) check() error {
 	switch {
-	case t.Sessions < 1:
-		return errors.New("tuning: at least one session is wanted")
+	case t.Sessions < 0 || t.Allocations < 0 || t.Sessions+t.Allocations == 0:
+		return errors.New("tuning: at least one session is wanted (--sessions), or one allocation (--allocations)")
+	case t.Allocations > 60000:
+		return fmt.Errorf("tuning: %d allocations are more than a relay has ports", t.Allocations)
 	case t.Sessions > 1<<30:
 		return fmt.Errorf("tuning: %d sessions are more than any machine holds", t.Sessions)
 	case t.Workers < 0 || t.Memory < 0 || t.Cores < 0:
@@ -116,12 +121,21 @@ func (p plan) nofile() int64 {
 	return roundUp(p.spread(survivors(p.workers()))+spareFiles, 1<<16)
 }
 
-// files is how many open files the machine needs.
-func (p plan) files() int64 { return p.sockets()*105/100 + systemFiles }
+// relayFiles is how many files a turnd may have open: for each allocation its socket and a connection, and what is neither.
+func (p plan) relayFiles() int64 { return 2*int64(p.Allocations) + spareFiles }
 
-// bytes is the memory that the sessions take, kernel and gateways.
+// relayLimit is the limit of open files for a turnd.
+func (p plan) relayLimit() int64 { return roundUp(p.relayFiles(), 1<<16) }
+
+// mostFiles is the highest limit that any process needs.
+func (p plan) mostFiles() int64 { return max(p.nofile(), p.relayLimit()) }
+
+// files is how many open files the machine needs.
+func (p plan) files() int64 { return p.sockets()*105/100 + 2*int64(p.Allocations) + systemFiles }
+
+// bytes is the memory that sessions and allocations take, the kernel's and that of gateways and turnd.
 func (p plan) bytes() int64 {
-	n := int64(p.Sessions) * (kernelBytes + gatewayBytes)
+	n := int64(p.Sessions)*(kernelBytes+gatewayBytes) + int64(p.Allocations)*allocationBytes
 	if p.Pair {
 		n += int64(p.Sessions) * clientBytes
 	}

@@ -34,7 +34,13 @@ var linuxTCP = []Knob{
 		Source: "ip-sysctl.rst (1 + 2 + 4 + 8 s)",
 	},
 	{
-		Name: "net.ipv4.tcp_migrate_req", Group: groupAccept, Need: Should, rule: exactly, spaced: true, want: always("1"),
+		Name: "net.ipv4.tcp_migrate_req", Group: groupAccept, Need: Should, rule: exactly, spaced: true,
+		want: func(p plan) string {
+			if p.Sessions == 0 {
+				return "" // only workers of gateways share a port
+			}
+			return "1"
+		},
 		Default: "0", Formula: "1",
 		Why:    "Connections that wait at a listener which closes move to the other listeners of the port. Otherwise they are reset, whenever a worker leaves or is upgraded.",
 		Cost:   "None found. All listeners of the port must be of one kind, which they are",

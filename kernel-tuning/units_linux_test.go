@@ -15,7 +15,7 @@ func TestUnitsVerify(t *testing.T) {
 		t.Skip("no systemd-analyze here")
 	}
 	units, err := filepath.Glob("testdata/linux/etc/systemd/system/*.service")
-	if err != nil || len(units) != 4 {
+	if err != nil || len(units) != 5 {
 		t.Fatal(units, err)
 	}
 	dir, args := t.TempDir(), []string{"verify"}
