@@ -276,6 +276,7 @@ func (g *Group[C, R]) close() error {
 	go func() { g.endScrubs(); g.wg.Wait(); close(ended) }()
 	select {
 	case <-ended:
+		g.store.end()
 		g.host.leave(g.id)
 		return nil
 	case <-limit.C:

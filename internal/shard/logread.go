@@ -42,6 +42,9 @@ func (b *logBlock) forget(lo, hi uint64) {
 func (s *logStore) GetLog(index uint64, l *raft.Log) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.ended {
+		return errClosed
+	}
 	if t, ok := s.tail.get(index); ok {
 		*l = *t
 		return nil

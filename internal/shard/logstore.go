@@ -80,6 +80,7 @@ type logStore struct {
 	tail        logTail  // what was stored last
 	joining     bool     // keyJoin is there
 	joinAt      uint64   // its index
+	ended       bool     // see end
 }
 
 func openLogStore(db *pebble.DB, g stanza.Group, wo *pebble.WriteOptions) (*logStore, error) {
@@ -98,6 +99,14 @@ func openLogStore(db *pebble.DB, g stanza.Group, wo *pebble.WriteOptions) (*logS
 		return nil, fmt.Errorf("shard: reading the log of %s: %w", g, err)
 	}
 	return s, nil
+}
+
+// end makes GetLog answer errClosed; a call that is under way has returned when it does. The one of raft's goroutines for which its Shutdown
+// does not wait, the gauge of a leader's oldest entry, may look at the log when group and database are gone.
+func (s *logStore) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = true
 }
 
 // FirstIndex implements raft.LogStore.

@@ -19,6 +19,9 @@ type raftLog struct {
 // GetLog implements raft.LogStore. It does not return when the log is damaged.
 func (s raftLog) GetLog(index uint64, l *raft.Log) error {
 	err := s.logStore.GetLog(index, l)
+	if errors.Is(err, errClosed) {
+		return err
+	}
 	if errors.Is(err, raft.ErrLogNotFound) {
 		if !s.lacks(index) {
 			return err

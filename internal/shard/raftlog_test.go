@@ -68,3 +68,32 @@ func TestLogThatLacksAnEntry(t *testing.T) {
 		t.Errorf("the host says %v", err)
 	}
 }
+
+// raft's gauge of the oldest entry may read when the group has ended, was dropped, or the database is closed: it is told so, which neither
+// ends the process with Pebble's panic nor passes for damage.
+func TestLogReadAfterItsEnd(t *testing.T) {
+	h := openHost(t, testConfig(vfs.NewMem()))
+	m := newToy()
+	g := openToy(t, h, 1, m)
+	propose(t, g, m, 0, 100)
+	s := raftLog{g.store, h}
+	first, err := s.FirstIndex()
+	noErr(t, err)
+	read := func(when string) {
+		var l raft.Log
+		if err := s.GetLog(first, &l); !errors.Is(err, errClosed) {
+			t.Errorf("%s: %v", when, err)
+		}
+		select {
+		case err := <-h.Failed():
+			t.Errorf("%s: the host says %v", when, err)
+		default:
+		}
+	}
+	noErr(t, g.Close())
+	read("closed")
+	noErr(t, h.Drop(1))
+	read("dropped")
+	noErr(t, h.Close())
+	read("without a database")
+}
