@@ -332,6 +332,25 @@ func list(devices ...Device) stanza.DeviceList {
 	return stanza.DeviceList{List: stanza.AppendDevices([]byte{}, keysOf(devices...))}
 }
 
+// The channels of the compressors are made here, since a bubble that made them would be the only one that may use them.
+func init() {
+	many := make([]Device, 32)
+	for i := range many {
+		many[i] = Device(i + 1)
+	}
+	v, _, err := stanza.Decode((&stanza.Refused{ID: 1, Reason: stanza.ReasonStaleDevices, Version: 1, Devices: list(many...)}).Append(nil))
+	if err != nil {
+		panic(err)
+	}
+	r, err := stanza.ParseRefused(v)
+	if err != nil {
+		panic(err)
+	}
+	if _, err := r.Devices.Keys(nil); err != nil {
+		panic(err)
+	}
+}
+
 // knowsBob gives a home bob's account and device list, so that a test need not answer look-ups.
 func knowsBob(h *Home) {
 	h.putContact(bobAccount, "bob")
