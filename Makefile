@@ -38,7 +38,7 @@ interop: ## clients that others wrote: tus-js-client (needs node, npm) and curl 
 	LINECARD_INTEROP=1 go test -count=1 -run '^(TestCoturnClient|TestWebRTC)$$' ./turnd
 
 race: ## the tests of concurrent code under the race detector
-	go test -race -short ./gateway/... ./router ./offline ./mediad ./turnd ./internal/link ./internal/shard ./internal/slab ./internal/admin
+	go test -race -short ./internal/shard ./gateway/... ./router ./offline ./mediad ./turnd ./internal/link ./internal/slab ./internal/admin # the longest first, too
 
 test-long: ## full counts: minutes to hours
 	LINECARD_LONG=1 go test -count=1 -timeout 4h -v ./internal/testkit/... ./internal/simtest ./internal/planted ./offline/... ./router/... ./turnd/...
