@@ -9,12 +9,12 @@ import (
 	"linecard.example/internal/stanza"
 )
 
-// asks runs f, which asks for a grant, and returns what the server is asked, and where f's outcome will be.
-func asks(conn *fakeConn, f func() (*Grant, error)) (q stanza.Query, got chan *Grant, failed chan error) {
-	got, failed = make(chan *Grant, 1), make(chan error, 1)
+// asks runs f, which asks the server for something, and returns what the server is asked, and where f's outcome will be.
+func asks[T any](conn *fakeConn, f func() (T, error)) (q stanza.Query, got chan T, failed chan error) {
+	got, failed = make(chan T, 1), make(chan error, 1)
 	go func() {
-		g, err := f()
-		got <- g
+		x, err := f()
+		got <- x
 		failed <- err
 	}()
 	q, _ = stanza.ParseQuery(conn.want(stanza.TagQuery))

@@ -10,24 +10,12 @@ import (
 	"linecard.example/internal/stanza"
 )
 
-// asksRelay asks for credentials and returns what the server is asked, and where the outcome will be.
-func asksRelay(conn *fakeConn, c *Client) (q stanza.Query, got chan RelayCredential, failed chan error) {
-	got, failed = make(chan RelayCredential, 1), make(chan error, 1)
-	go func() {
-		r, err := c.RelayCredential(context.Background())
-		got <- r
-		failed <- err
-	}()
-	q, _ = stanza.ParseQuery(conn.want(stanza.TagQuery))
-	return q, got, failed
-}
-
 func TestRelayCredential(t *testing.T) {
 	bubble(t, func(t *testing.T, f *fake) {
 		c := f.start()
 		defer c.Close()
 		conn := f.bind()
-		q, got, failed := asksRelay(conn, c)
+		q, got, failed := asks(conn, func() (RelayCredential, error) { return c.RelayCredential(context.Background()) })
 		if q.Op != stanza.OpRelay {
 			t.Errorf("asked %+v", q)
 		}
@@ -51,7 +39,7 @@ func TestRelayCredentialRefused(t *testing.T) {
 		c := f.start()
 		defer c.Close()
 		conn := f.bind()
-		q, got, failed := asksRelay(conn, c)
+		q, got, failed := asks(conn, func() (RelayCredential, error) { return c.RelayCredential(context.Background()) })
 		conn.say(&stanza.QueryError{ID: q.ID, Reason: stanza.ReasonForbidden})
 		if r, err := <-got, <-failed; r.Username != "" || !errors.Is(err, ErrNoRelay) {
 			t.Errorf("%+v, %v", r, err)
@@ -62,7 +50,7 @@ func TestRelayCredentialRefused(t *testing.T) {
 			{Expiry: 1, Username: name, Password: password},
 			{Expiry: 1, Username: name, Password: password, URLs: stanza.AppendURLs(nil, []string{"https://a"})},
 		} {
-			q, got, failed := asksRelay(conn, c)
+			q, got, failed := asks(conn, func() (RelayCredential, error) { return c.RelayCredential(context.Background()) })
 			r.ID = q.ID
 			conn.say(&r)
 			if c, err := <-got, <-failed; c.Username != "" || err == nil {
