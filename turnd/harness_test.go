@@ -37,6 +37,19 @@ func start(t testing.TB, cfg Config, deps Deps) *Server {
 	return s
 }
 
+// started runs a server of cfg until end is called; done has what its Run returns.
+func started(t testing.TB, cfg Config, deps Deps) (s *Server, end context.CancelFunc, done chan error) {
+	t.Helper()
+	s, err := New(cfg, deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, end := context.WithCancel(context.Background())
+	done = make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	return s, end, done
+}
+
 // run runs a server until the test ends.
 func run(t testing.TB, s *Server) {
 	t.Helper()

@@ -2,7 +2,6 @@ package turnd
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -154,13 +153,7 @@ func relayed(t *testing.T, reg *prometheus.Registry, to string) float64 {
 func TestDrain(t *testing.T) {
 	cfg := testConfig()
 	cfg.Drain = config.Duration(time.Minute)
-	s, err := New(cfg, Deps{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
+	s, cancel, done := started(t, cfg, Deps{})
 	a, b, p := dial(t, s.Addrs("udp")[0], "anna", "secret-a"), dial(t, s.Addrs("udp")[0], "bert", "secret-b"), newPeer(t)
 	a.allocate()
 	b.greet()
@@ -192,13 +185,7 @@ func TestDrainCut(t *testing.T) {
 	cfg := allConfig(t)
 	cfg.Drain = config.Duration(time.Millisecond)
 	j := &journal{}
-	s, err := New(cfg, Deps{Logger: slog.New(slog.NewJSONHandler(j, nil))})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
+	s, cancel, done := started(t, cfg, Deps{Logger: slog.New(slog.NewJSONHandler(j, nil))})
 	for _, transport := range []string{"udp", "tcp", "tls", "dtls"} {
 		connect(t, s, transport, "anna", "secret-a").allocate()
 	}

@@ -1,7 +1,6 @@
 package turnd
 
 import (
-	"context"
 	"testing"
 	"time"
 
@@ -62,13 +61,7 @@ func TestReservation(t *testing.T) {
 func TestDrainReservation(t *testing.T) {
 	cfg := testConfig()
 	cfg.Drain = config.Duration(time.Hour)
-	s, err := New(cfg, Deps{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
+	s, cancel, done := started(t, cfg, Deps{})
 	d := dial(t, s.Addrs("udp")[0], "anna", "secret-a")
 	d.greet()
 	if code := d.request(allocateRequest, wantPair); code != 0 {
