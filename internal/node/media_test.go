@@ -7,10 +7,8 @@ import (
 	"runtime/debug"
 	"strings"
 	"testing"
-	"time"
 
 	"linecard.example/border"
-	"linecard.example/internal/link"
 )
 
 // upConfig is a configuration of `up` on free ports.
@@ -97,50 +95,4 @@ func TestClosedAfterFailure(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.close()
-}
-
-// TestMediadFollowsRoster: a mediad of a cluster is told of one router and finds the others, and goes on when the first is gone.
-func TestMediadFollowsRoster(t *testing.T) {
-	s := newSite(t)
-	s.add("router-2")
-	s.add("mediad")
-	cfg := s.cfgs["mediad"]
-	cfg.Links.Roster, cfg.Links.Listen, cfg.Raft.Listen, cfg.Media.Listen = true, "", "", "127.0.0.1:0"
-	s.cfgs["mediad"] = cfg
-	if _, err := InitCluster(s.cfgs["router-1"], 1); err != nil {
-		t.Fatal(err)
-	}
-	stopFirst := s.run("router-1")
-	for _, name := range []string{"router-2", "offline-1"} {
-		if err := s.join(name); err != nil {
-			t.Fatal(err)
-		}
-		defer s.run(name)()
-	}
-	n, err := s.open("mediad")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer start(t, n)() // which waits for keys
-	until := func(what string, holds func() bool) {
-		t.Helper()
-		for end := time.Now().Add(time.Minute); !holds(); time.Sleep(10 * time.Millisecond) { // the network's business: it can only be asked again
-			if time.Now().After(end) {
-				t.Fatal(what)
-			}
-		}
-	}
-	until("no stream to router-2", func() bool { return n.media.Endpoint().Dialled(s.cfgs["router-2"].Links.Listen, link.RoleRouter) })
-	for _, target := range n.rosterTargets() {
-		if target.role != link.RoleRouter {
-			t.Errorf("a mediad dials the %v at %s", target.role, target.addr)
-		}
-	}
-	if err := s.leave("router-1"); err != nil {
-		t.Fatal(err)
-	}
-	stopFirst()
-	if ok, why := n.media.Ready(); !ok {
-		t.Error("not ready without router-1: ", why)
-	}
 }

@@ -8,9 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
-
-	"linecard.example/internal/link"
 )
 
 // TestRelayConfigured: what a turnd needs, and what `up` can tell clients.
@@ -85,52 +82,6 @@ func TestRelayFiles(t *testing.T) {
 		if strings.Contains(out.String(), "level=WARN") != c.warns {
 			t.Errorf("%+v: %q", c, out.String())
 		}
-	}
-}
-
-// TestTurndFollowsRoster: a turnd of a cluster is told of one router and finds the others, and goes on when the first is gone.
-func TestTurndFollowsRoster(t *testing.T) {
-	s := newSite(t)
-	s.add("router-2")
-	s.add("turnd")
-	cfg := s.cfgs["turnd"]
-	cfg.Links.Roster, cfg.Links.Listen, cfg.Raft.Listen = true, "", ""
-	cfg.SetRelay("127.0.0.1:0")
-	s.cfgs["turnd"] = cfg
-	if _, err := InitCluster(s.cfgs["router-1"], 1); err != nil {
-		t.Fatal(err)
-	}
-	stopFirst := s.run("router-1")
-	for _, name := range []string{"router-2", "offline-1"} {
-		if err := s.join(name); err != nil {
-			t.Fatal(err)
-		}
-		defer s.run(name)()
-	}
-	n, err := s.open("turnd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if ok, why := n.relay.Ready(); ok || why != "no relay secret yet" {
-		t.Errorf("ready before a router was asked: %v, %q", ok, why)
-	}
-	defer start(t, n)() // which waits for secrets
-	for end := time.Now().Add(time.Minute); !n.relay.Endpoint().Dialled(s.cfgs["router-2"].Links.Listen, link.RoleRouter); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) { // the network's business: it can only be asked again
-			t.Fatal("no stream to router-2")
-		}
-	}
-	for _, target := range n.rosterTargets() {
-		if target.role != link.RoleRouter {
-			t.Errorf("a turnd dials the %v at %s", target.role, target.addr)
-		}
-	}
-	if err := s.leave("router-1"); err != nil {
-		t.Fatal(err)
-	}
-	stopFirst()
-	if ok, why := n.relay.Ready(); !ok {
-		t.Error("not ready without router-1: ", why)
 	}
 }
 
