@@ -27,7 +27,7 @@ build: ## bin/linecard
 	go build -buildvcs=auto -o bin/linecard ./cmd/linecard
 
 test: $(VERSITYGW) ## every test, as CI runs them
-	go test -timeout 25m ./internal/testkit ./... # the longest first, beside the others
+	go test -vet off -timeout 25m ./internal/testkit ./... # the longest first, beside the others; lint vets
 
 simulation: ## clusters in simulated time, more schedules than in test
 	LINECARD_SCHEDULES=$(SCHEDULES) go test -count=1 -v -run '^TestSchedules$$' ./internal/simtest
@@ -38,7 +38,7 @@ interop: ## clients that others wrote: tus-js-client (needs node, npm) and curl 
 	LINECARD_INTEROP=1 go test -count=1 -run '^(TestCoturnClient|TestWebRTC)$$' ./turnd
 
 race: ## the tests of concurrent code under the race detector
-	go test -race -short ./internal/shard ./gateway/... ./router ./offline ./mediad ./turnd ./internal/link ./internal/slab ./internal/admin # the longest first, too
+	go test -race -short -vet off ./internal/shard ./gateway/... ./router ./offline ./mediad ./turnd ./internal/link ./internal/slab ./internal/admin # the longest first, too
 
 test-long: ## full counts: minutes to hours
 	LINECARD_LONG=1 go test -count=1 -timeout 4h -v ./internal/testkit/... ./internal/simtest ./internal/planted ./offline/... ./router/... ./turnd/...
