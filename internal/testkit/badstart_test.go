@@ -118,6 +118,7 @@ func (s *System) badCommands() {
 // TestNoQuorum: with one of three offlines nothing is acknowledged and nothing is lost. What is there says what it waits for, also from its
 // start on, and goes on when another one is back.
 func TestNoQuorum(t *testing.T) {
+	t.Parallel() // it waits most of its time
 	s, h, ann, bob := startPair(t)
 	must(t, ann.SayAll("bob", 20, 8))
 	KillTogether(s.Process("offline-2"), s.Process("offline-3"))

@@ -13,6 +13,7 @@ import (
 // TestRemovedMemberComesBack: a machine dies, has its members leave and is replaced. When it is started again all the same, it hears from
 // nobody that its replicas are elsewhere; it finds out, deletes them, and the others go on undisturbed.
 func TestRemovedMemberComesBack(t *testing.T) {
+	t.Parallel() // it waits most of its time
 	s, h, ann, bob := startPair(t)
 	must(t, ann.SayAll("bob", 20, 8))
 	dead := s.Process("offline-3")
@@ -38,6 +39,7 @@ func TestRemovedMemberComesBack(t *testing.T) {
 // TestClusterFromBackup: of a cluster of which nothing is left but a backup of one router and one offline, another one is made. Accounts and
 // what waited are there, the others join with empty directories, and clients go on as if nothing had been.
 func TestClusterFromBackup(t *testing.T) {
+	t.Parallel() // it waits most of its time
 	s := Start(t, Cluster, Settings{})
 	s.WaitVoters(3)
 	h := NewHistory()

@@ -42,6 +42,7 @@ func flip(t *testing.T, file string, at int64, bit uint) {
 // that names group and file, /readyz and a gauge say so, a message to it is neither acked nor refused for good; sessions of other
 // shards do not notice. With the file restored nothing is lost.
 func TestDamagedRecordStopsItsShard(t *testing.T) {
+	t.Parallel() // it waits most of its time
 	s := Start(t, Together, Settings{Gateway: crowd})
 	h := NewHistory()
 	ann := s.NewDevice("ann", h, DeviceOptions{Home: s.DiskHome("ann")})

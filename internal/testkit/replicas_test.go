@@ -28,6 +28,7 @@ func (s *System) killMembers() {
 // TestReplicasAreEqual: backups of running members, and their directories afterwards, have the same state in every group. A replica with a flipped
 // bit is found, re-seeded by the others as docs/operations.md says, and equal again.
 func TestReplicasAreEqual(t *testing.T) {
+	t.Parallel() // it waits most of its time
 	s := Start(t, Cluster, Settings{})
 	s.WaitVoters(3)
 	h := NewHistory()
