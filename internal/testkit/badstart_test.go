@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -158,7 +157,7 @@ func TestTwinWakesUp(t *testing.T) {
 	s, h, ann, bob := startPair(t)
 	must(t, ann.SayAll("bob", 20, 8))
 	sleeper, first := s.Process("offline-2"), s.layout.Members[3]
-	must(t, syscall.Kill(sleeper.PID(), syscall.SIGSTOP))
+	sleeper.Pause()
 	copied := filepath.Join(s.Dir, "copy")
 	must(t, os.CopyFS(copied, os.DirFS(first.Data)))
 	admin := FreeAddr(t)
@@ -170,7 +169,7 @@ func TestTwinWakesUp(t *testing.T) {
 	s.admin["offline-2"] = admin
 	s.WaitReady()
 	must(t, bob.SayAll("ann", 20, 8))
-	must(t, syscall.Kill(sleeper.PID(), syscall.SIGCONT))
+	sleeper.Resume()
 	Eventually(t, "the one that slept ends", func() bool { return !sleeper.Running() })
 	if said := sleeper.Output(); sleeper.ExitCode() != 1 || strings.Count(said, "linecard: ") != 1 || !strings.Contains(said, "copy of the other's data directory") {
 		t.Errorf("exit code %d: %s", sleeper.ExitCode(), said)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"linecard.example/gateway/client"
@@ -85,12 +84,12 @@ func (c *campaign) stopped(role string) {
 	var second *Device
 	c.measure("SIGSTOP of a leading "+role, []string{victim}, func() {
 		p := c.s.Process(victim)
-		p.Signal(syscall.SIGSTOP)
-		defer p.Signal(syscall.SIGCONT)
+		p.Pause()
+		defer p.Resume()
 		home := client.MemoryHome()
 		second = c.link(linker, home)
 		time.Sleep(c.hold()) // the fault lasts so long, under load
-		p.Signal(syscall.SIGCONT)
+		p.Resume()
 		must(c.t, sender.SayAll(linker.Name, 8, 1))
 	})
 	c.load.labels[linker.Name] = []string{linker.Label(), second.Label()}

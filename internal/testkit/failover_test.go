@@ -3,7 +3,6 @@ package testkit
 import (
 	"errors"
 	"fmt"
-	"syscall"
 	"testing"
 	"time"
 
@@ -104,7 +103,7 @@ func (c *confused) loseLeader(group stanza.Group) {
 	c.t.Helper()
 	name := c.s.WaitLeader(group, "")
 	p := c.s.Process(name)
-	must(c.t, syscall.Kill(p.PID(), syscall.SIGSTOP))
+	p.Pause()
 	c.id++
 	c.h.Sent(confusedStream, c.id)
 	c.say()

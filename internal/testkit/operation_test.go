@@ -13,7 +13,6 @@ import (
 	"regexp"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -102,7 +101,7 @@ func holdDrain(t *testing.T, s *System) {
 	p := NewProcess(t, "stuck", "recv", "--home", home, "--server", s.Server, "--as", "stuck", "--timeout", "1h")
 	p.Start()
 	Eventually(t, "the stuck client is connected", func() bool { return sessions(s) > before })
-	must(t, syscall.Kill(p.PID(), syscall.SIGSTOP))
+	p.Pause()
 }
 
 // sessions is the gateway's number of bound sessions.

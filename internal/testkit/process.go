@@ -2,6 +2,7 @@ package testkit
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -144,6 +145,31 @@ func (p *Process) Signal(sig syscall.Signal) {
 		_ = p.cmd.Process.Signal(sig) // it may just have ended
 	}
 }
+
+// Pause stops the process with SIGSTOP, and returns once none of its threads runs: the signal itself only asks for that, and on a busy
+// machine a thread may do much until it is heard. The test fails when the process ends instead. Resume lets it go on; Kill ends it all
+// the same. For the test's own goroutine.
+func (p *Process) Pause() {
+	p.t.Helper()
+	pid := p.PID()
+	if pid == 0 {
+		p.t.Fatalf("%s does not run", p.name)
+	}
+	p.Signal(syscall.SIGSTOP)
+	for {
+		var status syscall.WaitStatus
+		switch _, err := syscall.Wait4(pid, &status, syscall.WUNTRACED, nil); { // the parent is told when the last thread stands still
+		case errors.Is(err, syscall.EINTR):
+		case err != nil || !status.Stopped():
+			p.t.Fatalf("%s did not stop: status %#x, %v", p.name, status, err)
+		default:
+			return
+		}
+	}
+}
+
+// Resume lets a paused process go on; nothing happens to one that runs, or that has ended.
+func (p *Process) Resume() { p.Signal(syscall.SIGCONT) }
 
 // Kill ends the process with SIGKILL and waits until it is gone. Nothing happens when it does not run.
 func (p *Process) Kill() {
