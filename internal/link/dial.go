@@ -120,13 +120,12 @@ func (d *dialer) once(ctx context.Context) (*Stream, error) {
 	// Not a child of ctx: the end of ctx must leave time to flush.
 	sctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
-	early := context.AfterFunc(ctx, func() { cancel(ctx.Err()) })
-	late := time.AfterFunc(introTimeout, func() { cancel(errIntroTimeout) })
-	st, theirs, err := d.meet(sctx, cc)
-	inTime, wanted := late.Stop(), early()
-	if !inTime || !wanted {
-		return nil, context.Cause(sctx)
-	}
+	var st grpc.ClientStream
+	var theirs intro
+	err = limited(ctx, cancel, func() (err error) {
+		st, theirs, err = d.meet(sctx, cc)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -136,6 +135,22 @@ func (d *dialer) once(ctx context.Context) (*Stream, error) {
 	cancel(nil)
 	s.workers.Wait()
 	return s, nil
+}
+
+// limited calls f, and meanwhile cancels at the end of ctx or after introTimeout. It returns why it has cancelled, or will in a moment
+// (what f did with that context is lost then, even if f returned nil), or else f's error.
+func limited(ctx context.Context, cancel context.CancelCauseFunc, f func() error) error {
+	early := context.AfterFunc(ctx, func() { cancel(ctx.Err()) })
+	late := time.AfterFunc(introTimeout, func() { cancel(errIntroTimeout) })
+	err := f()
+	inTime, wanted := late.Stop(), early()
+	switch {
+	case !wanted:
+		return ctx.Err()
+	case !inTime:
+		return errIntroTimeout
+	}
+	return err
 }
 
 var errIntroTimeout = errors.New("no introduction in time")

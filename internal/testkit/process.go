@@ -104,7 +104,7 @@ func (p *Process) Start() {
 	if p.Log != nil {
 		p.cmd.Stderr = io.MultiWriter(&p.out, &lines{each: p.Log})
 	}
-	p.cmd.Env = append(append(os.Environ(), "GOTRACEBACK=all"), p.env...)
+	p.cmd.Env = append(append(os.Environ(), "GOTRACEBACK=single"), p.env...) // all of them would push the panic itself out of what is kept
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatalf("starting %s: %v", p.name, err)
 	}
