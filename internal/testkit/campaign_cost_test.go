@@ -117,17 +117,16 @@ func (c *campaign) leaders() map[string]string {
 	return led
 }
 
-// leading returns the member of a role that leads most groups.
+// leading returns the member of a role that leads most groups. Between two leaders there may be none, so it waits for one.
 func (c *campaign) leading(role string) string {
 	count := map[string]int{}
-	for _, name := range c.leaders() {
-		if roleOf(name) == role {
-			count[name]++
+	Eventually(c.t, "a leading "+role, func() bool {
+		for _, name := range c.leaders() {
+			if roleOf(name) == role {
+				count[name]++
+			}
 		}
-	}
-	names := slices.Sorted(maps.Keys(count))
-	if len(names) == 0 {
-		c.t.Fatalf("no %s leads anything", role)
-	}
-	return slices.MaxFunc(names, func(a, b string) int { return cmp.Compare(count[a], count[b]) })
+		return len(count) > 0
+	})
+	return slices.MaxFunc(slices.Sorted(maps.Keys(count)), func(a, b string) int { return cmp.Compare(count[a], count[b]) })
 }
