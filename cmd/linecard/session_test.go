@@ -99,7 +99,7 @@ func TestUsage(t *testing.T) {
 		wantFailure(t, 2, c.text, c.args...)
 	}
 	wantFailure(t, 1, "none", append([]string{"recv", "--root", filepath.Join(dir, "none")}, base...)...)
-	wantFailure(t, 1, "refused", append([]string{"recv", "--trust-first-use", "--timeout", "300ms"}, base...)...)
+	wantFailure(t, 1, "refused", append([]string{"recv", "--trust-first-use", "--timeout", "2s"}, base...)...)
 }
 
 func sendLines(t *testing.T, out string) (ids []uint64) {
@@ -136,7 +136,7 @@ func TestSendAndRecv(t *testing.T) {
 		return append([]string{cmd, "--home", filepath.Join(dir, name), "--server", s.addr, "--as", name}, more...)
 	}
 	wantFailure(t, 1, s.fingerprint, as("recv", "bob")...)
-	wantFailure(t, 1, "0 of 1", as("recv", "bob", "--root", s.root, "--timeout", "200ms")...) // registers
+	wantFailure(t, 1, "0 of 1", as("recv", "bob", "--root", s.root, "--timeout", "2s")...) // registers
 	code, out, errs := linecard(as("send", "ann", "--to", "Bob", "--trust-first-use", "--count", "3", "hello {n}")...)
 	if code != 0 || len(sendLines(t, out)) != 3 {
 		t.Fatalf("exit %d, %q, %q", code, out, errs)
@@ -151,7 +151,7 @@ func TestSendAndRecv(t *testing.T) {
 			t.Errorf("line %d: %+v", i, l)
 		}
 	}
-	code, out, _ = linecard(as("recv", "bob", "--count", "2", "--timeout", "500ms")...)
+	code, out, _ = linecard(as("recv", "bob", "--count", "2", "--timeout", "2s")...)
 	if l := recvLines(t, out); code != 1 || len(l) != 1 || l[0].Text != "hello 3" {
 		t.Fatalf("exit %d, %q", code, out)
 	}
@@ -175,7 +175,9 @@ func TestRecvPrintsBeforeItAcks(t *testing.T) {
 	flags := func(cmd, name string) []string {
 		return []string{cmd, "--home", filepath.Join(dir, name), "--server", s.addr, "--as", name, "--root", s.root}
 	}
-	linecard(append(flags("recv", "bob"), "--timeout", "1s")...)
+	if code, _, errs := linecard(append(flags("recv", "bob"), "--count", "0")...); code != 0 {
+		t.Fatal(errs)
+	}
 	if code, _, errs := linecard(append(flags("send", "ann"), "--to", "bob", "x")...); code != 0 {
 		t.Fatal(errs)
 	}
