@@ -186,7 +186,9 @@ func TestThreeVoters(t *testing.T) {
 
 // A leader without a majority closes in time, and what it had in flight is unknown.
 func TestCloseWithoutMajority(t *testing.T) {
-	h := openHost(t, testConfig(vfs.NewMem()))
+	cfg := testConfig(vfs.NewMem())
+	cfg.Heartbeat = time.Second // the lease: what follows is proposed before it ends
+	h := openHost(t, cfg)
 	m := newToy()
 	g := openToy(t, h, testGroup, m)
 	if err := g.raft.AddVoter("nobody", "nowhere", 0, 0).Error(); err != nil {

@@ -83,6 +83,7 @@ func TestCloseAnswersEverything(t *testing.T) {
 
 func TestLostLeadershipIsUnknown(t *testing.T) {
 	cfg := testConfig(vfs.NewMem())
+	cfg.Heartbeat = time.Second // the lease: what follows is proposed before it ends
 	h := openHost(t, cfg)
 	m := newToy()
 	g := openToy(t, h, testGroup, m)
